@@ -1,0 +1,48 @@
+#pragma once
+
+#include <string_view>
+
+#include "graft/core/device.h"
+#include "graft/core/generator.h"
+
+namespace graft {
+
+/// Who computes an op.
+enum class Engine : std::uint8_t {
+  automatic,  ///< the fastest implementation that supports the call
+  native,     ///< graft's own readable kernels, which run everything
+  library,    ///< oneDNN on the CPU, cuDNN and cuBLAS on the GPU; an error where the library does not have the op
+};
+
+std::string_view name(Engine engine);
+/// Reads `auto`, `native`, `library`. Throws Error for anything else.
+Engine engine_from_name(std::string_view name);
+
+/// Everything a kernel needs beside its operands. Each thread has a current one.
+struct Context {
+  Device device;
+  Engine engine = Engine::automatic;
+  Generator generator;  ///< where dropout draws from
+
+  static Context& current();
+};
+
+/// Makes a copy of the current Context current until the end of the scope, to be changed freely:
+/// `ContextScope scope; scope->engine = Engine::native;`
+class ContextScope {
+ public:
+  ContextScope() : saved_(Context::current()) {}
+  ~ContextScope() { Context::current() = saved_; }
+  ContextScope(const ContextScope&) = delete;
+  ContextScope& operator=(const ContextScope&) = delete;
+  Context* operator->() { return &Context::current(); }
+
+ private:
+  Context saved_;
+};
+
+/// The number of threads that kernels use; one budget for the whole process. 0 asks for all cores.
+void set_threads(int threads);
+int threads();
+
+}  // namespace graft

@@ -1,0 +1,56 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "graft/core/device.h"
+
+namespace graft {
+
+/// A block of memory that tensors share. CPU blocks are 64-byte aligned and come from a caching allocator: freed blocks are kept by size and reused, so that
+/// a training step allocates nothing after the first.
+class Storage {
+ public:
+  /// Uninitialised memory. Throws Error, with what graft holds already, if there is none left.
+  static std::shared_ptr<Storage> allocate(std::size_t bytes, Device device = {});
+  /// Memory that somebody else owns; `keep_alive` is held as long as the storage lives.
+  static std::shared_ptr<Storage> borrow(void* data, std::size_t bytes, std::shared_ptr<const void> keep_alive, Device device = {});
+  ~Storage();
+  Storage(const Storage&) = delete;
+  Storage& operator=(const Storage&) = delete;
+
+  std::byte* data() const { return data_; }
+  std::size_t bytes() const { return bytes_; }
+  Device device() const { return device_; }
+
+  /// Counts the writes since creation: backward compares it with the count at the time a tensor was saved.
+  std::uint64_t version() const { return version_.load(std::memory_order_relaxed); }
+  void bump_version() { version_.fetch_add(1, std::memory_order_relaxed); }
+
+ private:
+  Storage(std::byte* data, std::size_t bytes, Device device, std::shared_ptr<const void> keep_alive);
+
+  std::byte* data_;
+  std::size_t bytes_;
+  Device device_;
+  std::shared_ptr<const void> keep_alive_;  // null: the memory is the allocator's
+  std::atomic<std::uint64_t> version_{0};
+};
+
+/// What the CPU allocator holds, in bytes.
+struct MemoryUse {
+  std::size_t in_use = 0;   ///< handed out to live storages
+  std::size_t peak = 0;     ///< the most that was ever in use at once since the last reset
+  std::size_t cached = 0;   ///< freed and kept for reuse
+  std::size_t system_allocations = 0;  ///< how often the system was asked, ever
+};
+
+MemoryUse memory_use();
+/// Starts a new peak at what is in use now.
+void reset_peak_memory();
+/// Gives cached blocks back to the system.
+void release_cached_memory();
+
+}  // namespace graft

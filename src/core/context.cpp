@@ -1,0 +1,59 @@
+#include "graft/core/context.h"
+
+#include <algorithm>
+#include <atomic>
+#include <thread>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include "core/format.h"
+
+namespace graft {
+namespace {
+
+int cores() {
+#ifdef _OPENMP
+  return omp_get_num_procs();
+#else
+  return 1;
+#endif
+}
+
+std::atomic<int> budget{0};
+
+}  // namespace
+
+std::string_view name(Engine engine) {
+  switch (engine) {
+    case Engine::automatic: return "auto";
+    case Engine::native: return "native";
+    case Engine::library: return "library";
+  }
+  return {};
+}
+
+Engine engine_from_name(std::string_view text) {
+  for (const Engine engine : {Engine::automatic, Engine::native, Engine::library}) {
+    if (name(engine) == text) return engine;
+  }
+  fail("[engine] expected auto, native or library, got '{}'", text);
+}
+
+Context& Context::current() {
+  thread_local Context context;
+  return context;
+}
+
+void set_threads(int threads) {
+  check(threads >= 0, "[threads] expected 0 (all cores) or more, got {}", threads);
+  budget = threads;
+#ifdef _OPENMP
+  omp_set_num_threads(threads > 0 ? threads : cores());
+#endif
+}
+
+int threads() { return budget > 0 ? budget.load() : cores(); }
+
+}  // namespace graft

@@ -1,0 +1,50 @@
+#pragma once
+
+#include "core/format.h"
+
+namespace graft {
+
+/// A type as a value, for generic lambdas: `[&]<class T>(Type<T>) { ... }`.
+template <class T>
+struct Type {
+  using type = T;
+};
+
+/// Calls `body(Type<T>{})` with the C++ type of a dtype.
+template <class Body>
+decltype(auto) dispatch(DType dtype, Body&& body) {
+  switch (dtype) {
+    case DType::f32: return body(Type<float>{});
+    case DType::f64: return body(Type<double>{});
+    case DType::bf16: return body(Type<bfloat16>{});
+    case DType::f16: return body(Type<float16>{});
+    case DType::i32: return body(Type<std::int32_t>{});
+    case DType::i64: return body(Type<std::int64_t>{});
+    case DType::u8: return body(Type<std::uint8_t>{});
+  }
+  fail("[dtype] unknown element type {}", static_cast<int>(dtype));
+}
+
+/// The same for floating types only; `what` is named in the error for the others.
+template <class Body>
+decltype(auto) dispatch_floating(std::string_view what, DType dtype, Body&& body) {
+  switch (dtype) {
+    case DType::f32: return body(Type<float>{});
+    case DType::f64: return body(Type<double>{});
+    case DType::bf16: return body(Type<bfloat16>{});
+    case DType::f16: return body(Type<float16>{});
+    default: fail("[{}] needs a floating type, got {}", what, dtype);
+  }
+}
+
+/// static_cast between any two element types, the halves by way of float.
+template <class To, class From>
+To convert(From value) {
+  constexpr bool half = std::is_same_v<From, bfloat16> || std::is_same_v<From, float16>;
+  if constexpr (std::is_same_v<To, From>) return value;
+  else if constexpr (half) return static_cast<To>(static_cast<float>(value));
+  else if constexpr (std::is_same_v<To, bfloat16> || std::is_same_v<To, float16>) return To(static_cast<float>(value));
+  else return static_cast<To>(value);
+}
+
+}  // namespace graft
