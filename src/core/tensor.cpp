@@ -79,16 +79,19 @@ double Tensor::item() const {
   return dispatch(dtype(), [&]<class T>(Type<T>) { return static_cast<double>(*data<T>()); });
 }
 
-Tensor Tensor::reshaped(std::span<const Index> extents) const {
-  std::vector<Index> wanted(extents.begin(), extents.end());
+Tensor Tensor::reshaped(std::initializer_list<Index> extents) const {
+  std::vector<Index> wanted(extents);
   const auto unknown = std::find(wanted.begin(), wanted.end(), Index{-1});
   if (unknown != wanted.end()) {
     *unknown = 1;
-    const Index known = Shape(wanted).elements();
-    check(known > 0 && elements() % known == 0, "[reshape] {} cannot become {} with one extent inferred", shape(), Shape(wanted));
-    *unknown = elements() / known;
+    const Shape rest{std::span<const Index>(wanted)};
+    check(rest.elements() > 0 && elements() % rest.elements() == 0, "[reshape] {} cannot become {} with one extent inferred", shape(), rest);
+    *unknown = elements() / rest.elements();
   }
-  const Shape target{std::span<const Index>(wanted)};
+  return reshaped(Shape{std::span<const Index>(wanted)});
+}
+
+Tensor Tensor::reshaped(const Shape& target) const {
   check(target.elements() == elements(), "[reshape] {} has {} elements, {} has {}", shape(), elements(), target, target.elements());
   return over(state().storage, state().offset, target, dtype());
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <initializer_list>
 #include <memory>
 #include <span>
 #include <vector>
@@ -63,8 +64,8 @@ class Tensor {
   double item() const;
 
   /// The same elements under another shape; one extent may be -1 and is inferred. Not recorded: see ops::reshape.
-  Tensor reshaped(std::span<const Index> extents) const;
-  Tensor reshaped(const Shape& shape) const { return reshaped(std::span(shape.begin(), shape.end())); }
+  Tensor reshaped(std::initializer_list<Index> extents) const;
+  Tensor reshaped(const Shape& shape) const;
   /// Rows `first` to `first + count` of axis 0, sharing the elements. Not recorded.
   Tensor rows(Index first, Index count) const;
   /// A copy with elements of its own. Not recorded.
