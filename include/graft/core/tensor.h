@@ -90,8 +90,8 @@ class Tensor {
   std::shared_ptr<Storage> storage() const;
   std::uint64_t version() const;
   void bump_version();
-  /// True if both are handles to the same tensor, not only to the same elements.
-  bool is(const Tensor& other) const { return state_ == other.state_; }
+  /// Equal for handles to the same tensor, and only for them.
+  const void* id() const { return state_.get(); }
 
   /// The recorded op that produced this tensor and which of its outputs it is. Null for leaves and unrecorded results.
   const std::shared_ptr<autograd::Node>& producer() const;

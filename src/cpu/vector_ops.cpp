@@ -1,0 +1,29 @@
+#include "cpu/vector_ops.h"
+
+namespace graft::cpu {
+
+GRAFT_CPU_CLONES float dot(const float* a, const float* b, Index count) {
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (Index i = 0; i < count; ++i) sum += a[i] * b[i];
+  return sum;
+}
+
+GRAFT_CPU_CLONES double dot(const double* a, const double* b, Index count) {
+  double sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (Index i = 0; i < count; ++i) sum += a[i] * b[i];
+  return sum;
+}
+
+GRAFT_CPU_CLONES void add_scaled(float* y, float scale, const float* x, Index count) {
+#pragma omp simd
+  for (Index i = 0; i < count; ++i) y[i] += scale * x[i];
+}
+
+GRAFT_CPU_CLONES void add_scaled(double* y, double scale, const double* x, Index count) {
+#pragma omp simd
+  for (Index i = 0; i < count; ++i) y[i] += scale * x[i];
+}
+
+}  // namespace graft::cpu

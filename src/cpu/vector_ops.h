@@ -1,0 +1,39 @@
+#pragma once
+
+#include "core/dtype_dispatch.h"
+
+// Compiles a function once for each of these instruction sets; the loader picks by cpuid. Sanitizers do not survive the resolver.
+#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define GRAFT_CPU_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define GRAFT_CPU_CLONES
+#endif
+
+namespace graft::cpu {
+
+/// sum of a[i] b[i].
+float dot(const float* a, const float* b, Index count);
+double dot(const double* a, const double* b, Index count);
+/// y[i] += scale x[i].
+void add_scaled(float* y, float scale, const float* x, Index count);
+void add_scaled(double* y, double scale, const double* x, Index count);
+
+/// The same for halves (and for f32 weights beside half activations, which are rounded first): summed in f32.
+template <class A, class B>
+float dot(const A* a, const B* b, Index count) {
+  float sum = 0;
+  for (Index i = 0; i < count; ++i) sum += static_cast<float>(a[i]) * static_cast<float>(convert<A>(b[i]));
+  return sum;
+}
+template <class X>
+void add_scaled(float* y, float scale, const X* x, Index count) {
+  for (Index i = 0; i < count; ++i) y[i] += scale * static_cast<float>(x[i]);
+}
+
+/// Writes or adds sums to a gradient of any type.
+template <class T, class Sum>
+void put(T* to, const Sum* from, Index count, bool accumulate) {
+  for (Index i = 0; i < count; ++i) to[i] = convert<T>(accumulate ? static_cast<Sum>(to[i]) + from[i] : from[i]);
+}
+
+}  // namespace graft::cpu

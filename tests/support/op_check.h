@@ -1,0 +1,44 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "graft/autograd/op.h"
+#include "graft/core/tensor.h"
+
+namespace graft::test {
+
+/// One row of an op's table of cases.
+struct OpCase {
+  std::string what;
+  std::shared_ptr<const Op> op;
+  std::vector<Tensor> inputs = {};  ///< in f64, or an integer type for operands without a gradient
+  /// True for ops whose results are sums of products of their inputs: their error is bounded by the length of the sums times the sum of absolute products,
+  /// which is what the op gives on absolute values. Others are compared on the scale of their largest result.
+  bool sum_of_products = false;
+  /// Longest sum behind one number, in results and in gradients.
+  Index sum_length = 1;
+  /// Inputs whose gradient is not defined (integer labels, moving statistics).
+  Slots constant = {};
+  /// Inputs that keep their exact type (f32) when the others become halves: bias, gamma, statistics.
+  Slots exact = {};
+};
+
+/// Normal numbers, the same for the same seed.
+Tensor random_normal(const Shape& shape, std::uint64_t seed, double scale = 1, double shift = 0);
+/// A shuffled ladder -n/2 .. n/2 times `step`, without zero: for ops with kinks and ties.
+Tensor distinct(const Shape& shape, std::uint64_t seed, double step = 0.01);
+
+/// Every gradient of the op against central differences in f64 on the native engine: each input by itself and all together; destinations poisoned with NaN
+/// before they are overwritten, and accumulated into; operands that the op does not ask to be saved are absent.
+void check_gradients(const OpCase& c);
+
+/// Every engine in every floating type against the native one in f64 on the same rounded inputs, forward and backward.
+void check_engines(const OpCase& c);
+
+/// check_gradients and check_engines for each case, the case named when one fails.
+void check_op(const std::vector<OpCase>& cases);
+
+}  // namespace graft::test
