@@ -1,13 +1,10 @@
 #pragma once
 
 #include "graft/core/activation.h"
+#include "graft/core/binary.h"
 #include "kernels/kernel.h"
 
 namespace graft {
-
-/// Functions of two numbers, applied to elements after broadcasting.
-enum class Binary : std::uint8_t { add, subtract, multiply, divide };
-
 namespace kernels::cpu {
 
 void activation_forward(Context&, Activation, const Operand& x, const Operand& y);

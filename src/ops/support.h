@@ -11,6 +11,29 @@ inline void check_parameter_type(std::string_view op, std::string_view what, DTy
   check(parameter == x || parameter == exact(x), "[{}] expected {} in {} (input {}), got {}", op, what, exact(x), x, parameter);
 }
 
+/// The shape that two operands are repeated to, as in NumPy: aligned at the last axis, an extent of 1 or a missing axis fits anything.
+inline Shape broadcast(std::string_view op, const Shape& a, const Shape& b) {
+  const Shape &longer = a.rank() >= b.rank() ? a : b, &shorter = a.rank() >= b.rank() ? b : a;
+  Shape result = longer;
+  for (int axis = 1; axis <= shorter.rank(); ++axis) {
+    const Index m = longer[-axis], n = shorter[-axis];
+    check(m == n || m == 1 || n == 1, "[{}] {} and {} do not broadcast: axis {} from the end has extents {} and {}", op, a, b, axis, a[-axis], b[-axis]);
+    if (m == 1) result = result.with(-axis, n);
+  }
+  return result;
+}
+
+/// Bits for possibly negative axes. Throws Error for an axis that is not there or given twice.
+inline Slots axis_set(std::string_view op, std::span<const int> axes, const Shape& shape) {
+  Slots set;
+  for (const int axis : axes) {
+    const int at = shape.normalize_axis(axis);
+    check(!set.has(at), "[{}] axis {} of {} is given twice", op, axis, shape);
+    set.add(at);
+  }
+  return set;
+}
+
 /// The gradient before a fused activation: dy itself for `linear`, else dy f'(y) in memory of its own that lives as long as this.
 class BeforeActivation {
  public:

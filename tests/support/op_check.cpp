@@ -166,12 +166,13 @@ void expect_within_rounding(const OpCase& c, DType dtype, const Tensor& got, con
   const std::vector<double> g = doubles(got), w = doubles(want);
   const double u = unit_roundoff(dtype);
   const double sums = (static_cast<double>(c.sum_length) + 8) * unit_roundoff(dtype == DType::f64 ? DType::f64 : DType::f32);
+  const double least = dtype == DType::f16 ? 0x1p-24 : 1e-300;  // f16 has numbers below 2^-14 only in such steps
   const double most = largest(w);
   const std::vector<double> m = magnitude.defined() ? doubles(magnitude) : std::vector<double>();
   ASSERT_EQ(g.size(), w.size()) << what;
   for (std::size_t i = 0; i < g.size(); ++i) {
     const double scale = m.empty() ? most : m[i];
-    const double bound = m.empty() ? (8 * u + 8 * sums) * scale + 1e-300 : sums * scale + 4 * u * std::max(std::fabs(w[i]), 1e-3 * scale) + 1e-300;
+    const double bound = m.empty() ? (8 * u + 8 * sums) * scale + least : sums * scale + 4 * u * std::max(std::fabs(w[i]), 1e-3 * scale) + least;
     if (!(std::fabs(g[i] - w[i]) <= bound)) {
       ADD_FAILURE() << what << ": element " << i << " is " << g[i] << ", expected " << w[i] << " within " << bound;
       return;
