@@ -34,12 +34,8 @@ std::vector<Spec> Conv2d::infer(std::span<const Spec> in) const {
   const Spec y{{g.batch, g.out_height, g.out_width, g.out_channels}, in[0].dtype};
   check(is_floating(in[0].dtype), "[conv2d] needs a floating type, got {}", in[0].dtype);
   check_parameter_type(name(), "weight", in[0].dtype, in[1].dtype);
-  check(derivative_from_result(options.activation), "[conv2d] {} cannot be fused: its derivative needs more than the result",
-        graft::name(options.activation));
-  if (has_bias) {
-    check(in[2].shape == Shape{g.out_channels}, "[conv2d] expected bias [{}], got {}", g.out_channels, in[2].shape);
-    check(in[2].dtype == exact(in[0].dtype), "[conv2d] expected bias in {}, got {}", exact(in[0].dtype), in[2].dtype);
-  }
+  check_fused(name(), options.activation);
+  if (has_bias) check_exact(name(), "bias", in[0].dtype, in[2], {g.out_channels});
   if (has_residual) check(in.back() == y, "[conv2d] expected residual {} {}, got {} {}", y.dtype, y.shape, in.back().dtype, in.back().shape);
   return {y};
 }

@@ -11,6 +11,17 @@ inline void check_parameter_type(std::string_view op, std::string_view what, DTy
   check(parameter == x || parameter == exact(x), "[{}] expected {} in {} (input {}), got {}", op, what, exact(x), x, parameter);
 }
 
+/// Checks a parameter that stays exact beside a half x: bias, gamma, beta, statistics.
+inline void check_exact(std::string_view op, std::string_view what, DType x, const Spec& parameter, const Shape& shape) {
+  check(parameter.shape == shape, "[{}] expected {} {}, got {}", op, what, shape, parameter.shape);
+  check(parameter.dtype == exact(x), "[{}] expected {} in {}, got {}", op, what, exact(x), parameter.dtype);
+}
+
+/// Checks that an activation can be fused into the op before it.
+inline void check_fused(std::string_view op, Activation activation) {
+  check(derivative_from_result(activation), "[{}] {} cannot be fused: its derivative needs more than the result", op, graft::name(activation));
+}
+
 /// The shape that two operands are repeated to, as in NumPy: aligned at the last axis, an extent of 1 or a missing axis fits anything.
 inline Shape broadcast(std::string_view op, const Shape& a, const Shape& b) {
   const Shape &longer = a.rank() >= b.rank() ? a : b, &shorter = a.rank() >= b.rank() ? b : a;

@@ -1,0 +1,54 @@
+#include "graft/ops/linear.h"
+
+#include <gtest/gtest.h>
+
+#include "support/expect.h"
+#include "support/op_check.h"
+
+namespace graft {
+namespace {
+
+using test::OpCase;
+using test::random_normal;
+
+OpCase row(std::string what, const Shape& x, Index out, bool bias, Activation activation = Activation::linear) {
+  OpCase c{.what = std::move(what), .op = std::make_shared<ops::Linear>(activation, bias)};
+  c.inputs = {random_normal(x, 1), random_normal({out, x[-1]}, 2)};
+  if (bias) c.inputs.push_back(random_normal({out}, 3));
+  c.sum_of_products = activation == Activation::linear;
+  c.sum_length = std::max({x[-1], x.rows(), out}) + 1;
+  c.exact = {1, 2};
+  return c;
+}
+
+TEST(Linear, GradientsAndEngines) {
+  test::check_op({
+      row("one number", {1, 1}, 1, false),
+      row("a vector", {7}, 5, true),
+      row("rows", {3, 5}, 4, true),
+      row("tokens", {2, 3, 5}, 7, true),
+      row("no bias", {4, 6}, 3, false),
+      row("prime sizes over several blocks", {37, 1033}, 263, true),
+      row("empty batch", {0, 5}, 3, true),
+      row("relu", {3, 5}, 4, true, Activation::relu),
+      row("sigmoid", {3, 5}, 4, true, Activation::sigmoid),
+      row("tanh without bias", {3, 5}, 4, false, Activation::tanh),
+  });
+}
+
+TEST(Linear, MatchesTheFormula) {
+  const Tensor x = Tensor::from<float>({1, 2}, {1, 2}), w = Tensor::from<float>({2, 2}, {10, 20, -30, -40}), bias = Tensor::from<float>({2}, {1, 2});
+  EXPECT_THAT(ops::linear(x, w, bias).values<float>(), testing::ElementsAre(51, -108));
+  EXPECT_THAT(ops::linear(x, w, bias, Activation::relu).values<float>(), testing::ElementsAre(51, 0));
+}
+
+TEST(Linear, NamesWhatDoesNotFit) {
+  const Tensor x = Tensor::zeros({8, 4});
+  EXPECT_ERROR(ops::linear(x, Tensor::zeros({3, 5})), "[linear] expected 5 input features (weight [3, 5]), got 4 (input [8, 4])");
+  EXPECT_ERROR(ops::linear(x, Tensor::zeros({3, 4}), Tensor::zeros({4})), "[linear] expected bias [3], got [4]");
+  EXPECT_ERROR(ops::linear(x, Tensor::zeros({3, 4}, DType::bf16)), "[linear] expected weight in f32 (input f32), got bf16");
+  EXPECT_ERROR(ops::linear(x, Tensor::zeros({3, 4}), {}, Activation::silu), "[linear] silu cannot be fused");
+}
+
+}  // namespace
+}  // namespace graft
