@@ -57,7 +57,7 @@ std::vector<Tensor> apply(std::shared_ptr<const Op> op, std::span<const Tensor> 
 /// The same for an op with one result.
 template <class O>
 Tensor apply(O op, std::initializer_list<Tensor> inputs) {
-  return apply(std::make_shared<const O>(std::move(op)), std::span<const Tensor>(inputs.begin(), inputs.size())).front();
+  return autograd::apply(std::make_shared<const O>(std::move(op)), std::span<const Tensor>(inputs.begin(), inputs.size())).front();
 }
 
 /// Whether apply records on this thread.
