@@ -21,10 +21,9 @@ constexpr Index kChannelsATask = 256;  // splits the few pixels of global poolin
 // The largest of each channel over the taps, and its number in `numbers`. The first of equals stays; a NaN wins and
 // stays.
 template <class T, class Sum>
-[[gnu::always_inline]] inline void largest_of(const std::vector<const T*>& taps,
-                                              const std::vector<std::int32_t>& numbers, Sum* best, std::int32_t* at,
-                                              Index channels) {
-  const auto block = [&](Index c, Index count) {
+GRAFT_INLINE inline void largest_of(const std::vector<const T*>& taps, const std::vector<std::int32_t>& numbers,
+                                    Sum* best, std::int32_t* at, Index channels) {
+  const auto block = [&](Index c, Index count) GRAFT_INLINE {
     Sum most[kRegisters];
     std::int32_t where[kRegisters];
     for (Index k = 0; k < count; ++k) most[k] = static_cast<Sum>(taps[0][c + k]);
@@ -47,9 +46,9 @@ template <class T, class Sum>
 
 // sum[c] = sum over the taps of scale * tap[c].
 template <class T, class Sum>
-[[gnu::always_inline]] inline void scaled_sum_of(const std::vector<const T*>& taps, const std::vector<Sum>& scales,
-                                                 Sum* sums, Index channels) {
-  const auto block = [&](Index c, Index count) {
+GRAFT_INLINE inline void scaled_sum_of(const std::vector<const T*>& taps, const std::vector<Sum>& scales, Sum* sums,
+                                       Index channels) {
+  const auto block = [&](Index c, Index count) GRAFT_INLINE {
     Sum sum[kRegisters] = {};
     for (std::size_t t = 0; t < taps.size(); ++t) {
       for (Index k = 0; k < count; ++k) sum[k] += scales[t] * static_cast<Sum>(taps[t][c + k]);
@@ -63,10 +62,8 @@ template <class T, class Sum>
 
 // sum[c] = sum over the taps of tap[c] where the position of the maximum is the tap's number.
 template <class T, class P, class Sum>
-[[gnu::always_inline]] inline void matching_sum_of(const std::vector<const T*>& taps,
-                                                   const std::vector<const P*>& positions,
-                                                   const std::vector<std::int32_t>& numbers, Sum* sums,
-                                                   Index channels) {
+GRAFT_INLINE inline void matching_sum_of(const std::vector<const T*>& taps, const std::vector<const P*>& positions,
+                                         const std::vector<std::int32_t>& numbers, Sum* sums, Index channels) {
   for (Index c = 0; c < channels; ++c) sums[c] = Sum(0);
   for (std::size_t t = 0; t < taps.size(); ++t) {
     const T* tap = taps[t];

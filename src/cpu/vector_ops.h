@@ -8,6 +8,8 @@
 #else
 #define GRAFT_CPU_CLONES
 #endif
+// What a clone calls must become part of it, or it would stay compiled for the oldest machine.
+#define GRAFT_INLINE __attribute__((always_inline))
 
 namespace graft::cpu {
 
