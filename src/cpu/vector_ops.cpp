@@ -26,4 +26,20 @@ GRAFT_CPU_CLONES void add_scaled(double* y, double scale, const double* x, Index
   for (Index i = 0; i < count; ++i) y[i] += scale * x[i];
 }
 
+GRAFT_CPU_CLONES void put(float* to, const float* from, Index count, bool accumulate) {
+  if (accumulate) {
+    for (Index i = 0; i < count; ++i) to[i] += from[i];
+  } else {
+    for (Index i = 0; i < count; ++i) to[i] = from[i];
+  }
+}
+
+GRAFT_CPU_CLONES void put(bfloat16* to, const float* from, Index count, bool accumulate) {
+  if (accumulate) {
+    for (Index i = 0; i < count; ++i) to[i] = bfloat16(static_cast<float>(to[i]) + from[i]);
+  } else {
+    for (Index i = 0; i < count; ++i) to[i] = bfloat16(from[i]);
+  }
+}
+
 }  // namespace graft::cpu

@@ -2,12 +2,16 @@
 
 #include "core/dtype_dispatch.h"
 
-// Compiles a function once for each of these instruction sets; the loader picks by cpuid. Sanitizers do not survive the resolver.
-#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+// Compiles a function once for each of these instruction sets; the loader picks by cpuid. Sanitizers do not survive the
+// resolver.
+#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && \
+    !defined(__SANITIZE_THREAD__)
 #define GRAFT_CPU_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define GRAFT_CPU_CLONES
 #endif
+// What a clone calls must become part of it, or it would stay compiled for the oldest machine.
+#define GRAFT_INLINE __attribute__((always_inline))
 
 namespace graft::cpu {
 
@@ -35,5 +39,8 @@ template <class T, class Sum>
 void put(T* to, const Sum* from, Index count, bool accumulate) {
   for (Index i = 0; i < count; ++i) to[i] = convert<T>(accumulate ? static_cast<Sum>(to[i]) + from[i] : from[i]);
 }
+
+void put(float* to, const float* from, Index count, bool accumulate);
+void put(bfloat16* to, const float* from, Index count, bool accumulate);
 
 }  // namespace graft::cpu

@@ -1,0 +1,61 @@
+#pragma once
+
+#include "graft/core/activation.h"
+
+#include "kernels/kernel.h"
+
+namespace graft {
+
+/// What a batch normalisation is told beside its operands.
+struct BatchNormAttributes {
+  double epsilon = 1e-3;
+  double momentum = 0.99;
+  bool unbiased = false;
+  Activation activation = Activation::linear;
+};
+
+/// A mean and a spread for each channel, in the exact type.
+struct ChannelStatistics {
+  Operand mean;
+  Operand spread;  ///< the variance in moving statistics, 1 / sqrt(variance + epsilon) in saved ones
+};
+
+/// What batch-norm's backward computes.
+struct BatchNormGradients {
+  Gradient x, gamma, beta;
+};
+
+namespace kernels {
+namespace cpu {
+void batch_norm_batch(Context&, const BatchNormAttributes&, const Operand& x, const Operand& gamma, const Operand& beta,
+                      const Operand& residual, const ChannelStatistics& moving, const Operand& y,
+                      const ChannelStatistics& saved);
+void batch_norm_moving(Context&, const BatchNormAttributes&, const Operand& x, const Operand& gamma,
+                       const Operand& beta, const Operand& residual, const ChannelStatistics& moving, const Operand& y);
+void batch_norm_batch_backward(Context&, const BatchNormAttributes&, const Operand& x, const Operand& gamma,
+                               const ChannelStatistics& saved, const Operand& dz, const BatchNormGradients&);
+void batch_norm_moving_backward(Context&, const BatchNormAttributes&, const Operand& x, const Operand& gamma,
+                                const ChannelStatistics& moving, const Operand& dz, const BatchNormGradients&);
+}  // namespace cpu
+
+/// y = activation(gamma (x - mean) inverse_deviation + beta + residual) with the batch's statistics, which are saved
+/// and update the moving ones. gamma, beta, residual may be absent.
+inline constexpr Kernel<const BatchNormAttributes&, const Operand&, const Operand&, const Operand&, const Operand&,
+                        const ChannelStatistics&, const Operand&, const ChannelStatistics&>
+    batch_norm_batch{"batch_norm", {.native = {cpu::batch_norm_batch}, .library = {}}};
+/// The same with the moving statistics, which do not change.
+inline constexpr Kernel<const BatchNormAttributes&, const Operand&, const Operand&, const Operand&, const Operand&,
+                        const ChannelStatistics&, const Operand&>
+    batch_norm_moving{"batch_norm_moving", {.native = {cpu::batch_norm_moving}, .library = {}}};
+/// The gradients given dz before the activation; x may be absent if only beta's is wanted.
+inline constexpr Kernel<const BatchNormAttributes&, const Operand&, const Operand&, const ChannelStatistics&,
+                        const Operand&, const BatchNormGradients&>
+    batch_norm_batch_backward{"batch_norm_backward", {.native = {cpu::batch_norm_batch_backward}, .library = {}}};
+/// The gradients of the affine map; x may be absent unless gamma's is wanted.
+inline constexpr Kernel<const BatchNormAttributes&, const Operand&, const Operand&, const ChannelStatistics&,
+                        const Operand&, const BatchNormGradients&>
+    batch_norm_moving_backward{"batch_norm_moving_backward",
+                               {.native = {cpu::batch_norm_moving_backward}, .library = {}}};
+
+}  // namespace kernels
+}  // namespace graft
