@@ -11,6 +11,7 @@
 #include "graft/io/file.h"
 
 #include "core/format.h"
+#include "io/checked_shape.h"
 #include "io/zip.h"
 
 namespace graft::io {
@@ -153,7 +154,7 @@ Shape dataset_shape(const std::string& where, hid_t space) {
     check(std::in_range<Index>(extents[axis]), "{}: an extent of {} is more than can be counted", where, extents[axis]);
     signed_extents.push_back(static_cast<Index>(extents[axis]));
   }
-  return Shape(std::span<const Index>(signed_extents));
+  return checked_shape(where, signed_extents);
 }
 
 // A few bytes can declare any shape, and the library would allocate and zero it. So what is declared must be in proportion to what is stored: the same if

@@ -7,6 +7,7 @@
 #include "graft/io/file.h"
 
 #include "core/format.h"
+#include "io/checked_shape.h"
 
 namespace graft::io {
 namespace fs = std::filesystem;
@@ -95,7 +96,7 @@ class HeaderParser {
         break;
       }
     }
-    return Shape(std::span<const Index>(values));
+    return checked_shape("[npy] " + file_, values);
   }
 
   std::string_view rest_;

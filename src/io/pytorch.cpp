@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "core/format.h"
+#include "io/checked_shape.h"
 #include "io/pickle.h"
 
 namespace graft::io {
@@ -16,7 +17,7 @@ using Kind = PickleValue::Kind;
 
 constexpr std::uint64_t kLongestPickle = std::uint64_t{64} << 20;
 constexpr std::string_view kStreamMagic{"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.", 13};  // LONG1, ten bytes, STOP
-constexpr std::uint64_t kMagicEnd = 2 + kStreamMagic.size();                                           // after PROTO and its version
+constexpr std::uint64_t kMagicPlaces[] = {2, 11};  // after PROTO and its version, and from protocol 4 on also FRAME and its length
 constexpr std::int64_t kStreamVersion = 1001;
 constexpr std::uint64_t kLargestExpansion = 8;  // bytes copied for tensors that are no plain range of their storage, in files
 constexpr int kDeepestDict = 4;
@@ -112,7 +113,7 @@ class TensorReader {
     const Index offset = value.items[1]->integer;
     const std::vector<Index> extents = sizes(where, *value.items[2]), strides = sizes(where, *value.items[3]);
     check(extents.size() == strides.size(), "{}: {} sizes and {} strides", where, extents.size(), strides.size());
-    const Shape shape{std::span<const Index>(extents)};
+    const Shape shape = checked_shape(where, extents);
     if (shape.elements() == 0) return Tensor::empty(shape, dtype);
     const Index end = reach(where, shape, strides, offset);
     check(static_cast<std::uint64_t>(end) <= reference.elements, "{}: reaches element {} of a storage of {}", where, end, reference.elements);
@@ -193,6 +194,17 @@ WeightFile read_state_dict(const std::string& where, const PickleValue& root, Te
   return result;
 }
 
+// Where the stream goes on after its magic number; 0 if that is not what the file starts with.
+std::uint64_t stream_start(const InputFile& file) {
+  for (const std::uint64_t place : kMagicPlaces) {
+    if (file.size() < place + kStreamMagic.size()) continue;
+    const std::vector<std::byte> start = file.read(0, place + kStreamMagic.size());
+    const std::string_view magic(reinterpret_cast<const char*>(start.data()) + place, kStreamMagic.size());
+    if (start[0] == std::byte{0x80} && magic == kStreamMagic) return start.size();
+  }
+  return 0;
+}
+
 }  // namespace
 
 std::vector<WeightLayer> group_by_last_dot(std::vector<std::pair<std::string, Tensor>> tensors) {
@@ -241,17 +253,13 @@ WeightFile read_pytorch_zip(const ZipArchive& archive) {
   return read_state_dict(where, pickle.value(), reader);
 }
 
-bool is_pytorch_stream(const InputFile& file) {
-  if (file.size() < kMagicEnd) return false;
-  const std::vector<std::byte> start = file.read(0, kMagicEnd);
-  return start[0] == std::byte{0x80} && std::string_view(reinterpret_cast<const char*>(start.data()) + 2, kStreamMagic.size()) == kStreamMagic;
-}
+bool is_pytorch_stream(const InputFile& file) { return stream_start(file) > 0; }
 
 WeightFile read_pytorch_stream(const InputFile& file) {
   const std::string where = "[pytorch] " + file.path().string();
   // The pickles' lengths are not written anywhere: they end where their STOP is.
   const std::vector<std::byte> start = file.read(0, std::min(file.size(), kLongestPickle));
-  std::uint64_t position = kMagicEnd;
+  std::uint64_t position = stream_start(file);
   const auto next = [&] {
     Pickle pickle(where, std::span(start).subspan(position));
     position += pickle.size();

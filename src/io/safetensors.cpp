@@ -9,6 +9,7 @@
 #include "graft/io/file.h"
 
 #include "core/format.h"
+#include "io/checked_shape.h"
 
 namespace graft::io {
 namespace fs = std::filesystem;
@@ -49,7 +50,7 @@ SafetensorsHeader::Entry parse_entry(const std::string& file, const std::string&
   const auto begin = range[0].get<std::uint64_t>(), end = range[1].get<std::uint64_t>();
   if (begin > end || end > data_bytes) invalid(fmt::format("bytes {} to {} do not lie in the file's {} bytes of data", begin, end, data_bytes));
 
-  SafetensorsHeader::Entry entry{name, {Shape(std::span<const Index>(extents)), known->second}, begin};
+  SafetensorsHeader::Entry entry{name, {checked_shape(fmt::format("[safetensors] {}: tensor '{}'", file, name), extents), known->second}, begin};
   const auto elements = static_cast<std::uint64_t>(entry.spec.shape.elements());
   const std::uint64_t element_bytes = size_of(known->second);
   // Compared by division: the product could wrap around.
