@@ -1,0 +1,69 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "graft/core/preprocessing.h"
+#include "graft/core/tensor.h"
+#include "graft/data/augment.h"
+#include "graft/data/folder.h"
+
+namespace graft::data {
+
+struct LoaderOptions {
+  Preprocessing preprocessing;
+  Index batch = 32;        ///< photos a batch; the last one of an epoch may be shorter
+  bool shuffle = true;     ///< a new order each epoch, by seed
+  std::uint64_t seed = 0;  ///< of the order and of the augmentation
+  Augmentation augmentation;
+  int workers = 2;     ///< threads that decode
+  Index prefetch = 4;  ///< how many batches may be ready or in work before they are asked for
+  std::size_t cache_bytes = std::size_t{1}
+                            << 30;  ///< for photos decoded and resized; those that find no room are decoded each epoch
+};
+
+struct Batch {
+  Tensor images;               ///< f32 [N, height, width, 3], preprocessed
+  Tensor labels;               ///< i64 [N]
+  std::vector<Index> indices;  ///< which photos of the data set these are
+};
+
+/// Decodes, resizes, augments and preprocesses photos in threads of its own, ahead of whoever asks for them. The same
+/// seed gives the same batches, bit for bit, whatever the number of workers. It may be destroyed at any time; it waits
+/// only for photos being decoded.
+///
+///     for (std::uint64_t epoch = 0; epoch < 10; ++epoch) {
+///       loader.start_epoch(epoch);
+///       while (auto batch = loader.next()) train_on(*batch);
+///     }
+///
+/// One thread at a time may call it.
+class Loader {
+ public:
+  /// Throws Error if there is no photo, or batch, workers or prefetch is below 1.
+  Loader(ImageFolder photos, LoaderOptions options);
+  ~Loader();
+  Loader(const Loader&) = delete;
+  Loader& operator=(const Loader&) = delete;
+
+  /// Begins an epoch, and drops what is left of the one before.
+  void start_epoch(std::uint64_t epoch);
+  /// The next batch, or nothing when the epoch is over (or none was started). Throws Error naming the file if a photo
+  /// of the batch cannot be read; the epoch is then over.
+  std::optional<Batch> next();
+
+  const ImageFolder& photos() const;
+  /// Batches in an epoch.
+  Index batches() const;
+  /// What the cache holds now.
+  std::size_t cached_bytes() const;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace graft::data
