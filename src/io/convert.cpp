@@ -1,0 +1,198 @@
+#include "io/convert.h"
+
+#include <fnmatch.h>
+
+#include <algorithm>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <regex>
+#include <set>
+
+#include "core/format.h"
+#include "io/keras_graph.h"
+
+namespace graft::io {
+namespace {
+
+bool matches_any(const std::vector<std::string>& globs, const std::string& name) {
+  return std::any_of(globs.begin(), globs.end(), [&](const std::string& glob) { return fnmatch(glob.c_str(), name.c_str(), 0) == 0; });
+}
+
+bool is_channels_first(const WeightFile& file) { return file.format == "pytorch" || file.format == "safetensors"; }
+
+// The classifier's layer in each family, and the number of its outputs.
+std::optional<Index> top_classes(const WeightFile& file) {
+  for (const char* name : {"predictions", "fc1000", "conv_preds", "_fc", "classifier", "head"}) {
+    const WeightLayer* layer = file.find(name);
+    const Tensor* bias = layer == nullptr ? nullptr : layer->find("bias");
+    if (bias != nullptr && bias->shape().rank() == 1) return bias->shape()[0];
+  }
+  // Without names: a dense layer, or MobileNet's last convolution, which is the only one with a bias.
+  for (const WeightLayer& layer : file.layers) {
+    const Tensor* bias = layer.find("bias");
+    if (layer.type == "dense" && bias != nullptr && &layer == &file.layers.back()) return bias->shape()[0];
+  }
+  return std::nullopt;
+}
+
+// MobileNet's first convolution has 32 filters times alpha.
+std::optional<double> mobilenet_alpha(const WeightFile& file) {
+  for (const WeightLayer& layer : file.layers) {
+    const Tensor* kernel = layer.find("kernel");
+    if (kernel != nullptr && kernel->shape().rank() == 4 && kernel->shape()[2] == 3) return static_cast<double>(kernel->shape()[3]) / 32;
+  }
+  return std::nullopt;
+}
+
+// The image preprocessing that goes with the name of a Keras model, wherever it stands in the architecture.
+std::string preprocessing_of_keras_model(const std::string& config) {
+  static const std::regex kName("\"name\" *: *\"(vgg16|vgg19|resnet50|resnet101|resnet152|mobilenet|inception_v3)[^\"]*\"");
+  std::smatch found;
+  if (!std::regex_search(config, found, kName)) return {};
+  const std::string name = found[1];
+  return name.starts_with("vgg") || name.starts_with("resnet") ? "caffe" : "tf";
+}
+
+// Where a head is grafted on a network that was read from an architecture: the last value that is still an image.
+std::string last_image(const nn::Network& network) {
+  const Shape& in = network.input_shape();
+  const nn::Program program = network.lower({1, in[0], in[1], in[2]});
+  std::string name;
+  for (const nn::Program::Output& node : program.nodes) {
+    const Shape& shape = program[node.value].spec.shape;
+    if (shape.rank() == 4 && shape[1] * shape[2] > 1) name = node.node;
+  }
+  return name;
+}
+
+nn::Network build(const WeightFile& file, const ConvertOptions& options, const WeightMap* map, std::vector<std::string>& notes) {
+  const std::string asked = !options.model.empty() ? options.model : map != nullptr ? map->model : "";
+  if (asked.empty() && !file.model_config.empty()) {
+    nn::Network network = network_from_keras(file.model_config, options.input_size, options.input_size);
+    network.features = last_image(network);
+    const std::string mode = preprocessing_of_keras_model(file.model_config);
+    const Preprocessing size = network.preprocessing;
+    network.preprocessing = preprocessing_by_name(mode.empty() ? "none" : mode, size.height);
+    network.preprocessing.height = size.height;
+    network.preprocessing.width = size.width;
+    if (mode.empty() && options.preprocessing.empty()) {
+      notes.push_back("the file does not say how images are prepared: pixels are taken as 0 to 255 (say otherwise with --preprocessing)");
+    }
+    return network;
+  }
+  const std::string model = asked.empty() ? detect_model(file) : asked;
+  check(!model.empty(), "the file does not say which model its weights belong to; name it with --model ({})", fmt::join(models::names(), ", "));
+  models::Options o{.height = options.input_size, .width = options.input_size};
+  const std::optional<Index> classes = top_classes(file);
+  o.include_top = map != nullptr && map->include_top ? *map->include_top : classes.has_value() || is_channels_first(file);
+  if (classes) o.classes = *classes;
+  if (model == "mobilenet") {
+    if (options.alpha) o.alpha = *options.alpha;
+    else if (const auto alpha = mobilenet_alpha(file)) o.alpha = *alpha;
+    // Its top may stand in a file without names: a convolution more than the backbone has.
+    const auto convolutions = std::count_if(file.layers.begin(), file.layers.end(), [](const WeightLayer& l) { return l.type == "conv2d"; });
+    constexpr int kBackboneConvolutions = 14;
+    if (!classes && convolutions == kBackboneConvolutions + 1) {
+      o.include_top = true;
+      for (const WeightLayer& layer : file.layers) {
+        const Tensor* bias = layer.find("bias");
+        if (layer.type == "conv2d" && bias != nullptr) o.classes = bias->elements();
+      }
+    }
+  } else if (options.alpha) {
+    o.alpha = *options.alpha;
+  }
+  notes.push_back(fmt::format("model {}{}{}", model, o.include_top ? fmt::format(" with its top of {} classes", o.classes) : " without its top",
+                              model == "mobilenet" ? fmt::format(", width {}", o.alpha) : ""));
+  return models::make(model, o);
+}
+
+void assign(nn::Network& network, const WeightFile& file, const WeightMap* map, ConversionReport& report) {
+  std::set<std::string> open;
+  for (const auto& [name, unused] : network.parameter_table()) open.insert(name);
+  const std::vector<LayerMatch> matches = match_layers(network, file, map, report.notes);
+  std::set<const WeightLayer*> used;
+  for (const auto& [from, to] : matches) {
+    used.insert(from);
+    check(network.has_layer(to), "the map sends '{}' to layer '{}', which {} does not have", from->path, to, network.name);
+    const nn::LayerEntry& layer = network.layer(to);
+    for (const WeightTensor& tensor : from->tensors) {
+      if (tensor.name == "num_batches_tracked") continue;  // PyTorch's counter of training steps
+      const Placement placed = place(network, layer, tensor, is_channels_first(file));
+      const std::string name = to + "/" + placed.parameter;
+      const auto parameter = network.parameter_table().find(name);
+      if (parameter == network.parameter_table().end()) {
+        report.unexpected.push_back(tensor.source);
+      } else if (!(placed.value.shape() == parameter->second->shape)) {
+        report.mismatched.push_back(fmt::format("{}: expected {}, got {} ({} as {} in the file)", name, parameter->second->shape, placed.value.shape(),
+                                                tensor.source, tensor.value.shape()));
+        open.erase(name);
+      } else if (open.erase(name) == 0) {
+        report.mismatched.push_back(fmt::format("{}: given twice, the second time by {}", name, tensor.source));
+      } else {
+        parameter->second->value = placed.value;
+        report.matched.push_back({name, tensor.source});
+      }
+    }
+  }
+  for (const WeightLayer& layer : file.layers) {
+    const bool ignored = map != nullptr && std::any_of(map->ignore.begin(), map->ignore.end(),
+                                                       [&](const std::string& pattern) { return std::regex_match(layer.path, std::regex(pattern)); });
+    if (used.contains(&layer) || ignored) continue;
+    for (const WeightTensor& tensor : layer.tensors) {
+      if (tensor.name != "num_batches_tracked") report.unexpected.push_back(tensor.source);
+    }
+  }
+  report.missing.assign(open.begin(), open.end());
+}
+
+void forgive(ConversionReport& report, const std::vector<std::string>& allowed) {
+  const auto strip = [&](std::vector<std::string>& gaps, std::string_view what) {
+    std::vector<std::string> left;
+    for (const std::string& gap : gaps) {
+      if (!matches_any(allowed, gap.substr(0, gap.find(": ")))) left.push_back(gap);
+      else report.notes.push_back(fmt::format("{} and allowed: {}", what, gap));
+    }
+    gaps = std::move(left);
+  };
+  strip(report.missing, "missing");
+  strip(report.unexpected, "unexpected");
+  strip(report.mismatched, "mismatched");
+}
+
+}  // namespace
+
+std::string ConversionReport::to_string() const {
+  std::string text = fmt::format("{} matched, {} missing, {} unexpected, {} mismatched\n", matched.size(), missing.size(), unexpected.size(), mismatched.size());
+  for (const std::string& note : notes) text += fmt::format("  note        {}\n", note);
+  for (const std::string& name : missing) text += fmt::format("  missing     {}\n", name);
+  for (const std::string& name : unexpected) text += fmt::format("  unexpected  {}\n", name);
+  for (const std::string& row : mismatched) text += fmt::format("  mismatched  {}\n", row);
+  return text;
+}
+
+Conversion convert(const std::filesystem::path& path, const ConvertOptions& options) {
+  const WeightFile file = read_weights(path);
+  std::optional<WeightMap> map;
+  if (!options.map.empty()) map = read_weight_map(options.map);
+  try {
+    Conversion result;
+    result.network = build(file, options, map ? &*map : nullptr, result.report.notes);
+    nn::Network& network = result.network;
+    assign(network, file, map ? &*map : nullptr, result.report);
+    forgive(result.report, options.allow_partial);
+    check(result.report.complete(), "the weights do not fit {}: {}", network.name, result.report.to_string());
+    const Preprocessing size = network.preprocessing;
+    if (!options.preprocessing.empty()) network.preprocessing = preprocessing_by_name(options.preprocessing, size.height);
+    else if (map && map->preprocessing) network.preprocessing = *map->preprocessing;
+    network.preprocessing.height = size.height;
+    network.preprocessing.width = size.width;
+    network.classes = options.classes;
+    network.materialize();
+    return result;
+  } catch (const Error& error) {
+    fail("{}: {}", path.string(), error.what());
+  }
+}
+
+}  // namespace graft::io
