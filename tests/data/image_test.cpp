@@ -185,8 +185,9 @@ TEST(DecodeImage, DoesNotBelieveDeclaredSizes) {
   EXPECT_ERROR(decode_image(jpeg_declaring(jpeg, 65000, 65000), "huge.jpg"), "expected at most");
   EXPECT_ERROR(decode_image(jpeg_declaring(jpeg, 16000, 16000), "wide.jpg"), "cannot be in");
   EXPECT_ERROR(decode_image(jpeg_declaring(jpeg, 16, 0), "none.jpg"), "it declares 16 x 0 pixels");
-  if (GRAFT_HAS_TURBOJPEG)
+  if (GRAFT_HAS_TURBOJPEG) {
     EXPECT_ERROR(decode_image(jpeg_declaring(jpeg, 400, 400), "more.jpg"), "[image] more.jpg: damaged JPEG: ");
+  }
 }
 
 }  // namespace
