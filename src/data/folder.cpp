@@ -16,8 +16,9 @@ namespace fs = std::filesystem;
 bool is_hidden(const fs::path& path) { return path.filename().string().starts_with('.'); }
 
 void check_directory(const fs::path& directory) {
-  check(fs::exists(directory), "[images] {}: no such directory", directory.string());
-  check(fs::is_directory(directory), "[images] {}: expected a directory, got a file", directory.string());
+  std::error_code error;
+  check(fs::exists(directory, error), "[images] {}: no such directory", directory.string());
+  check(fs::is_directory(directory, error), "[images] {}: expected a directory, got a file", directory.string());
 }
 
 std::vector<fs::path> photos_below(const fs::path& folder, Index& ignored) {
@@ -103,8 +104,9 @@ ImageFolder read_labelled_photos(const fs::path& directory, const fs::path& labe
   for (const auto& [file, label] : labels.items()) {
     check(label.is_number_integer() && label.get<Index>() >= 0, "[labels] {}: expected a class number for '{}', got {}",
           labels_json.string(), file, label.dump());
-    check(fs::is_regular_file(directory / file), "[labels] {}: names '{}', which is not in {}", labels_json.string(),
-          file, directory.string());
+    std::error_code error;
+    check(fs::is_regular_file(directory / file, error), "[labels] {}: names '{}', which is not in {}",
+          labels_json.string(), file, directory.string());
     photos.files.push_back(directory / file);
     photos.labels.push_back(label.get<Index>());
   }

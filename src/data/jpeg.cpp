@@ -13,7 +13,8 @@ namespace graft::data {
 namespace {
 
 // ITU T.81, table B.1.
-constexpr unsigned kTemporary = 0x01, kFirstRestart = 0xD0, kLastRestart = 0xD7, kEndOfImage = 0xD9, kApp1 = 0xE1;
+constexpr unsigned kTemporary = 0x01, kFirstRestart = 0xD0, kLastRestart = 0xD7, kEndOfImage = 0xD9, kApp1 = 0xE1,
+                   kHuffmanTables = 0xC4;
 
 // SOF0 to SOF15: the numbers between, DHT, JPG and DAC, are none.
 bool is_frame(unsigned marker) {
@@ -22,6 +23,20 @@ bool is_frame(unsigned marker) {
 
 bool begins_with(Bytes bytes, std::string_view text) {
   return bytes.size() >= text.size() && std::memcmp(bytes.data(), text.data(), text.size()) == 0;
+}
+
+// A segment of tables, each a class and number (1 byte), how many codes of each length there are (16), and the codes'
+// values. stb_image believes the counts.
+bool holds_huffman_tables(Bytes segment) {
+  constexpr std::size_t kBefore = 17, kMostCodes = 256;
+  while (!segment.empty()) {
+    if (segment.size() < kBefore) return false;
+    std::size_t codes = 0;
+    for (std::size_t i = 1; i < kBefore; ++i) codes += u8_at(segment, i);
+    if (codes > kMostCodes || codes > segment.size() - kBefore) return false;
+    segment = segment.subspan(kBefore + codes);
+  }
+  return true;
 }
 
 }  // namespace
@@ -61,6 +76,9 @@ Header read_jpeg_header(Bytes jpeg, const std::string& name) {
     } else if (marker == kApp1 && !oriented && begins_with(segment, std::string_view("Exif\0\0", 6))) {
       header.orientation = exif_orientation(segment.subspan(6));
       oriented = true;
+    } else if (marker == kHuffmanTables) {
+      check(holds_huffman_tables(segment), "[image] {}: damaged JPEG: impossible Huffman table before byte {}", name,
+            at);
     }
   }
   check(header.channels > 0, "[image] {}: damaged JPEG: its end marker comes before any frame", name);

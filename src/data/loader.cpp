@@ -45,8 +45,9 @@ class Loader::Impl {
     check(options_.batch >= 1 && options_.workers >= 1 && options_.prefetch >= 1,
           "[loader] expected batch, workers and prefetch of at least 1, got {}, {} and {}", options_.batch,
           options_.workers, options_.prefetch);
-    for (int i = 0; i < options_.workers; ++i)
+    for (int i = 0; i < options_.workers; ++i) {
       workers_.emplace_back([this](const std::stop_token& stop) { work(stop); });
+    }
   }
 
   // All are told before the first is waited for.

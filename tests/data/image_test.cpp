@@ -13,25 +13,11 @@ namespace {
 
 using Bytes = std::vector<std::byte>;
 
-// CRC-32 by definition, a bit at a time.
-std::uint32_t crc32(std::span<const std::byte> bytes) {
-  std::uint32_t c = ~0u;
-  for (const std::byte b : bytes) {
-    c ^= std::to_integer<std::uint32_t>(b);
-    for (int bit = 0; bit < 8; ++bit) c = (c >> 1) ^ ((c & 1u) != 0 ? 0xEDB88320u : 0u);
-  }
-  return ~c;
-}
-
-void put32(Bytes& bytes, std::size_t at, std::uint32_t value) {
-  for (std::size_t i = 0; i < 4; ++i) bytes[at + i] = static_cast<std::byte>(value >> (24 - 8 * i));
-}
-
-// A PNG's first chunk is IHDR: signature (8), length (4), "IHDR" (4), width, height, five bytes, checksum.
+// A PNG begins with its signature (8 bytes) and the chunk IHDR: length (4), name (4), width, height.
 Bytes png_declaring(Bytes png, std::uint32_t width, std::uint32_t height) {
   put32(png, 16, width);
   put32(png, 20, height);
-  put32(png, 29, crc32(std::span(png).subspan(12, 17)));
+  repair_checksums(png);
   return png;
 }
 
@@ -164,23 +150,11 @@ TEST(DecodeImage, RefusesEveryChangedBitOfAPng) {
   }
 }
 
-// A changed byte of a JPEG may still be a JPEG; it must never be a crash or another kind of exception.
-TEST(DecodeImage, SurvivesEveryChangedByteOfAJpeg) {
-  const Bytes whole = encode_jpeg(picture(24, 40));
-  int refused = 0;
-  for (std::size_t i = 0; i < whole.size(); ++i) {
-    for (const unsigned mask : {0x01u, 0x80u, 0xFFu, 0x24u}) {
-      Bytes changed = whole;
-      changed[i] ^= static_cast<std::byte>(mask);
-      try {
-        static_cast<void>(decode_image(changed, "changed.jpg"));
-      } catch (const Error& error) {
-        ++refused;
-        EXPECT_THAT(error.what(), testing::HasSubstr("[image] changed.jpg: "));
-      }
-    }
-  }
-  EXPECT_GT(refused, 0);
+// A changed byte may still leave an image.
+TEST(DecodeImage, SurvivesEveryChangedByte) {
+  EXPECT_GT(decode_changed(encode_jpeg(picture(24, 40))), 0);
+  EXPECT_GT(decode_changed(encode_png(picture(9, 8))), 0);
+  EXPECT_GT(decode_changed(encode_png(picture(7, 12, 2))), 0);
 }
 
 // The end marker is there, but what comes before it is not: the decoder would have to make pixels up.
@@ -211,8 +185,9 @@ TEST(DecodeImage, DoesNotBelieveDeclaredSizes) {
   EXPECT_ERROR(decode_image(jpeg_declaring(jpeg, 65000, 65000), "huge.jpg"), "expected at most");
   EXPECT_ERROR(decode_image(jpeg_declaring(jpeg, 16000, 16000), "wide.jpg"), "cannot be in");
   EXPECT_ERROR(decode_image(jpeg_declaring(jpeg, 16, 0), "none.jpg"), "it declares 16 x 0 pixels");
-  if (GRAFT_HAS_TURBOJPEG)
+  if (GRAFT_HAS_TURBOJPEG) {
     EXPECT_ERROR(decode_image(jpeg_declaring(jpeg, 400, 400), "more.jpg"), "[image] more.jpg: damaged JPEG: ");
+  }
 }
 
 }  // namespace

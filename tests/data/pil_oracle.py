@@ -2,8 +2,8 @@
 
 usage: pil_oracle.py OUT [PHOTO...]
 
-A case of "decode" has a file and the RGB pixels expected of it; a case of "resize" has raw pixels before and after. Raw arrays are
-{"file", "shape", "dtype"}, row-major, little-endian.
+A case of "decode" has a file and the RGB pixels expected of it; a case of "resize" has raw pixels before and after.
+Raw arrays are {"file", "shape", "dtype"}, row-major, little-endian.
 """
 
 import json
@@ -130,58 +130,60 @@ def decode_cases():
         decode(photo.name)
 
 
-def resize_case(what, source, height, width, resampling, fit, expected, tolerance=0.0):
-    if not isinstance(source, dict):
-        source = save(source)
+def resize_case(what, source, size, resampling, fit, expected, tolerance=0.0):
     cases["resize"].append({
-        "what": what, "source": source, "height": height, "width": width, "resampling": resampling, "fit": fit,
+        "what": what, "source": source, "height": size[1], "width": size[0], "resampling": resampling, "fit": fit,
         "background": BACKGROUND, "expected": save(np.asarray(expected)), "tolerance": tolerance,
     })
 
 
-def interpolate(array, height, width):
+def interpolate(array, size):
     nchw = torch.from_numpy(array).float().permute(2, 0, 1)[None]
-    result = torch.nn.functional.interpolate(nchw, (height, width), mode="bilinear", align_corners=False)
+    result = torch.nn.functional.interpolate(nchw, (size[1], size[0]), mode="bilinear", align_corners=False)
     return result[0].permute(1, 2, 0).numpy()
 
 
 def resize(image, size, pil):
-    """Columns, then rows, as PIL does in one call up to version 12; version 13 begins with the rows of some tall images."""
+    """Columns, then rows: what one call of PIL does up to version 12. Version 13 turns some tall images round."""
     return image.resize((size[0], image.height), pil).resize(size, pil)
 
 
-def resize_cases():
-    sizes = [(375, 500, 224, 224), (37, 53, 224, 160), (64, 64, 64, 64), (64, 48, 64, 31), (50, 64, 77, 64), (300, 7, 11, 9),
-             (1, 1, 5, 3), (9, 1, 4, 4), (224, 224, 1, 1), (100, 101, 50, 49), (333, 500, 299, 299), (500, 333, 224, 224)]
-    for height, width, new_height, new_width in sizes:
-        what = f"{height}x{width} to {new_height}x{new_width}"
-        color = picture(height, width, 3, height + width)
-        grey = color[:, :, :1].copy()
-        real = picture(height, width, 1, 7).astype(np.float32) * 0.731 - 20
-        stored = {"color": save(color), "grey": save(grey), "float": save(real)}
-        for name, pil in FILTERS.items():
-            size = (new_width, new_height)
-            resize_case(what, stored["color"], new_height, new_width, name, "squash", resize(Image.fromarray(color), size, pil))
-            resized = np.asarray(resize(Image.fromarray(grey[:, :, 0]), size, pil))[:, :, None]
-            resize_case(what + " grey", stored["grey"], new_height, new_width, name, "squash", resized)
-            resized = np.asarray(resize(Image.fromarray(real[:, :, 0]), size, pil))[:, :, None]
-            resize_case(what + " float", stored["float"], new_height, new_width, name, "squash", resized)
-            inner = ImageOps.contain(Image.fromarray(color), size, pil).size
-            if min(inner) > 0:
-                padded = ImageOps.pad(resize(Image.fromarray(color), inner, pil), size, pil, color=BACKGROUND)
-                resize_case(what + " pad", stored["color"], new_height, new_width, name, "pad", padded)
-        resize_case(what, stored["color"], new_height, new_width, "bilinear", "squash", interpolate(color, new_height, new_width), 2e-3)
-        resize_case(what + " float", stored["float"], new_height, new_width, "bilinear", "squash",
-                    interpolate(real, new_height, new_width), 2e-3)
+def squash_and_pad(height, width, new_height, new_width):
+    what = f"{height}x{width} to {new_height}x{new_width}"
+    size = (new_width, new_height)
+    color = picture(height, width, 3, height + width)
+    real = picture(height, width, 1, 7).astype(np.float32) * 0.731 - 20
+    image, grey = Image.fromarray(color), Image.fromarray(color[:, :, 0])
+    stored_color, stored_grey, stored_real = save(color), save(color[:, :, :1]), save(real)
+    for name, pil in FILTERS.items():
+        resize_case(what, stored_color, size, name, "squash", resize(image, size, pil))
+        resize_case(what + " grey", stored_grey, size, name, "squash", np.asarray(resize(grey, size, pil))[:, :, None])
+        resized = np.asarray(resize(Image.fromarray(real[:, :, 0]), size, pil))[:, :, None]
+        resize_case(what + " float", stored_real, size, name, "squash", resized)
+        inner = ImageOps.contain(image, size, pil).size
+        if min(inner) > 0:
+            padded = ImageOps.pad(resize(image, inner, pil), size, pil, color=BACKGROUND)
+            resize_case(what + " pad", stored_color, size, name, "pad", padded)
+    resize_case(what, stored_color, size, "bilinear", "squash", interpolate(color, size), 2e-3)
+    resize_case(what + " float", stored_real, size, "bilinear", "squash", interpolate(real, size), 2e-3)
 
-    interpolation = {"nearest": functional.InterpolationMode.NEAREST, "antialias": functional.InterpolationMode.BILINEAR,
-                     "bicubic": functional.InterpolationMode.BICUBIC}
-    for height, width, size in [(375, 500, 224), (500, 333, 160), (41, 67, 96), (50, 50, 20), (31, 30, 29), (90, 41, 40)]:
-        color = picture(height, width, 3, size)
-        for name, mode in interpolation.items():
-            covering = functional.resize(Image.fromarray(color), size, mode).size
-            cropped = functional.center_crop(resize(Image.fromarray(color), covering, FILTERS[name]), [size, size])
-            resize_case(f"{height}x{width} cropped to {size}", color, size, size, name, "crop", cropped)
+
+def crop(height, width, size):
+    color = picture(height, width, 3, size)
+    modes = functional.InterpolationMode
+    for name, mode in {"nearest": modes.NEAREST, "antialias": modes.BILINEAR, "bicubic": modes.BICUBIC}.items():
+        covering = functional.resize(Image.fromarray(color), size, mode).size
+        cropped = functional.center_crop(resize(Image.fromarray(color), covering, FILTERS[name]), [size, size])
+        resize_case(f"{height}x{width} cropped to {size}", save(color), (size, size), name, "crop", cropped)
+
+
+def resize_cases():
+    for sizes in [(375, 500, 224, 224), (500, 333, 224, 224), (37, 53, 224, 160), (64, 64, 64, 64), (64, 48, 64, 31),
+                  (50, 64, 77, 64), (300, 7, 11, 9), (1, 1, 5, 3), (9, 1, 4, 4), (224, 224, 1, 1), (100, 101, 50, 49),
+                  (333, 500, 299, 299)]:
+        squash_and_pad(*sizes)
+    for sizes in [(375, 500, 224), (500, 333, 160), (41, 67, 96), (50, 50, 20), (31, 30, 29), (90, 41, 40)]:
+        crop(*sizes)
 
 
 decode_cases()

@@ -13,7 +13,7 @@ namespace graft::data {
 struct Augmentation {
   bool flip = false;      ///< left and right swapped, with probability 1/2
   double rotate = 0;      ///< by up to this many degrees either way, 0 to 180
-  double zoom = 0;        ///< magnified by 1 - zoom to 1 + zoom, 0 <= zoom < 1
+  double zoom = 0;        ///< magnified by 1 - zoom to 1 + zoom, 0 to 0.95
   double brightness = 0;  ///< -255 * brightness to 255 * brightness is added, 0 to 1
   double contrast = 0;    ///< distances from the channel's mean are multiplied by 1 - contrast to 1 + contrast, 0 to 1
 

@@ -26,8 +26,8 @@ inline constexpr Index kMaxPixels = Index{1} << 28;
 /// transparent pixels are put on `background`; an EXIF orientation is applied, so that up is up.
 ///
 /// returns  u8 [H, W, 3], RGB
-/// throws   Error naming the file if it cannot be read, is neither format, is truncated or damaged, or declares more
-/// than kMaxPixels
+/// throws   Error naming the file if it cannot be read, is of none of these formats, is truncated or damaged, or
+/// declares more than kMaxPixels
 Tensor decode_image(const std::filesystem::path& file, Color background = kWhite);
 
 /// The same for an image in memory; `name` stands for the file in errors.

@@ -16,8 +16,8 @@ namespace graft::data {
 /// the rows of some tall images; graft keeps to the order in which every earlier PIL prepared training images.
 /// `bilinear` is TensorFlow's and PyTorch's interpolation with half-pixel centres and no antialiasing.
 ///
-/// `Fit::crop` is torchvision's Resize of the shorter side followed by CenterCrop. `Fit::pad` is PIL's ImageOps.pad with
-/// `background`; images that are not RGB take its first value.
+/// `Fit::crop` is torchvision's Resize of the shorter side followed by CenterCrop. `Fit::pad` is PIL's ImageOps.pad
+/// with `background`; images that are not RGB take its first value.
 ///
 /// Throws Error if the image is not of this kind or a size is below 1.
 Tensor resize(const Tensor& image, Index height, Index width, Resampling resampling, Fit fit = Fit::squash,
