@@ -20,6 +20,24 @@ void put_range(const Operand& y, Index first, const Sum* sums, Index count, bool
   }
 }
 
+/// y [C] (+)= the sum over all rows of a shape [..., C] of what add_row(row, sums, channels) adds to its sums. y has type T or the accumulator's. Rows are summed
+/// in blocks whose number depends on the shape alone.
+template <class T, class AddRow>
+void sum_over_rows(const Shape& shape, Gradient y, const AddRow& add_row) {
+  using Sum = Accumulator<T>;
+  constexpr Index kRowsABlock = 1024;  // also bounds the rounding error: sums of sums
+  const Index channels = shape.channels(), rows = shape.rows();
+  const Index blocks = (rows + kRowsABlock - 1) / kRowsABlock;
+  std::vector<Sum> partial(static_cast<std::size_t>(std::max<Index>(blocks, 1) * channels));
+  parallel_ranges(rows, kRowsABlock, [&](Index begin, Index end) {
+    Sum* sums = partial.data() + begin / kRowsABlock * channels;
+    for (Index row = begin; row < end; ++row) add_row(row, sums, channels);
+  });
+  for (Index block = 1; block < blocks; ++block) add_scaled(partial.data(), Sum(1), partial.data() + block * channels, channels);
+  if (y.to.dtype == dtype_of<T>) put(y.to.as<T>(), partial.data(), channels, y.accumulate);
+  else put(y.to.as<Sum>(), partial.data(), channels, y.accumulate);
+}
+
 /// The destination of sum_into for a walk's first operand: y densely packed and repeated to `shape`.
 inline Strided repeated(const Operand& y, const Shape& shape) { return Strided(Operand(y.data, y.shape, y.dtype)).broadcast(shape); }
 
@@ -49,9 +67,7 @@ void sum_into(const Walk<K>& walk, Gradient y, const AddRun& add_run) {
     Sum* sums = partial.data() + begin / range * size;
     walk.runs(begin * each, end * each, [&](const auto& at, Index count) { add_run(sums + at[0], at, count); });
   });
-  for (Index block = 1; block < blocks; ++block) {
-    for (Index i = 0; i < size; ++i) partial[static_cast<std::size_t>(i)] += partial[static_cast<std::size_t>(block * size + i)];
-  }
+  for (Index block = 1; block < blocks; ++block) add_scaled(partial.data(), Sum(1), partial.data() + block * size, size);
   put_range<T>(y.to, 0, partial.data(), size, y.accumulate);
 }
 

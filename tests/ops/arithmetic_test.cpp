@@ -37,6 +37,7 @@ TEST(Arithmetic, GradientsAndEngines) {
   };
   for (const Binary function : kAll) {
     for (const Case& c : cases) {
+      if (c.a.elements() > 10'000 && function != Binary::multiply) continue;  // all functions share the loops
       OpCase row{.what = c.what, .op = std::make_shared<ops::Arithmetic>(function)};
       row.inputs = {random_normal(c.a, 1), test::distinct(c.b, 2, 1 / static_cast<double>(std::max<Index>(2, c.b.elements())))};
       if (function == Binary::divide) {  // away from 0, where a difference says nothing

@@ -25,7 +25,8 @@ TEST(Matmul, GradientsAndEngines) {
       {"b for the whole batch", 3, 5, 2, {4}, {}},
       {"a repeated in the middle", 3, 2, 4, {2, 1, 3}, {2, 5, 3}},
       {"both repeated", 3, 2, 4, {2, 1}, {1, 3}},
-      {"several blocks", 19, 1031, 259},
+      {"more rows and columns than a block", 17, 3, 259},
+      {"longer sums than a block", 3, 1031, 5},
       {"nothing to sum", 3, 0, 2},
       {"empty batch", 3, 5, 2, {0}, {0}},
   };

@@ -6,7 +6,7 @@ namespace graft::autograd {
 
 struct BackwardOptions {
   /// d(loss)/d(root); undefined means ones, which needs a root of one element.
-  Tensor seed;
+  Tensor seed = {};
   /// Keeps the saved tensors, so that a second backward may follow.
   bool retain_graph = false;
 };

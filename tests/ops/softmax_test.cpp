@@ -1,0 +1,40 @@
+#include "graft/ops/softmax.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "support/expect.h"
+#include "support/op_check.h"
+
+namespace graft {
+namespace {
+
+TEST(Softmax, GradientsAndEngines) {
+  for (const bool log : {false, true}) {
+    for (const Shape& shape : {Shape{1}, Shape{7}, Shape{3, 1}, Shape{2, 3, 17}, Shape{5, 1000}, Shape{0, 4}, Shape{3, 0}}) {
+      test::check_op({{.what = shape.to_string(), .op = std::make_shared<ops::Softmax>(log), .inputs = {test::random_normal(shape, 1)},
+                       .sum_length = shape.channels()}});
+    }
+  }
+}
+
+TEST(Softmax, MatchesTheFormulas) {
+  const Tensor x = Tensor::from<double>({1, 2}, {0, std::log(3.0)});
+  EXPECT_THAT(ops::softmax(x).values<double>(), testing::ElementsAre(testing::DoubleNear(0.25, 1e-15), testing::DoubleNear(0.75, 1e-15)));
+  EXPECT_THAT(ops::log_softmax(x).values<double>(), testing::ElementsAre(testing::DoubleNear(std::log(0.25), 1e-15), testing::_));
+}
+
+TEST(Softmax, DoesNotOverflow) {
+  const Tensor x = Tensor::from<float>({1, 2}, {1000, -1000});
+  EXPECT_THAT(ops::softmax(x).values<float>(), testing::ElementsAre(1, 0));
+  EXPECT_THAT(ops::log_softmax(x).values<float>(), testing::ElementsAre(0, -2000));
+}
+
+TEST(Softmax, NamesWhatDoesNotFit) {
+  EXPECT_ERROR(ops::softmax(Tensor::zeros({})), "[softmax] needs at least one axis");
+  EXPECT_ERROR(ops::log_softmax(Tensor::zeros({2}, DType::u8)), "[log_softmax] needs a floating type, got u8");
+}
+
+}  // namespace
+}  // namespace graft
