@@ -72,7 +72,7 @@ Value Linear::lower(Lowering& lowering, const std::vector<Value>& inputs) const 
   const bool fused = derivative_from_result(o.activation);
   Value y = lowering.call(ops::Linear(fused ? o.activation : Activation::linear, o.bias), std::move(operands));
   if (!fused) y = lowering.call(ops::Activate(o.activation), {y});
-  return o.softmax ? lowering.call(ops::Softmax(), {y}) : y;
+  return o.softmax ? lowering.call(ops::Softmax(false), {y}) : y;
 }
 
 void BatchNorm::fields(Fields& fields) {
@@ -105,7 +105,7 @@ void Activate::fields(Fields& fields) { fields("function", function); }
 
 Value Activate::lower(Lowering& lowering, const std::vector<Value>& inputs) const { return lowering.call(ops::Activate(function), inputs); }
 
-Value Softmax::lower(Lowering& lowering, const std::vector<Value>& inputs) const { return lowering.call(ops::Softmax(), inputs); }
+Value Softmax::lower(Lowering& lowering, const std::vector<Value>& inputs) const { return lowering.call(ops::Softmax(false), inputs); }
 
 void ZeroPad::fields(Fields& fields) { fields("padding", padding); }
 
@@ -136,7 +136,7 @@ void GlobalAveragePool::fields(Fields& fields) { fields("keep_dims", keep_dims);
 
 Value GlobalAveragePool::lower(Lowering& lowering, const std::vector<Value>& inputs) const {
   const Value y = lowering.call(ops::GlobalAveragePool(), inputs);
-  const Shape& shape = lowering.shape(y);
+  const Shape shape = lowering.shape(y);
   return keep_dims ? lowering.call(ops::Reshape({shape[0], 1, 1, shape[1]}), {y}) : y;
 }
 
@@ -150,7 +150,7 @@ Value Dropout::lower(Lowering& lowering, const std::vector<Value>& inputs) const
 }
 
 Value Flatten::lower(Lowering& lowering, const std::vector<Value>& inputs) const {
-  const Shape& x = lowering.shape(inputs[0]);
+  const Shape x = lowering.shape(inputs[0]);
   Index rest = 1;
   for (int axis = 1; axis < x.rank(); ++axis) rest *= x[axis];
   return lowering.call(ops::Reshape({x[0], rest}), inputs);
@@ -159,7 +159,7 @@ Value Flatten::lower(Lowering& lowering, const std::vector<Value>& inputs) const
 void Reshape::fields(Fields& fields) { fields("shape", shape); }
 
 Value Reshape::lower(Lowering& lowering, const std::vector<Value>& inputs) const {
-  const Shape& x = lowering.shape(inputs[0]);
+  const Shape x = lowering.shape(inputs[0]);
   std::vector<Index> target{x[0]};
   target.insert(target.end(), shape.begin(), shape.end());
   return lowering.call(ops::Reshape(target), inputs);
@@ -173,31 +173,37 @@ Value Add::lower(Lowering& lowering, const std::vector<Value>& inputs) const {
 
 Value Concat::lower(Lowering& lowering, const std::vector<Value>& inputs) const { return lowering.call(ops::Concat(-1), inputs); }
 
+namespace {
+
+// A parameter in the type of the activations that it is added to.
+Value like(Lowering& lowering, Value parameter, Value x) {
+  const DType dtype = lowering.spec(x).dtype;
+  return lowering.spec(parameter).dtype == dtype ? parameter : lowering.call(ops::Cast(dtype), {parameter});
+}
+
+}  // namespace
+
+// A row of zeros in front of every sequence, plus the token with zeros behind it.
 Value ClassToken::lower(Lowering& lowering, const std::vector<Value>& inputs) const {
-  const Shape& x = lowering.shape(inputs[0]);
+  const Shape x = lowering.shape(inputs[0]);
   check(x.rank() == 3, "[class_token] expected a sequence [N, L, C], got {}", x);
-  const Value token = lowering.parameter("weight", {1, x[2]}, truncated_normal(0.02));
-  // One copy for each sequence: the token plus zeros of its first position.
-  const Value first = lowering.call(ops::Slice({0, 0, 0}, {x[0], 1, x[2]}), {inputs[0]});
-  const Value zeros = lowering.call(ops::Arithmetic(Binary::subtract), {first, first});
-  return lowering.call(ops::Concat(1), {lowering.call(ops::Arithmetic(Binary::add), {zeros, token}), inputs[0]});
+  const Value token = like(lowering, lowering.parameter("weight", {1, x[2]}, truncated_normal(0.02)), inputs[0]);
+  const Value longer = lowering.call(ops::Pad({.before = {0, 1, 0}, .after = {0, 0, 0}}), inputs);
+  const Value first = lowering.call(ops::Pad({.before = {0, 0}, .after = {x[1], 0}}), {token});
+  return lowering.call(ops::Arithmetic(Binary::add), {longer, first});
 }
 
 Value PositionEmbedding::lower(Lowering& lowering, const std::vector<Value>& inputs) const {
-  const Shape& x = lowering.shape(inputs[0]);
+  const Shape x = lowering.shape(inputs[0]);
   check(x.rank() == 3, "[position_embedding] expected a sequence [N, L, C], got {}", x);
-  return lowering.call(ops::Arithmetic(Binary::add), {inputs[0], lowering.parameter("weight", {x[1], x[2]}, truncated_normal(0.02))});
+  const Value position = like(lowering, lowering.parameter("weight", {x[1], x[2]}, truncated_normal(0.02)), inputs[0]);
+  return lowering.call(ops::Arithmetic(Binary::add), {inputs[0], position});
 }
 
 void SelfAttention::fields(Fields& fields) { fields("heads", options.heads); }
 
 Value SelfAttention::lower(Lowering& lowering, const std::vector<Value>& inputs) const {
-  const Shape x = lowering.shape(inputs[0]);
-  check(x.rank() == 3 && x[2] % (3 * options.heads) == 0, "[self_attention] expected [N, L, 3 C] with C a multiple of {} heads, got {}", options.heads, x);
-  const Index width = x[2] / 3;
-  std::vector<Value> parts;
-  for (Index part = 0; part < 3; ++part) parts.push_back(lowering.call(ops::Slice({0, 0, part * width}, {x[0], x[1], width}), inputs));
-  return lowering.call(ops::Attention({.heads = options.heads}), parts);
+  return lowering.call(ops::Attention({.heads = options.heads}, /*qkv=*/true), inputs);
 }
 
 void TakeToken::fields(Fields& fields) { fields("position", position); }

@@ -17,7 +17,7 @@ class NetworkLowering final : public Lowering {
   /// Lowers one node on the values of its inputs. Errors name the layer.
   Value node(const NodeEntry& node, const std::vector<Value>& inputs);
 
-  const Spec& spec(Value value) const override { return program_[value].spec; }
+  Spec spec(Value value) const override { return program_[value].spec; }
   Value parameter(std::string_view name, const Shape& shape, Initializer initializer, Fan fan) override;
   Value statistic(std::string_view name, const Shape& shape, double initial) override;
   Value call(std::shared_ptr<const Op> op, std::vector<Value> inputs) override;

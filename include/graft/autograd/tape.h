@@ -1,5 +1,6 @@
 #pragma once
 
+#include <concepts>
 #include <iosfwd>
 #include <memory>
 
@@ -55,7 +56,7 @@ void print_tape(std::ostream& out, const Tensor& root);
 std::vector<Tensor> apply(std::shared_ptr<const Op> op, std::span<const Tensor> inputs);
 
 /// The same for an op with one result.
-template <class O>
+template <std::derived_from<Op> O>
 Tensor apply(O op, std::initializer_list<Tensor> inputs) {
   return autograd::apply(std::make_shared<const O>(std::move(op)), std::span<const Tensor>(inputs.begin(), inputs.size())).front();
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <concepts>
 #include <functional>
 #include <memory>
 #include <string>
@@ -22,8 +23,8 @@ class Lowering {
  public:
   virtual ~Lowering() = default;
 
-  virtual const Spec& spec(Value value) const = 0;
-  const Shape& shape(Value value) const { return spec(value).shape; }
+  virtual Spec spec(Value value) const = 0;
+  Shape shape(Value value) const { return spec(value).shape; }
 
   /// A trainable parameter of this layer, f32; declared on first use, and found again afterwards.
   virtual Value parameter(std::string_view name, const Shape& shape, Initializer initializer, Fan fan = {}) = 0;
@@ -32,7 +33,7 @@ class Lowering {
 
   /// A call of an op; returns its first result.
   virtual Value call(std::shared_ptr<const Op> op, std::vector<Value> inputs) = 0;
-  template <class O>
+  template <std::derived_from<Op> O>
   Value call(O op, std::vector<Value> inputs) {
     return call(std::make_shared<const O>(std::move(op)), std::move(inputs));
   }
