@@ -18,9 +18,9 @@ void restore(nn::Network& network, const Tensors& values);
 /// The state of a run after an epoch.
 struct Checkpoint {
   nlohmann::json facts;  ///< options, data, hashes, and the records of the epochs so far
-  Tensors weights;       ///< every parameter and statistic that training changes
-  Tensors best;          ///< the same after the best epoch
-  Tensors optimizer;
+  Tensors weights = {};  ///< every parameter and statistic that training changes
+  Tensors best = {};     ///< the same after the best epoch
+  Tensors optimizer = {};
 };
 
 void write_checkpoint(const std::filesystem::path& path, const Checkpoint& checkpoint);

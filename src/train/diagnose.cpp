@@ -40,7 +40,10 @@ std::string first_non_finite(nn::Network& network, const Examples& examples, DTy
       }
     }
   };
-  const nn::RunResult result = run(network, examples, dtype, {.training = true, .observe = observe});
+  nn::RunOptions options;
+  options.training = true;
+  options.observe = observe;
+  const nn::RunResult result = run(network, examples, dtype, options);
   if (!first.empty()) return first;
   const Tensor value = loss(result.logits, examples);
   if (!is_finite(value)) return "the loss overflows, though every layer's value is finite";

@@ -21,8 +21,12 @@ Metrics evaluate(nn::Network& network, const data::ImageFolder& photos, Index ba
   check(network.classes.empty() || photos.classes.empty() || network.classes == photos.classes,
         "[evaluate] the network's classes ({}) are not the data's ({})", fmt::join(network.classes, ", "),
         fmt::join(photos.classes, ", "));
-  const data::LoaderOptions options{
-      .preprocessing = network.preprocessing, .batch = batch, .shuffle = false, .workers = workers, .cache_bytes = 0};
+  const data::LoaderOptions options{.preprocessing = network.preprocessing,
+                                    .batch = batch,
+                                    .shuffle = false,
+                                    .augmentation = {},
+                                    .workers = workers,
+                                    .cache_bytes = 0};
   const auto source = photo_source(photos, options, network.nodes().front().name);
   return evaluate(network, *source, dtype);
 }

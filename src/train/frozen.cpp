@@ -23,7 +23,7 @@ bool is_frozen(const nn::LayerEntry& layer, const nn::Parameter& parameter) {
 }  // namespace
 
 FrozenPart frozen_part(nn::Network& network, DType dtype) {
-  const nn::Program program = network.lower(one_example(network), {.training = true, .dtype = dtype});
+  const nn::Program program = network.lower(one_example(network), {.training = true, .dtype = dtype, .outputs = {}});
   std::set<std::string> live;  // nodes that change or draw by themselves
   for (const nn::Program::Call& call : program.calls) {
     if (call.op->updates().any() || call.op->is_random()) live.insert(call.node);
@@ -69,9 +69,11 @@ Features frozen_features(nn::Network& network, const FrozenPart& part, Source& s
   const autograd::NoGrad off;
   Features features;
   features.labels = source.labels();
+  nn::RunOptions options;
+  options.watch = options.until = part.border;
   source.start_epoch(0);
   while (const auto examples = source.next()) {
-    const nn::RunResult result = run(network, *examples, dtype, {.watch = part.border, .until = part.border});
+    const nn::RunResult result = run(network, *examples, dtype, options);
     for (const auto& [node, value] : result.watched) {
       Tensor& all = features.values[node];
       if (!all.defined()) all = Tensor::empty(value.shape().with(0, source.size()), value.dtype());

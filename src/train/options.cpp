@@ -67,8 +67,10 @@ json to_json(const EpochRecord& r) {
 }
 
 EpochRecord record_from_json(const json& j) {
-  EpochRecord r{
-      .epoch = j.at("epoch"), .learning_rate = j.at("learning_rate"), .train = scores_from_json(j.at("train"))};
+  EpochRecord r;
+  r.epoch = j.at("epoch");
+  r.learning_rate = j.at("learning_rate");
+  r.train = scores_from_json(j.at("train"));
   if (!j.at("validation").is_null()) r.validation = scores_from_json(j.at("validation"));
   r.seconds = j.at("seconds");
   r.images_per_second = j.at("images_per_second");

@@ -18,13 +18,12 @@ Index outputs(const nn::Network& network) {
 }
 
 data::LoaderOptions loader_options(const nn::Network& network, const TrainOptions& options, bool training) {
-  data::LoaderOptions loader{.preprocessing = network.preprocessing,
-                             .batch = options.batch,
-                             .shuffle = training,
-                             .seed = options.seed,
-                             .workers = options.workers};
-  if (training) loader.augmentation = options.augmentation;
-  return loader;
+  return {.preprocessing = network.preprocessing,
+          .batch = options.batch,
+          .shuffle = training,
+          .seed = options.seed,
+          .augmentation = training ? options.augmentation : data::Augmentation{},
+          .workers = options.workers};
 }
 
 std::string size_text(std::size_t bytes) {
@@ -99,7 +98,8 @@ Data prepare(nn::Network& network, const data::ImageFolder& train, const data::I
   const FrozenPart part = frozen_part(network, options.precision);
   const Caching caching = decide_caching(network, part, train.size(), validation.size(), options);
   const std::string& input = network.nodes().front().name;
-  Data data{.line = caching.line};
+  Data data;
+  data.line = caching.line;
   if (caching.train) {
     data.train = memory_source(photo_features(network, part, train, options),
                                {.batch = options.batch, .shuffle = true, .seed = options.seed});

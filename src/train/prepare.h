@@ -8,7 +8,7 @@ namespace graft::train {
 struct Caching {
   bool train = false;
   bool validation = false;  ///< no augmentation stands before validation data
-  std::string line;
+  std::string line = {};
 };
 Caching decide_caching(const nn::Network& network, const FrozenPart& part, Index train, Index validation,
                        const TrainOptions& options);
@@ -16,7 +16,7 @@ Caching decide_caching(const nn::Network& network, const FrozenPart& part, Index
 /// The two data sets of a run.
 struct Data {
   std::unique_ptr<Source> train, validation;  ///< validation may be null
-  std::string line;                           ///< Report::features
+  std::string line = {};                      ///< Report::features
 };
 /// Photos as sources, with what is frozen computed where that was decided. Throws Error if the classes do not fit.
 Data prepare(nn::Network& network, const data::ImageFolder& train, const data::ImageFolder& validation,

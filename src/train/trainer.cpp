@@ -147,7 +147,8 @@ class Trainer::Impl {
   }
 
   bool run_epoch() {
-    EpochRecord record{.epoch = done() + 1};
+    EpochRecord record;
+    record.epoch = done() + 1;
     const auto start = Clock::now();
     Metrics metrics;
     data_.train->start_epoch(static_cast<std::uint64_t>(done()));
@@ -181,7 +182,8 @@ class Trainer::Impl {
     optimizer_.zero_grad();
     ContextScope scope;
     scope->generator = generator_of(number);
-    nn::RunOptions run_options{.training = true};
+    nn::RunOptions run_options;
+    run_options.training = true;
     if (profile_) run_options.observe = profile_->step(examples.size());
     const nn::RunResult result = train::run(network_, examples, options_.precision, run_options);
     const Tensor loss = loss_of(result.logits, examples);

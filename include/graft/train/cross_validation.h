@@ -11,10 +11,11 @@ struct CrossValidationOptions {
 
 /// What cross-validation found.
 struct CrossValidation {
-  std::vector<double> accuracies;  ///< one a seed: the share of all examples that were right when they were held out
-  double mean = 0;                 ///< of the accuracies
-  double deviation = 0;            ///< their standard deviation; 0 for one seed
-  std::string features;            ///< see Report::features
+  std::vector<double> accuracies =
+      {};                     ///< one a seed: the share of all examples that were right when they were held out
+  double mean = 0;            ///< of the accuracies
+  double deviation = 0;       ///< their standard deviation; 0 for one seed
+  std::string features = {};  ///< see Report::features
 };
 
 /// Trains once a seed and fold on the other folds, stratified by class, each time from the weights that the network has

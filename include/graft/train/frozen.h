@@ -11,10 +11,10 @@ namespace graft::train {
 /// The part of a network that gives the same value for the same input throughout a run. A node belongs to it if
 /// upstream and in it there is no trainable parameter, no statistic that updates, and no live dropout.
 struct FrozenPart {
-  std::vector<std::string> nodes;   ///< in order of computation, without the input
-  std::vector<std::string> border;  ///< nodes of it, or the input, that the rest of the network reads
-  std::size_t bytes = 0;            ///< of the border's values, for one example
-  double operations = 0;            ///< floating-point operations of the frozen part, for one example
+  std::vector<std::string> nodes = {};   ///< in order of computation, without the input
+  std::vector<std::string> border = {};  ///< nodes of it, or the input, that the rest of the network reads
+  std::size_t bytes = 0;                 ///< of the border's values, for one example
+  double operations = 0;                 ///< floating-point operations of the frozen part, for one example
 };
 
 /// Finds it for training with activations of `dtype`. Throws Error if all of the network is frozen.

@@ -13,17 +13,17 @@ namespace graft::train {
 
 /// Labelled examples, as many as a batch: for each of some nodes its value [N, ...]. The network's input is a node too.
 struct Examples {
-  std::map<std::string, Tensor> values;
-  Tensor labels;               ///< i64 [N]
-  std::vector<Index> indices;  ///< which examples of the data set these are
+  std::map<std::string, Tensor> values = {};
+  Tensor labels = {};               ///< i64 [N]
+  std::vector<Index> indices = {};  ///< which examples of the data set these are
 
   Index size() const { return static_cast<Index>(indices.size()); }
 };
 
 /// A data set in memory: for each of some nodes its value for every example, [size, ...].
 struct Features {
-  std::map<std::string, Tensor> values;
-  std::vector<Index> labels;
+  std::map<std::string, Tensor> values = {};
+  std::vector<Index> labels = {};
 
   Index size() const { return static_cast<Index>(labels.size()); }
   std::size_t bytes() const;

@@ -23,29 +23,29 @@ enum class Progress : std::uint8_t {
 struct TrainOptions {
   Index epochs = 10;
   Index batch = 32;
-  optim::OptimizerOptions optimizer;
+  optim::OptimizerOptions optimizer = {};
   /// Learning rates of layers by glob: `{{"conv5_*", 1e-5}}`. The first pattern that matches a layer counts.
-  std::vector<std::pair<std::string, double>> learning_rate_of;
+  std::vector<std::pair<std::string, double>> learning_rate_of = {};
   /// In steps. A `total` of 0 stands for the whole run, an `every` of 0 for a third of it.
-  optim::Schedule schedule;
+  optim::Schedule schedule = {};
   double label_smoothing = 0;
-  std::vector<double> class_weights;  ///< what an example of each class counts in the loss; empty: all count 1
-  Index patience = 0;                 ///< stop after so many epochs without a better one; 0 never does
-  std::uint64_t seed = 0;             ///< of the order, the augmentation and dropout
-  data::Augmentation augmentation;
+  std::vector<double> class_weights = {};  ///< what an example of each class counts in the loss; empty: all count 1
+  Index patience = 0;                      ///< stop after so many epochs without a better one; 0 never does
+  std::uint64_t seed = 0;                  ///< of the order, the augmentation and dropout
+  data::Augmentation augmentation = {};
   DType precision =
       DType::f32;              ///< of activations, f32 or bf16 (f64 if the parameters are); parameters stay as they are
   bool cache_features = true;  ///< compute what is frozen once, where nothing random stands before it
   std::size_t cache_bytes = std::size_t{2} << 30;  ///< for cached features
   int workers = 2;                                 ///< threads that read photos
 
-  std::filesystem::path out;  ///< where the run's files go; empty for none
+  std::filesystem::path out = {};  ///< where the run's files go; empty for none
   bool resume = false;  ///< continue the run in `out`; one that was killed before its first checkpoint starts anew
   double checkpoint_seconds = 10;  ///< between checkpoints, at least; one is written after the last epoch anyway
   bool profile = false;            ///< fills Report::profile
   Progress progress = Progress::automatic;
   /// Called after each step with the epoch and the step in it, from 0. What it throws ends the run.
-  std::function<void(Index epoch, Index step)> after_step;
+  std::function<void(Index epoch, Index step)> after_step = {};
 };
 
 /// The loss and the shares of an epoch.
@@ -58,22 +58,22 @@ struct Scores {
 struct EpochRecord {
   Index epoch = 0;           ///< from 1
   double learning_rate = 0;  ///< of the epoch's last step
-  Scores train;              ///< while training: with dropout, on weights that were changing
-  std::optional<Scores> validation;
+  Scores train = {};         ///< while training: with dropout, on weights that were changing
+  std::optional<Scores> validation = {};
   double seconds = 0;
   double images_per_second = 0;  ///< in training
 };
 
 struct Report {
-  std::vector<EpochRecord> epochs;
+  std::vector<EpochRecord> epochs = {};
   /// The epoch, from 1, with the highest validation accuracy and among those the lowest loss; without validation data
   /// the one with the lowest training loss.
   Index best_epoch = 0;
   bool stopped_early = false;
-  std::string features;  ///< what was decided about frozen features, in a line
-  std::map<std::string, std::string> frozen_hashes;
-  std::vector<std::vector<Index>> confusion;  ///< [label][prediction] on the validation data, after the last epoch
-  std::string profile;
+  std::string features = {};  ///< what was decided about frozen features, in a line
+  std::map<std::string, std::string> frozen_hashes = {};
+  std::vector<std::vector<Index>> confusion = {};  ///< [label][prediction] on the validation data, after the last epoch
+  std::string profile = {};
   double seconds = 0;
 
   /// Throws Error if there is no epoch.
