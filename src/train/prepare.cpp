@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/format.h"
+#include "train/progress.h"
 
 namespace graft::train {
 namespace {
@@ -98,6 +99,7 @@ Data prepare(nn::Network& network, const data::ImageFolder& train, const data::I
   const FrozenPart part = frozen_part(network, options.precision);
   const Caching caching = decide_caching(network, part, train.size(), validation.size(), options);
   const std::string& input = network.nodes().front().name;
+  ProgressDisplay(options.progress, options.epochs, 1).say(caching.line);
   Data data;
   data.line = caching.line;
   if (caching.train) {

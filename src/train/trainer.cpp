@@ -37,6 +37,16 @@ json data_summary(const Source* source) {
           {"labels", hash_of(Tensor::from({source->size()}, source->labels()))}};
 }
 
+std::vector<EpochRecord> records_of(const std::filesystem::path& path, const Checkpoint& checkpoint) {
+  try {
+    std::vector<EpochRecord> records;
+    for (const json& record : checkpoint.facts.at("epochs")) records.push_back(record_from_json(record));
+    return records;
+  } catch (const json::exception& error) {
+    fail("{}: the checkpoint's epochs cannot be read: {}", path.string(), error.what());
+  }
+}
+
 Scores scores_of(const Metrics& metrics) { return {metrics.loss(), metrics.top1(), metrics.top5()}; }
 
 }  // namespace
@@ -80,7 +90,6 @@ class Trainer::Impl {
   Report run() {
     const auto start = Clock::now();
     if (files_) open_folder();
-    if (!data_.line.empty()) display_.say(data_.line);
     display_.start(done());
     auto last_checkpoint = Clock::now();
     while (done() < options_.epochs && !out_of_patience()) {
@@ -112,12 +121,8 @@ class Trainer::Impl {
   bool out_of_patience() const { return options_.patience > 0 && done() - report_.best_epoch >= options_.patience; }
 
   void open_folder() {
-    if (std::filesystem::exists(files_.checkpoint())) {
-      check(options_.resume, "{}: the folder holds a run already; resume it or choose another", options_.out.string());
-      resume();
-    }
+    if (std::filesystem::exists(files_.checkpoint())) resume();
     files_.make_folder();
-    files_.rewrite_log(report_.epochs);
   }
 
   void resume() {
@@ -131,7 +136,7 @@ class Trainer::Impl {
               network_.parameter(name).value.dtype(), network_.parameter(name).shape);
       }
     }
-    for (const json& record : checkpoint.facts.at("epochs")) append(record_from_json(record));
+    for (const EpochRecord& record : records_of(files_.checkpoint(), checkpoint)) append(record);
     restore(network_, checkpoint.weights);
     optimizer_.set_state(checkpoint.optimizer);
     best_ = std::move(checkpoint.best);
@@ -172,8 +177,18 @@ class Trainer::Impl {
     record.seconds = seconds_since(start);
     const bool best = append(record);
     if (best) best_ = snapshot(network_, changing_);
-    if (files_) files_.append_to_log(record);
+    if (files_) log(record);
     return best;
+  }
+
+  // The file is begun with the first epoch of this start, so that a run which fails before leaves nothing behind, and
+  // one that was killed leaves no lines of epochs that come again.
+  void log(const EpochRecord& record) {
+    if (logging_)
+      files_.append_to_log(record);
+    else
+      files_.rewrite_log(report_.epochs);
+    logging_ = true;
   }
 
   void train_step(const Examples& examples, Index step, Metrics& metrics) {
@@ -276,11 +291,13 @@ class Trainer::Impl {
   Report report_;
   Tensors best_;
   Index written_best_ = 0;
+  bool logging_ = false;
 };
 
 Trainer::Trainer(nn::Network& network, const data::ImageFolder& train, const data::ImageFolder& validation,
                  TrainOptions options) {
   check_options(options);
+  parameter_groups(network, options);  // for its errors, before the work
   Data data = prepare(network, train, validation, options);
   impl_ = std::make_unique<Impl>(network, std::move(data), std::move(options));
 }

@@ -226,6 +226,26 @@ TEST(CachedFeatures, GiveTheSameNetworkBitForBit) {
   }
 }
 
+// The photos themselves belong to the border where a trainable layer reads them.
+TEST(CachedFeatures, MayHoldTheInputToo) {
+  const test::TemporaryFolder folder("input_too");
+  ContextScope scope;
+  scope->engine = Engine::native;
+  const auto build = [] {
+    nn::Builder b({.height = 12, .width = 12});
+    const auto a = b.add("a", nn::Conv2d({.out = 4, .kernel = 3, .padding = kSame}), b.input());
+    const auto own = b.add("b", nn::Conv2d({.out = 4, .kernel = 3, .padding = kSame}), b.input());
+    const auto pool = b.add("pool", nn::GlobalAveragePool(), b.add("both", nn::Concat(), {a, own}));
+    nn::Network network = b.build(b.add("head", nn::Linear({.out = 2}), pool));
+    network.freeze("a");
+    network.materialize();
+    return network;
+  };
+  Trained cached = train_photos(folder.path(), build(), true), plain = train_photos(folder.path(), build(), false);
+  EXPECT_THAT(cached.report.features, HasSubstr("up to 'input', 'a') is computed once"));
+  EXPECT_EQ(bytes_of(cached.network), bytes_of(plain.network));
+}
+
 TEST(CachedFeatures, AgreeOnAnyEngine) {
   const test::TemporaryFolder folder("cached_any");
   nn::Network base = frozen_backbone();

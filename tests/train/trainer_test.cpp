@@ -78,6 +78,7 @@ TEST(Trainer, KeepsTheBestOfAll) {
   nn::Network network = small_network();
   auto options = quick_options();
   options.epochs = 3;
+  options.checkpoint_seconds = 1e9;  // files are written at the end alone, from what was kept in memory
   options.out = folder.path();
   options.after_step = [&](Index epoch, Index) {  // spoils the last epoch
     if (epoch == 2) network.parameter("head/weight").value.fill(0);
@@ -131,7 +132,6 @@ TEST(Trainer, SameForAnyNumberOfThreadsAndWorkers) {
     Trainer(network, photos, photos, options).run();
     end[count - 1] = bytes_of(network);
   }
-  set_threads(0);
   EXPECT_EQ(end[0], end[1]);
 }
 
@@ -150,13 +150,46 @@ TEST(Trainer, SeedDecides) {
   EXPECT_EQ(Context::current().generator.offset, before.offset) << "the caller's random numbers are left alone";
 }
 
-TEST(Trainer, TrainsInBf16) {
+TEST(Trainer, TrainsInOtherPrecisions) {
+  for (const DType precision : {DType::bf16, DType::f64}) {
+    nn::Network network = small_network();
+    if (precision == DType::f64) network.set_parameter_dtype(DType::f64);
+    auto options = quick_options();
+    options.precision = precision;
+    const Report report = test::stripe_trainer(network, options).run();
+    EXPECT_GE(report.best().validation->top1, 0.9) << name(precision);
+    for (const nn::Parameter* parameter : network.parameters()) EXPECT_EQ(parameter->value.dtype(), exact(precision));
+  }
+}
+
+TEST(Trainer, ShowsItsProgress) {
+  const auto shown = [](Progress progress) {
+    nn::Network network = small_network();
+    auto options = quick_options();
+    options.epochs = 2;
+    options.progress = progress;
+    testing::internal::CaptureStderr();
+    test::stripe_trainer(network, options).run();
+    return testing::internal::GetCapturedStderr();
+  };
+  const std::string lines = shown(Progress::automatic);  // a captured stream is no terminal
+  EXPECT_EQ(std::count(lines.begin(), lines.end(), '\n'), 2);
+  EXPECT_THAT(lines, AllOf(HasSubstr("epoch 1/2  loss"), HasSubstr("validation loss"), HasSubstr("img/s"),
+                           HasSubstr("0:00 left")));
+  EXPECT_THAT(lines, testing::Not(HasSubstr("\r")));
+  EXPECT_THAT(shown(Progress::bar), AllOf(HasSubstr("epoch 1/2 [####....................] 1/6  loss"), HasSubstr("left")));
+  EXPECT_EQ(shown(Progress::none), "");
+}
+
+// Nothing is left behind by a run that fails before its first epoch is over.
+TEST(Trainer, WritesNothingIfItFails) {
+  const test::TemporaryFolder folder("failed");
   nn::Network network = small_network();
+  network.parameter("conv1/weight").value.fill(std::nan(""));
   auto options = quick_options();
-  options.precision = DType::bf16;
-  const Report report = test::stripe_trainer(network, options).run();
-  EXPECT_GE(report.best().validation->top1, 0.9);
-  for (const nn::Parameter* parameter : network.parameters()) EXPECT_EQ(parameter->value.dtype(), DType::f32);
+  options.out = folder.path();
+  EXPECT_ERROR(test::stripe_trainer(network, options).run(), "not finite");
+  EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
 }
 
 TEST(Trainer, LayersHaveTheirOwnRates) {
