@@ -17,8 +17,6 @@
 namespace graft::data {
 namespace {
 
-constexpr std::uint64_t kOrderPurpose = 1;
-
 // A batch in the making. Workers write different rows of it; the rest is guarded by the loader's mutex. It is shared
 // with them, so that an epoch can be dropped while some are still at work for it.
 struct Slot {
@@ -58,7 +56,7 @@ class Loader::Impl {
   void start_epoch(std::uint64_t epoch) {
     std::vector<Index> order(photos_.files.size());
     std::iota(order.begin(), order.end(), Index{0});
-    if (options_.shuffle) shuffle(order, Generator{.seed = options_.seed}.split(kOrderPurpose).split(epoch));
+    if (options_.shuffle) order = epoch_order(photos_.size(), options_.seed, epoch);
     {
       const std::lock_guard lock(mutex_);
       epoch_ = epoch;

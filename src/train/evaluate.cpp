@@ -1,0 +1,34 @@
+#include "graft/train/evaluate.h"
+
+#include "graft/ops/loss.h"
+
+#include "core/format.h"
+
+namespace graft::train {
+
+Metrics evaluate(nn::Network& network, Source& source, DType dtype) {
+  const autograd::NoGrad off;
+  Metrics metrics;
+  source.start_epoch(0);
+  while (const auto examples = source.next()) {
+    const Tensor logits = run(network, *examples, dtype).logits;
+    metrics.add(logits, examples->labels, ops::softmax_cross_entropy(logits, examples->labels).item());
+  }
+  return metrics;
+}
+
+Metrics evaluate(nn::Network& network, const data::ImageFolder& photos, Index batch, int workers, DType dtype) {
+  check(network.classes.empty() || photos.classes.empty() || network.classes == photos.classes,
+        "[evaluate] the network's classes ({}) are not the data's ({})", fmt::join(network.classes, ", "),
+        fmt::join(photos.classes, ", "));
+  const data::LoaderOptions options{.preprocessing = network.preprocessing,
+                                    .batch = batch,
+                                    .shuffle = false,
+                                    .augmentation = {},
+                                    .workers = workers,
+                                    .cache_bytes = 0};
+  const auto source = photo_source(photos, options, network.nodes().front().name);
+  return evaluate(network, *source, dtype);
+}
+
+}  // namespace graft::train

@@ -1,0 +1,25 @@
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include "graft/train/trainer.h"
+
+namespace graft::train {
+
+/// Throws Error for options that make no sense by themselves.
+void check_options(const TrainOptions& options);
+
+/// The options that decide what a run computes, for run.json, and to see whether a checkpoint belongs to them.
+nlohmann::json to_json(const TrainOptions& options);
+
+nlohmann::json to_json(const EpochRecord& record);
+EpochRecord record_from_json(const nlohmann::json& json);
+
+/// Whether an epoch is better than the best so far: see Report::best_epoch.
+bool is_better(const EpochRecord& a, const EpochRecord& b);
+
+/// Parameters by their rate: first those with the optimizer's own, then one group a pattern. Throws Error if a pattern
+/// matches no layer that is trained, or nothing is trainable.
+std::vector<optim::Group> parameter_groups(nn::Network& network, const TrainOptions& options);
+
+}  // namespace graft::train

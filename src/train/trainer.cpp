@@ -1,0 +1,316 @@
+#include "graft/train/trainer.h"
+
+#include <chrono>
+#include <cmath>
+
+#include "graft/autograd/backward.h"
+#include "graft/core/version.h"
+#include "graft/io/network_file.h"
+#include "graft/ops/loss.h"
+
+#include "core/format.h"
+#include "train/checkpoint.h"
+#include "train/diagnose.h"
+#include "train/hash.h"
+#include "train/options.h"
+#include "train/prepare.h"
+#include "train/profile.h"
+#include "train/progress.h"
+#include "train/run_files.h"
+
+namespace graft::train {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using nlohmann::json;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+json data_summary(const Source* source) {
+  if (source == nullptr) return {{"examples", 0}};
+  std::map<Index, Index> count;
+  for (const Index label : source->labels()) ++count[label];
+  json by_class = json::object();
+  for (const auto& [label, examples] : count) by_class[std::to_string(label)] = examples;
+  return {{"examples", source->size()},
+          {"by_class", by_class},
+          {"labels", hash_of(Tensor::from({source->size()}, source->labels()))}};
+}
+
+std::vector<EpochRecord> records_of(const std::filesystem::path& path, const Checkpoint& checkpoint) {
+  try {
+    std::vector<EpochRecord> records;
+    for (const json& record : checkpoint.facts.at("epochs")) records.push_back(record_from_json(record));
+    return records;
+  } catch (const json::exception& error) {
+    fail("{}: the checkpoint's epochs cannot be read: {}", path.string(), error.what());
+  }
+}
+
+Scores scores_of(const Metrics& metrics) { return {metrics.loss(), metrics.top1(), metrics.top5()}; }
+
+}  // namespace
+
+const EpochRecord& Report::best() const {
+  check(best_epoch >= 1, "[train] the run has no epoch");
+  return epochs[static_cast<std::size_t>(best_epoch - 1)];
+}
+
+class Trainer::Impl {
+ public:
+  Impl(nn::Network& network, Data data, TrainOptions options)
+      : network_(network),
+        options_(std::move(options)),
+        data_(std::move(data)),
+        files_(options_.out),
+        optimizer_(options_.optimizer, parameter_groups(network, options_)),
+        display_(options_.progress, options_.epochs, data_.train->batches()) {
+    check_labels(network_, *data_.train, options_);
+    if (data_.validation) check_labels(network_, *data_.validation, options_);
+    frozen_part(network_, options_.precision);  // throws if nothing is trainable
+    schedule_ = options_.schedule;
+    const Index steps = options_.epochs * data_.train->batches();
+    if (schedule_.total == 0) schedule_.total = steps;
+    if (schedule_.every == 0) schedule_.every = std::max<Index>(1, steps / 3);
+    factor(schedule_, schedule_.warmup);  // throws if it makes no sense
+    if (options_.profile) profile_.emplace(network_, options_.precision);
+
+    report_.features = data_.line;
+    report_.frozen_hashes = frozen_hashes(network_);
+    for (const nn::Parameter* parameter : network_.parameters()) {
+      if (!report_.frozen_hashes.contains(parameter->name)) changing_.push_back(parameter->name);
+    }
+    facts_ = {
+        {"graft", kVersion},
+        {"options", to_json(options_)},
+        {"data", {{"train", data_summary(data_.train.get())}, {"validation", data_summary(data_.validation.get())}}},
+        {"frozen", report_.frozen_hashes}};
+  }
+
+  Report run() {
+    const auto start = Clock::now();
+    if (files_) open_folder();
+    display_.start(done());
+    auto last_checkpoint = Clock::now();
+    while (done() < options_.epochs && !out_of_patience()) {
+      const bool best = run_epoch();
+      if (files_ && seconds_since(last_checkpoint) >= options_.checkpoint_seconds) {
+        write_checkpoint_files();
+        write_summary("running", seconds_since(start));
+        last_checkpoint = Clock::now();
+      }
+      display_.epoch(report_.epochs.back(), best);
+    }
+    check_unchanged(network_, report_.frozen_hashes);
+    report_.stopped_early = done() < options_.epochs;
+    if (data_.validation && report_.confusion.empty()) {
+      report_.confusion = evaluate(network_, *data_.validation, options_.precision).confusion();
+    }
+    if (profile_) report_.profile = profile_->table();
+    report_.seconds = seconds_since(start);
+    if (files_) {
+      write_checkpoint_files();
+      io::save_network(network_, files_.last(), {{"epoch", std::to_string(done())}});
+      write_summary(report_.stopped_early ? "stopped early" : "finished", report_.seconds);
+    }
+    return report_;
+  }
+
+ private:
+  Index done() const { return static_cast<Index>(report_.epochs.size()); }
+  bool out_of_patience() const { return options_.patience > 0 && done() - report_.best_epoch >= options_.patience; }
+
+  void open_folder() {
+    if (std::filesystem::exists(files_.checkpoint())) resume();
+    files_.make_folder();
+  }
+
+  void resume() {
+    Checkpoint checkpoint = read_checkpoint(files_.checkpoint());
+    check_same_run(files_.checkpoint(), checkpoint.facts, facts_);
+    for (const Tensors* part : {&checkpoint.weights, &checkpoint.best}) {
+      for (const std::string& name : changing_) {
+        const auto found = part->find(name);
+        check(found != part->end() && found->second.spec() == network_.parameter(name).value.spec(),
+              "{}: expected parameter '{}' as {} {}", files_.checkpoint().string(), name,
+              network_.parameter(name).value.dtype(), network_.parameter(name).shape);
+      }
+    }
+    for (const EpochRecord& record : records_of(files_.checkpoint(), checkpoint)) append(record);
+    restore(network_, checkpoint.weights);
+    optimizer_.set_state(checkpoint.optimizer);
+    best_ = std::move(checkpoint.best);
+    display_.say(fmt::format("resumed after epoch {} from {}", done(), files_.checkpoint().string()));
+  }
+
+  /// Whether it is the best so far.
+  bool append(const EpochRecord& record) {
+    report_.epochs.push_back(record);
+    const bool best = done() == 1 || is_better(record, report_.best());
+    if (best) report_.best_epoch = done();
+    return best;
+  }
+
+  bool run_epoch() {
+    EpochRecord record;
+    record.epoch = done() + 1;
+    const auto start = Clock::now();
+    Metrics metrics;
+    data_.train->start_epoch(static_cast<std::uint64_t>(done()));
+    for (Index step = 0;; ++step) {
+      const auto waiting = Clock::now();
+      const auto examples = data_.train->next();
+      if (profile_) profile_->add("data", seconds_since(waiting));
+      if (!examples) break;
+      train_step(*examples, step, metrics);
+      record.images_per_second = static_cast<double>(metrics.count()) / seconds_since(start);
+      display_.step(done(), step + 1, metrics, record.images_per_second);
+      if (options_.after_step) options_.after_step(done(), step);
+    }
+    record.learning_rate = optimizer_.learning_rate();
+    record.train = scores_of(metrics);
+    if (data_.validation) {
+      const Metrics validation = evaluate(network_, *data_.validation, options_.precision);
+      record.validation = scores_of(validation);
+      report_.confusion = validation.confusion();
+    }
+    record.seconds = seconds_since(start);
+    const bool best = append(record);
+    if (best) best_ = snapshot(network_, changing_);
+    if (files_) log(record);
+    return best;
+  }
+
+  // The file is begun with the first epoch of this start, so that a run which fails before leaves nothing behind, and
+  // one that was killed leaves no lines of epochs that come again.
+  void log(const EpochRecord& record) {
+    if (logging_)
+      files_.append_to_log(record);
+    else
+      files_.rewrite_log(report_.epochs);
+    logging_ = true;
+  }
+
+  void train_step(const Examples& examples, Index step, Metrics& metrics) {
+    const Index number = done() * data_.train->batches() + step;
+    optimizer_.set_factor(factor(schedule_, number));
+    optimizer_.zero_grad();
+    ContextScope scope;
+    scope->generator = generator_of(number);
+    nn::RunOptions run_options;
+    run_options.training = true;
+    if (profile_) run_options.observe = profile_->step(examples.size());
+    const nn::RunResult result = train::run(network_, examples, options_.precision, run_options);
+    const Tensor loss = loss_of(result.logits, examples);
+    if (!std::isfinite(loss.item())) stop(fmt::format("the loss is {}", loss.item()), examples, number, step);
+
+    auto start = Clock::now();
+    autograd::backward(loss);
+    if (profile_) profile_->add("backward", seconds_since(start));
+    start = Clock::now();
+    if (!std::isfinite(optimizer_.gradient_norm())) stop("a gradient is not finite", examples, number, step);
+    optimizer_.step();
+    if (profile_) profile_->add("optimizer", seconds_since(start));
+    metrics.add(result.logits, examples.labels, loss.item());
+  }
+
+  // What a step draws depends on its number alone.
+  Generator generator_of(Index number) const {
+    constexpr std::uint64_t kPurpose = 3;  // of a split of the seed; order and augmentation have others
+    return Generator{.seed = options_.seed}.split(kPurpose).split(static_cast<std::uint64_t>(number));
+  }
+
+  Tensor loss_of(const Tensor& logits, const Examples& examples) const {
+    ops::CrossEntropyOptions options{.label_smoothing = options_.label_smoothing};
+    if (!options_.class_weights.empty()) {
+      std::vector<double> weights;
+      for (const std::int64_t label : examples.labels.values<std::int64_t>()) {
+        weights.push_back(options_.class_weights[static_cast<std::size_t>(label)]);
+      }
+      options.weights = Tensor::from({examples.size()}, weights).to(exact(logits.dtype()));
+    }
+    return ops::softmax_cross_entropy(logits, examples.labels, options);
+  }
+
+  [[noreturn]] void stop(const std::string& what, const Examples& examples, Index number, Index step) {
+    ContextScope scope;
+    scope->generator = generator_of(number);
+    const auto loss = [this](const Tensor& logits, const Examples& batch) { return loss_of(logits, batch); };
+    fail("[train] {} in epoch {}, step {}, at learning rate {}: {}", what, done() + 1, step + 1,
+         optimizer_.learning_rate(), first_non_finite(network_, examples, options_.precision, loss));
+  }
+
+  void write_checkpoint_files() {
+    if (report_.epochs.empty()) return;
+    if (written_best_ != report_.best_epoch) {
+      const Tensors now = snapshot(network_, changing_);
+      restore(network_, best_);
+      io::save_network(network_, files_.best(), {{"epoch", std::to_string(report_.best_epoch)}});
+      restore(network_, now);
+      written_best_ = report_.best_epoch;
+    }
+    Checkpoint checkpoint{
+        .facts = facts_, .weights = snapshot(network_, changing_), .best = best_, .optimizer = optimizer_.state()};
+    checkpoint.facts["epochs"] = json::array();
+    for (const EpochRecord& record : report_.epochs) checkpoint.facts["epochs"].push_back(to_json(record));
+    write_checkpoint(files_.checkpoint(), checkpoint);
+  }
+
+  void write_summary(std::string_view status, double seconds) const {
+    json summary = facts_;
+    Index trained = 0;
+    for (const optim::Group& group : optimizer_.groups()) {
+      for (const optim::NamedTensor& parameter : group.parameters) trained += parameter.value.elements();
+    }
+    summary["network"] = {{"name", network_.name},
+                          {"classes", network_.classes},
+                          {"parameters", network_.parameter_count()},
+                          {"trainable", trained}};
+    summary["frozen_features"] = report_.features;
+    summary["engine"] = name(Context::current().engine);
+    summary["threads"] = threads();
+    summary["status"] = status;
+    summary["results"] = {{"best_epoch", report_.best_epoch},
+                          {"best", to_json(report_.best())},
+                          {"last", to_json(report_.epochs.back())},
+                          {"confusion", report_.confusion},
+                          {"seconds", seconds}};
+    files_.write_summary(summary);
+  }
+
+  nn::Network& network_;
+  TrainOptions options_;
+  Data data_;
+  RunFiles files_;
+  optim::Optimizer optimizer_;
+  ProgressDisplay display_;
+  optim::Schedule schedule_;
+  std::optional<Profile> profile_;
+  json facts_;
+  std::vector<std::string> changing_;  // parameters and statistics that are not frozen
+  Report report_;
+  Tensors best_;
+  Index written_best_ = 0;
+  bool logging_ = false;
+};
+
+Trainer::Trainer(nn::Network& network, const data::ImageFolder& train, const data::ImageFolder& validation,
+                 TrainOptions options) {
+  check_options(options);
+  parameter_groups(network, options);  // for its errors, before the work
+  Data data = prepare(network, train, validation, options);
+  impl_ = std::make_unique<Impl>(network, std::move(data), std::move(options));
+}
+
+Trainer::Trainer(nn::Network& network, std::unique_ptr<Source> train, std::unique_ptr<Source> validation,
+                 TrainOptions options) {
+  check_options(options);
+  check(train != nullptr && train->size() > 0, "[train] expected examples to train on, got none");
+  impl_ = std::make_unique<Impl>(network, Data{std::move(train), std::move(validation), {}}, std::move(options));
+}
+
+Trainer::~Trainer() = default;
+
+Report Trainer::run() { return impl_->run(); }
+
+}  // namespace graft::train

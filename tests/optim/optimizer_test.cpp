@@ -1,0 +1,161 @@
+#include "graft/optim/optimizer.h"
+
+#include <cmath>
+
+#include <gtest/gtest.h>
+
+#include "graft/core/context.h"
+
+#include "support/expect.h"
+
+namespace graft::optim {
+namespace {
+
+Tensor with_gradient(std::vector<double> values, const std::vector<double>& gradient) {
+  Tensor w = Tensor::from({static_cast<Index>(values.size())}, values);
+  w.set_grad(Tensor::from(w.shape(), gradient));
+  return w;
+}
+
+TEST(Optimizer, SgdByHand) {
+  const Tensor w = with_gradient({1, 2}, {0.5, -1});
+  Optimizer optimizer({.algorithm = Algorithm::sgd, .learning_rate = 0.1, .momentum = 0.5},
+                      {{.parameters = {{"w", w}}}});
+  optimizer.step();  // v = g
+  optimizer.step();  // v = 1.5 g
+  EXPECT_NEAR(w.data<double>()[0], 1 - 0.1 * 0.5 * 2.5, 1e-15);
+  EXPECT_NEAR(w.data<double>()[1], 2 + 0.1 * 2.5, 1e-15);
+}
+
+// Adam's first step has m / (1 - beta1) = g and s / (1 - beta2) = g^2: it moves by the rate, whatever the gradient.
+TEST(Optimizer, AdamsFirstStepIsTheRate) {
+  const Tensor w = with_gradient({1, 2}, {1e-3, -50});
+  Optimizer optimizer({.learning_rate = 0.1}, {{.parameters = {{"w", w}}}});
+  optimizer.step();
+  EXPECT_NEAR(w.data<double>()[0], 0.9, 1e-5);
+  EXPECT_NEAR(w.data<double>()[1], 2.1, 1e-5);
+}
+
+// Without a gradient nothing moves: AdamW's decay would, and so would a momentum.
+TEST(Optimizer, LeavesParametersWithoutAGradientAlone) {
+  Tensor w = with_gradient({1, 2}, {1, 1});
+  Optimizer optimizer({.algorithm = Algorithm::adamw, .weight_decay = 0.5}, {{.parameters = {{"w", w}}}});
+  optimizer.step();
+  const double before = w.data<double>()[0];
+  optimizer.zero_grad();
+  EXPECT_FALSE(w.grad().defined());
+  optimizer.step();
+  EXPECT_EQ(w.data<double>()[0], before);
+  EXPECT_EQ(optimizer.state().at("w/steps").item(), 1);
+}
+
+TEST(Optimizer, ClipsByTheNormOfAllGradients) {
+  const Tensor a = with_gradient({0}, {3}), b = with_gradient({0}, {4});
+  Optimizer optimizer({.algorithm = Algorithm::sgd, .learning_rate = 1, .clip_norm = 1},
+                      {{.parameters = {{"a", a}}}, {.parameters = {{"b", b}}}});
+  EXPECT_DOUBLE_EQ(optimizer.gradient_norm(), 5);
+  optimizer.step();
+  EXPECT_NEAR(a.data<double>()[0], -0.6, 1e-6);
+  EXPECT_NEAR(b.data<double>()[0], -0.8, 1e-6);
+}
+
+TEST(Optimizer, GroupsHaveTheirOwnRateAndShareTheFactor) {
+  const Tensor a = with_gradient({0}, {1}), b = with_gradient({0}, {1});
+  Optimizer optimizer({.algorithm = Algorithm::sgd, .learning_rate = 0.1},
+                      {{.parameters = {{"a", a}}}, {.parameters = {{"b", b}}, .learning_rate = 0.01}});
+  optimizer.set_factor(0.5);
+  optimizer.step();
+  EXPECT_NEAR(a.data<double>()[0], -0.05, 1e-15);
+  EXPECT_NEAR(b.data<double>()[0], -0.005, 1e-15);
+  optimizer.set_learning_rate(1);
+  EXPECT_EQ(optimizer.learning_rate(0), 0.5);
+  EXPECT_EQ(optimizer.learning_rate(1), 0.005);
+}
+
+// f32 follows f64 to the rounding of the weight itself.
+TEST(Optimizer, F32FollowsF64) {
+  for (const Algorithm algorithm : {Algorithm::sgd, Algorithm::adam, Algorithm::adamw}) {
+    const Index count = 40000;  // several tasks
+    std::vector<double> values, slopes;
+    for (Index i = 0; i < count; ++i) {
+      values.push_back(std::sin(static_cast<double>(i)));
+      slopes.push_back(std::cos(3.0 * static_cast<double>(i)));
+    }
+    Tensor exact = Tensor::from({count}, values), single = exact.to(DType::f32).clone();
+    exact.set_grad(Tensor::from({count}, slopes));
+    single.set_grad(exact.grad().to(DType::f32));
+    const OptimizerOptions options{.algorithm = algorithm,
+                                   .learning_rate = 0.01,
+                                   .weight_decay = 0.01,
+                                   .momentum = algorithm == Algorithm::sgd ? 0.9 : 0};
+    Optimizer one(options, {{.parameters = {{"w", exact}}}}), two(options, {{.parameters = {{"w", single}}}});
+    EXPECT_NEAR(one.gradient_norm(), two.gradient_norm(), 1e-4);
+    for (int step = 0; step < 10; ++step) {
+      one.step();
+      two.step();
+    }
+    double worst = 0;
+    for (Index i = 0; i < count; ++i) {
+      worst = std::max(worst, std::abs(exact.data<double>()[i] - static_cast<double>(single.data<float>()[i])));
+    }
+    EXPECT_LT(worst, 2e-5) << name(algorithm);
+  }
+}
+
+TEST(Optimizer, SameForAnyNumberOfThreads) {
+  std::vector<float> values(100000);
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = std::sin(static_cast<float>(i));
+  std::vector<float> end[2];
+  for (const int count : {1, 2}) {
+    set_threads(count);
+    Tensor w = Tensor::from({100000}, values);
+    w.set_grad(Tensor::from({100000}, values));
+    Optimizer optimizer({.clip_norm = 1}, {{.parameters = {{"w", w}}}});
+    for (int step = 0; step < 3; ++step) optimizer.step();
+    end[count - 1].assign(w.values<float>().begin(), w.values<float>().end());
+  }
+  set_threads(0);
+  EXPECT_EQ(end[0], end[1]);
+}
+
+TEST(Optimizer, ContinuesFromItsState) {
+  for (const Algorithm algorithm : {Algorithm::sgd, Algorithm::adamw}) {
+    const OptimizerOptions options{
+        .algorithm = algorithm, .weight_decay = 0.1, .momentum = algorithm == Algorithm::sgd ? 0.9 : 0};
+    const Tensor w = with_gradient({1, -2, 3}, {0.1, 0.2, -0.3});
+    Optimizer whole(options, {{.parameters = {{"w", w}}}});
+    for (int step = 0; step < 3; ++step) whole.step();
+    Tensor resumed = w.clone();
+    resumed.set_grad(w.grad());
+    Optimizer second(options, {{.parameters = {{"w", resumed}}}});
+    second.set_state(whole.state());
+    whole.step();
+    second.step();
+    EXPECT_EQ(std::vector<double>(w.values<double>().begin(), w.values<double>().end()),
+              std::vector<double>(resumed.values<double>().begin(), resumed.values<double>().end()));
+  }
+}
+
+TEST(Optimizer, RefusesWhatMakesNoSense) {
+  const Tensor w = Tensor::zeros({2});
+  const std::vector<Group> groups{{.parameters = {{"w", w}}}};
+  EXPECT_ERROR(Optimizer({.learning_rate = -1}, groups), "learning rate must be a number of 0 or more, got -1");
+  EXPECT_ERROR(Optimizer({.beta1 = 1}, groups), "beta1 must be in [0, 1), got 1");
+  EXPECT_ERROR(Optimizer({.algorithm = Algorithm::sgd, .nesterov = true}, groups), "needs a momentum");
+  EXPECT_ERROR(Optimizer({}, {{.parameters = {{"w", w}, {"w", w}}}}), "'w' is given twice");
+  EXPECT_ERROR(Optimizer({}, {{.parameters = {{"i", Tensor::zeros({1}, DType::i32)}}}}), "'i' is i32");
+  EXPECT_ERROR(algorithm_from_name("rmsprop"), "expected sgd, adam or adamw, got 'rmsprop'");
+  Optimizer optimizer({}, groups);
+  auto state = optimizer.state();
+  state["w/first_moment"] = Tensor::zeros({3});
+  EXPECT_ERROR(optimizer.set_state(state), "expected 'w/first_moment' as f32 [2], got f32 [3]");
+  state = optimizer.state();
+  state.erase("w/steps");
+  EXPECT_ERROR(optimizer.set_state(state), "no entry 'w/steps'");
+  state = optimizer.state();
+  state["v/steps"] = Tensor::zeros({}, DType::i64);
+  EXPECT_ERROR(optimizer.set_state(state), "'v/steps' that this optimizer does not know");
+}
+
+}  // namespace
+}  // namespace graft::optim
