@@ -177,7 +177,8 @@ TEST(Trainer, ShowsItsProgress) {
   EXPECT_THAT(lines, AllOf(HasSubstr("epoch 1/2  loss"), HasSubstr("validation loss"), HasSubstr("img/s"),
                            HasSubstr("0:00 left")));
   EXPECT_THAT(lines, testing::Not(HasSubstr("\r")));
-  EXPECT_THAT(shown(Progress::bar), AllOf(HasSubstr("epoch 1/2 [####....................] 1/6  loss"), HasSubstr("left")));
+  EXPECT_THAT(shown(Progress::bar),
+              AllOf(HasSubstr("epoch 1/2 [####....................] 1/6  loss"), HasSubstr("left")));
   EXPECT_EQ(shown(Progress::none), "");
 }
 
@@ -214,6 +215,21 @@ TEST(Trainer, ClassesHaveTheirWeights) {
   const Report report = test::stripe_trainer(network, options).run();
   EXPECT_EQ(report.confusion[0][0], 16);
   EXPECT_EQ(report.confusion[1][0], 16);
+}
+
+TEST(Evaluate, CountsWithoutChangingAnything) {
+  const test::TemporaryFolder folder("evaluate");
+  const auto photos = test::stripe_photos(folder.path(), 10, 1);
+  nn::Network network = small_network(0.5);
+  network.classes = photos.classes;
+  const auto before = bytes_of(network);
+  const Metrics metrics = evaluate(network, photos, 4), again = evaluate(network, photos, 10);
+  EXPECT_EQ(metrics.count(), 10);
+  EXPECT_NEAR(metrics.loss(), again.loss(), 1e-6) << "batches count by their size";
+  EXPECT_EQ(metrics.confusion(), again.confusion());
+  EXPECT_EQ(bytes_of(network), before) << "batch statistics are for training";
+  network.classes = {"cats", "dogs"};
+  EXPECT_ERROR(evaluate(network, photos), "the network's classes (cats, dogs) are not the data's (columns, rows)");
 }
 
 std::string message_of(const std::function<void()>& action) {
