@@ -16,7 +16,6 @@ using graft::cpu::Floats;
 using graft::cpu::for_each_pixel_under;
 using graft::cpu::for_each_window_over;
 using graft::cpu::has_lanes;
-using graft::cpu::Ints;
 using graft::cpu::kLanes;
 using graft::cpu::load;
 using graft::cpu::put;
@@ -29,30 +28,17 @@ constexpr Index kChannelsATask = 256;  // splits the few pixels of global poolin
 template <class T, class Sum>
 GRAFT_INLINE inline void largest_of(const std::vector<const T*>& taps, const std::vector<std::int32_t>& numbers,
                                     Sum* best, std::int32_t* at, Index channels) {
-  Index c = 0;
-  if constexpr (has_lanes<T>) {
-    for (; c + kLanes <= channels; c += kLanes) {
-      Floats most, x;
-      load(most, taps[0] + c);
-      Ints where = Ints{} + numbers[0];
-      for (std::size_t t = 1; t < taps.size(); ++t) {
-        load(x, taps[t] + c);
-        const Ints wins = ~(x <= most) & (most == most);
-        where = wins ? Ints{} + numbers[t] : where;
-        most = wins ? x : most;
-      }
-      store(best + c, most);
-      store(at + c, where);
-    }
-  }
-  for (; c < channels; ++c) {
-    best[c] = static_cast<Sum>(taps[0][c]);
-    at[c] = numbers[0];
-    for (std::size_t t = 1; t < taps.size(); ++t) {
-      const Sum x = static_cast<Sum>(taps[t][c]);
-      if (x <= best[c] || best[c] != best[c]) continue;
-      best[c] = x;
-      at[c] = numbers[t];
+  for (Index c = 0; c < channels; ++c) best[c] = static_cast<Sum>(taps[0][c]);
+  for (Index c = 0; c < channels; ++c) at[c] = numbers[0];
+  for (std::size_t t = 1; t < taps.size(); ++t) {
+    const T* tap = taps[t];
+    const std::int32_t number = numbers[t];
+#pragma omp simd
+    for (Index c = 0; c < channels; ++c) {
+      const Sum x = static_cast<Sum>(tap[c]);
+      const bool wins = !(x <= best[c]) & (best[c] == best[c]);
+      at[c] = wins ? number : at[c];
+      best[c] = wins ? x : best[c];
     }
   }
 }

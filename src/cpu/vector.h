@@ -12,7 +12,6 @@ namespace graft::cpu {
 inline constexpr Index kLanes = 16;
 
 using Floats [[gnu::vector_size(64)]] = float;
-using Ints [[gnu::vector_size(64)]] = std::int32_t;
 
 GRAFT_INLINE inline void load(Floats& v, const float* from) { std::memcpy(&v, from, sizeof(v)); }
 GRAFT_INLINE inline void load(Floats& v, const bfloat16* from) {
@@ -24,7 +23,6 @@ GRAFT_INLINE inline void load(Floats& v, const bfloat16* from) {
   std::memcpy(&v, &words, sizeof(v));
 }
 GRAFT_INLINE inline void store(float* to, const Floats& v) { std::memcpy(to, &v, sizeof(v)); }
-GRAFT_INLINE inline void store(std::int32_t* to, const Ints& v) { std::memcpy(to, &v, sizeof(v)); }
 
 /// The types whose sums are kept in Floats.
 template <class T>
