@@ -13,6 +13,7 @@
 #include "graft/ops/conv2d.h"
 #include "graft/ops/depthwise_conv2d.h"
 #include "graft/ops/global_pool.h"
+#include "graft/ops/linear.h"
 #include "graft/ops/pool.h"
 
 namespace graft {
@@ -133,6 +134,15 @@ Layer norm(std::string name, Index size, Index channels, ops::Statistics statist
           {0}};
 }
 
+Layer dense(std::string name, Index rows_an_image, Index in, Index out) {
+  return {"linear/" + name,
+          [](bool fused) { return std::make_shared<ops::Linear>(fused ? Activation::relu : Activation::linear, true); },
+          [=](Index n, DType t) {
+            return std::vector<Spec>{{{n * rows_an_image, in}, t}, {{out, in}, DType::f32}, {{out}, DType::f32}};
+          },
+          {0, 1}};
+}
+
 template <class PoolOp>
 Layer pool(std::string name, Index size, Index channels, const Window& window) {
   return {name,
@@ -172,6 +182,9 @@ std::vector<Layer> layers() {
       depthwise("mobilenet_dw_2", 112, 64, 2),
       depthwise("mobilenet_dw_7", 14, 512, 1),
       depthwise("mobilenet_dw_13", 7, 1024, 1),
+      dense("vgg16_fc1", 1, 25088, 4096),
+      dense("resnet50_predictions", 1, 2048, 1000),
+      dense("vit_base_mlp", 197, 768, 3072),
       norm("moving_56x256", 56, 256, ops::Statistics::moving),
       norm("batch_56x256", 56, 256, ops::Statistics::batch),
       norm("batch_14x512", 14, 512, ops::Statistics::batch),
