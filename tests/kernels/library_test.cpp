@@ -1,5 +1,6 @@
 #include <thread>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "graft/core/error.h"
@@ -76,6 +77,15 @@ TEST(Library, TakesTheLayersOfNetworks) {
       if (c.op->updates().any()) break;  // batch norm's library kernel gives gamma's gradient with x's
     }
   }
+}
+
+// A Plan may let a convolution write over its residual.
+TEST(Library, TheResidualMayBeTheResult) {
+  const Tensor x = Tensor::full({1, 7, 7, 64}, 0.5), w = Tensor::full({32, 1, 1, 64}, 0.25),
+               y = Tensor::full({1, 7, 7, 32}, 3);
+  const ops::Conv2d op({}, false, true);
+  op.forward(Context::current(), operands({x, w, y}), operands({y}));
+  EXPECT_THAT(y.values<float>(), testing::Each(64 * 0.5f * 0.25f + 3));
 }
 
 // One Predictor serves many threads: they share primitives, each with scratch memory of its own.

@@ -1,9 +1,5 @@
 #include "cpu/onednn/convolution.h"
 
-#include <cstring>
-
-#include "core/parallel.h"
-
 namespace graft::kernels::onednn {
 namespace {
 
@@ -86,10 +82,17 @@ std::shared_ptr<const Plan> forward_plan(const Convolution& c, const Operand& x,
   Key id = key(kForward, c, x, w, y);
   append(id, bias);
   append(id, residual);
+  const bool in_place = residual && residual.data == y.data;
+  id.push_back(in_place);
   id.push_back(static_cast<Index>(activation));
   return plans().get(id, [&]() -> std::shared_ptr<const Plan> {
     dnnl::post_ops ops;
-    if (residual) ops.append_sum(1);
+    // Read from its own memory, or, where the result overwrites the residual, added to what is there: a kernel may keep
+    // partial sums in the result.
+    if (in_place)
+      ops.append_sum(1);
+    else if (residual)
+      ops.append_binary(algorithm::binary_add, image(residual));
     if (!append_activation(ops, activation)) return nullptr;
     const memory::desc bias_desc = bias ? dense({c.geometry.out_channels}, type(bias.dtype)) : memory::desc();
     const auto description = forward_description(c, image(x), bias_desc, image(y), ops);
@@ -153,23 +156,6 @@ std::shared_ptr<const Plan> backward_weight_plan(const Convolution& c, const Ope
   });
 }
 
-// oneDNN's `sum` adds to what the result holds already.
-void copy_rows(const Operand& from, const Operand& to) {
-  if (from.data == to.data) return;
-  const auto bytes = static_cast<std::size_t>(from.shape.channels()) * size_of(from.dtype);
-  const auto row = [&](const Operand& operand, Index index) {
-    return static_cast<std::byte*>(operand.data) +
-           static_cast<std::size_t>(index * operand.pitch) * size_of(operand.dtype);
-  };
-  parallel_ranges(from.shape.rows(), 1024, [&](Index begin, Index end) {
-    if (from.contiguous() && to.contiguous()) {
-      std::memcpy(row(to, begin), row(from, begin), static_cast<std::size_t>(end - begin) * bytes);
-    } else {
-      for (Index i = begin; i < end; ++i) std::memcpy(row(to, i), row(from, i), bytes);
-    }
-  });
-}
-
 }  // namespace
 
 bool supports_forward(const Convolution& c, const Operand& x, const Operand& w, const Operand& bias,
@@ -181,11 +167,12 @@ void forward(const Convolution& c, const Operand& x, const Operand& w, const Ope
              Activation activation, const Operand& y) {
   const auto plan = forward_plan(c, x, w, bias, residual, activation, y);
   Tensor buffer;
-  if (residual) copy_rows(residual, y);
   std::unordered_map<int, dnnl::memory> arguments{{DNNL_ARG_SRC, at(plan->x, x.data)},
                                                   {DNNL_ARG_WEIGHTS, plan->weights.packed(w.data, buffer)},
                                                   {DNNL_ARG_DST, at(plan->y, y.data)}};
   if (bias) arguments.emplace(DNNL_ARG_BIAS, at(plan->bias, bias.data));
+  if (residual && residual.data != y.data)
+    arguments.emplace(DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1, at(image(residual), residual.data));
   plan->step.run(std::move(arguments));
 }
 
