@@ -12,6 +12,7 @@
 #include "kernels/linear.h"
 #include "kernels/loss.h"
 #include "kernels/matmul.h"
+#include "kernels/optimizer.h"
 #include "kernels/pool.h"
 #include "kernels/reduce.h"
 #include "kernels/softmax.h"
@@ -57,6 +58,9 @@ constexpr std::array kEntries{
     entry(binary_cross_entropy_forward),
     entry(binary_cross_entropy_backward),
     entry(matmul),
+    entry(sgd_update),
+    entry(adam_update),
+    entry(sum_squares),
     entry(max_pool_forward),
     entry(max_pool_backward),
     entry(average_pool_forward),
