@@ -6,7 +6,6 @@
 #include <omp.h>
 #endif
 
-
 #include "core/format.h"
 
 namespace graft::kernels::onednn {
