@@ -6,6 +6,7 @@
 
 #include "core/parallel.h"
 #include "cpu/activate_row.h"
+#include "cpu/vector.h"
 #include "cpu/vector_ops.h"
 #include "cpu/window_taps.h"
 
@@ -16,28 +17,48 @@
 namespace graft::kernels::cpu {
 namespace {
 
+using graft::cpu::Floats;
 using graft::cpu::for_each_pixel_under;
 using graft::cpu::for_each_window_over;
+using graft::cpu::has_lanes;
+using graft::cpu::kLanes;
+using graft::cpu::load;
 using graft::cpu::put;
+using graft::cpu::store;
 
-constexpr Index kRegisters =
-    32;  // channels at a time: four vectors of eight, enough independent sums to hide the latency of an addition
+// Calls body(first channel, vectors) for blocks of four vectors, then of one, and returns the first channel that is
+// left: four independent sums hide the latency of an addition.
+template <class Body>
+GRAFT_INLINE inline Index for_each_block(Index channels, const Body& body) {
+  Index c = 0;
+  for (; c + 4 * kLanes <= channels; c += 4 * kLanes) body(c, std::integral_constant<int, 4>{});
+  for (; c + kLanes <= channels; c += kLanes) body(c, std::integral_constant<int, 1>{});
+  return c;
+}
 
 // sums[c] += sum over t of taps[t][c] weights[t][c].
 template <class T, class Sum>
 GRAFT_INLINE inline void add_taps_of(const std::vector<const T*>& taps, const std::vector<const Sum*>& weights,
                                      Sum* sums, Index channels) {
-  const auto block = [&](Index c, Index count) GRAFT_INLINE {
-    Sum sum[kRegisters];
-    for (Index k = 0; k < count; ++k) sum[k] = sums[c + k];
-    for (std::size_t t = 0; t < taps.size(); ++t) {
-      for (Index k = 0; k < count; ++k) sum[k] += static_cast<Sum>(taps[t][c + k]) * weights[t][c + k];
-    }
-    for (Index k = 0; k < count; ++k) sums[c + k] = sum[k];
-  };
   Index c = 0;
-  for (; c + kRegisters <= channels; c += kRegisters) block(c, kRegisters);
-  if (c < channels) block(c, channels - c);
+  if constexpr (has_lanes<T>) {
+    c = for_each_block(channels, [&]<int N>(Index at, std::integral_constant<int, N>) GRAFT_INLINE {
+      Floats sum[N];
+      for (int v = 0; v < N; ++v) load(sum[v], sums + at + v * kLanes);
+      for (std::size_t t = 0; t < taps.size(); ++t) {
+        for (int v = 0; v < N; ++v) {
+          Floats x, w;
+          load(x, taps[t] + at + v * kLanes);
+          load(w, weights[t] + at + v * kLanes);
+          sum[v] += x * w;
+        }
+      }
+      for (int v = 0; v < N; ++v) store(sums + at + v * kLanes, sum[v]);
+    });
+  }
+  for (; c < channels; ++c) {
+    for (std::size_t t = 0; t < taps.size(); ++t) sums[c] += static_cast<Sum>(taps[t][c]) * weights[t][c];
+  }
 }
 
 // `pixels` runs of channels, `step` elements apart.
@@ -50,19 +71,27 @@ struct Row {
 // sums[c] += sum over k < pixels of a[k][c] b[k][c].
 template <class T, class Sum>
 GRAFT_INLINE inline void add_products_of(Row<T> a, Row<T> b, Index pixels, Sum* sums, Index channels) {
-  const auto block = [&](Index c, Index count) GRAFT_INLINE {
-    Sum sum[kRegisters];
-    for (Index k = 0; k < count; ++k) sum[k] = sums[c + k];
-    for (Index pixel = 0; pixel < pixels; ++pixel) {
-      const T* x = a.first + pixel * a.step + c;
-      const T* y = b.first + pixel * b.step + c;
-      for (Index k = 0; k < count; ++k) sum[k] += static_cast<Sum>(x[k]) * static_cast<Sum>(y[k]);
-    }
-    for (Index k = 0; k < count; ++k) sums[c + k] = sum[k];
-  };
   Index c = 0;
-  for (; c + kRegisters <= channels; c += kRegisters) block(c, kRegisters);
-  if (c < channels) block(c, channels - c);
+  if constexpr (has_lanes<T>) {
+    c = for_each_block(channels, [&]<int N>(Index at, std::integral_constant<int, N>) GRAFT_INLINE {
+      Floats sum[N];
+      for (int v = 0; v < N; ++v) load(sum[v], sums + at + v * kLanes);
+      for (Index pixel = 0; pixel < pixels; ++pixel) {
+        for (int v = 0; v < N; ++v) {
+          Floats x, y;
+          load(x, a.first + pixel * a.step + at + v * kLanes);
+          load(y, b.first + pixel * b.step + at + v * kLanes);
+          sum[v] += x * y;
+        }
+      }
+      for (int v = 0; v < N; ++v) store(sums + at + v * kLanes, sum[v]);
+    });
+  }
+  for (; c < channels; ++c) {
+    for (Index pixel = 0; pixel < pixels; ++pixel) {
+      sums[c] += static_cast<Sum>(a.first[pixel * a.step + c]) * static_cast<Sum>(b.first[pixel * b.step + c]);
+    }
+  }
 }
 
 // f64 and f16 take the templates as they are; what networks run in is compiled for each instruction set.

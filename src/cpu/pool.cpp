@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "core/parallel.h"
+#include "cpu/vector.h"
 #include "cpu/vector_ops.h"
 #include "cpu/window_taps.h"
 
@@ -11,11 +12,15 @@
 namespace graft::kernels::cpu {
 namespace {
 
+using graft::cpu::Floats;
 using graft::cpu::for_each_pixel_under;
 using graft::cpu::for_each_window_over;
+using graft::cpu::has_lanes;
+using graft::cpu::kLanes;
+using graft::cpu::load;
 using graft::cpu::put;
+using graft::cpu::store;
 
-constexpr Index kRegisters = 16;       // channels at a time
 constexpr Index kChannelsATask = 256;  // splits the few pixels of global pooling into tasks; a multiple of a cache line
 
 // The largest of each channel over the taps, and its number in `numbers`. The first of equals stays; a NaN wins and
@@ -23,41 +28,40 @@ constexpr Index kChannelsATask = 256;  // splits the few pixels of global poolin
 template <class T, class Sum>
 GRAFT_INLINE inline void largest_of(const std::vector<const T*>& taps, const std::vector<std::int32_t>& numbers,
                                     Sum* best, std::int32_t* at, Index channels) {
-  const auto block = [&](Index c, Index count) GRAFT_INLINE {
-    Sum most[kRegisters];
-    std::int32_t where[kRegisters];
-    for (Index k = 0; k < count; ++k) most[k] = static_cast<Sum>(taps[0][c + k]);
-    for (Index k = 0; k < count; ++k) where[k] = numbers[0];
-    for (std::size_t t = 1; t < taps.size(); ++t) {
-      for (Index k = 0; k < count; ++k) {
-        const Sum x = static_cast<Sum>(taps[t][c + k]);
-        const bool wins = !(x <= most[k]) && most[k] == most[k];
-        where[k] = wins ? numbers[t] : where[k];
-        most[k] = wins ? x : most[k];
-      }
+  for (Index c = 0; c < channels; ++c) best[c] = static_cast<Sum>(taps[0][c]);
+  for (Index c = 0; c < channels; ++c) at[c] = numbers[0];
+  for (std::size_t t = 1; t < taps.size(); ++t) {
+    const T* tap = taps[t];
+    const std::int32_t number = numbers[t];
+#pragma omp simd
+    for (Index c = 0; c < channels; ++c) {
+      const Sum x = static_cast<Sum>(tap[c]);
+      const bool wins = !(x <= best[c]) & (best[c] == best[c]);
+      at[c] = wins ? number : at[c];
+      best[c] = wins ? x : best[c];
     }
-    for (Index k = 0; k < count; ++k) best[c + k] = most[k];
-    for (Index k = 0; k < count; ++k) at[c + k] = where[k];
-  };
-  Index c = 0;
-  for (; c + kRegisters <= channels; c += kRegisters) block(c, kRegisters);
-  if (c < channels) block(c, channels - c);
+  }
 }
 
 // sum[c] = sum over the taps of scale * tap[c].
 template <class T, class Sum>
 GRAFT_INLINE inline void scaled_sum_of(const std::vector<const T*>& taps, const std::vector<Sum>& scales, Sum* sums,
                                        Index channels) {
-  const auto block = [&](Index c, Index count) GRAFT_INLINE {
-    Sum sum[kRegisters] = {};
-    for (std::size_t t = 0; t < taps.size(); ++t) {
-      for (Index k = 0; k < count; ++k) sum[k] += scales[t] * static_cast<Sum>(taps[t][c + k]);
-    }
-    for (Index k = 0; k < count; ++k) sums[c + k] = sum[k];
-  };
   Index c = 0;
-  for (; c + kRegisters <= channels; c += kRegisters) block(c, kRegisters);
-  if (c < channels) block(c, channels - c);
+  if constexpr (has_lanes<T>) {
+    for (; c + kLanes <= channels; c += kLanes) {
+      Floats sum{}, x;
+      for (std::size_t t = 0; t < taps.size(); ++t) {
+        load(x, taps[t] + c);
+        sum += scales[t] * x;
+      }
+      store(sums + c, sum);
+    }
+  }
+  for (; c < channels; ++c) {
+    sums[c] = Sum(0);
+    for (std::size_t t = 0; t < taps.size(); ++t) sums[c] += scales[t] * static_cast<Sum>(taps[t][c]);
+  }
 }
 
 // sum[c] = sum over the taps of tap[c] where the position of the maximum is the tap's number.

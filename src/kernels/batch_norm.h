@@ -37,21 +37,47 @@ void batch_norm_batch_backward(Context&, const BatchNormAttributes&, const Opera
 void batch_norm_moving_backward(Context&, const BatchNormAttributes&, const Operand& x, const Operand& gamma,
                                 const ChannelStatistics& moving, const Operand& dz, const BatchNormGradients&);
 }  // namespace cpu
+namespace onednn {
+void batch_norm_batch(Context&, const BatchNormAttributes&, const Operand& x, const Operand& gamma, const Operand& beta,
+                      const Operand& residual, const ChannelStatistics& moving, const Operand& y,
+                      const ChannelStatistics& saved);
+bool batch_norm_batch_supports(const Context&, const BatchNormAttributes&, const Operand& x, const Operand& gamma,
+                               const Operand& beta, const Operand& residual, const ChannelStatistics& moving,
+                               const Operand& y, const ChannelStatistics& saved);
+void batch_norm_moving(Context&, const BatchNormAttributes&, const Operand& x, const Operand& gamma,
+                       const Operand& beta, const Operand& residual, const ChannelStatistics& moving, const Operand& y);
+bool batch_norm_moving_supports(const Context&, const BatchNormAttributes&, const Operand& x, const Operand& gamma,
+                                const Operand& beta, const Operand& residual, const ChannelStatistics& moving,
+                                const Operand& y);
+void batch_norm_batch_backward(Context&, const BatchNormAttributes&, const Operand& x, const Operand& gamma,
+                               const ChannelStatistics& saved, const Operand& dz, const BatchNormGradients&);
+bool batch_norm_batch_backward_supports(const Context&, const BatchNormAttributes&, const Operand& x,
+                                        const Operand& gamma, const ChannelStatistics& saved, const Operand& dz,
+                                        const BatchNormGradients&);
+}  // namespace onednn
 
 /// y = activation(gamma (x - mean) inverse_deviation + beta + residual) with the batch's statistics, which are saved
 /// and update the moving ones. gamma, beta, residual may be absent.
 inline constexpr Kernel<const BatchNormAttributes&, const Operand&, const Operand&, const Operand&, const Operand&,
                         const ChannelStatistics&, const Operand&, const ChannelStatistics&>
-    batch_norm_batch{"batch_norm", {.native = {cpu::batch_norm_batch}, .library = {}}};
+    batch_norm_batch{"batch_norm",
+                     {.native = {cpu::batch_norm_batch},
+                      .library = GRAFT_ONEDNN(onednn::batch_norm_batch, onednn::batch_norm_batch_supports)}};
 /// The same with the moving statistics, which do not change.
 inline constexpr Kernel<const BatchNormAttributes&, const Operand&, const Operand&, const Operand&, const Operand&,
                         const ChannelStatistics&, const Operand&>
-    batch_norm_moving{"batch_norm_moving", {.native = {cpu::batch_norm_moving}, .library = {}}};
+    batch_norm_moving{"batch_norm_moving",
+                      {.native = {cpu::batch_norm_moving},
+                       .library = GRAFT_ONEDNN(onednn::batch_norm_moving, onednn::batch_norm_moving_supports)}};
 /// The gradients given dz before the activation; x may be absent if only beta's is wanted.
 inline constexpr Kernel<const BatchNormAttributes&, const Operand&, const Operand&, const ChannelStatistics&,
                         const Operand&, const BatchNormGradients&>
-    batch_norm_batch_backward{"batch_norm_backward", {.native = {cpu::batch_norm_batch_backward}, .library = {}}};
-/// The gradients of the affine map; x may be absent unless gamma's is wanted.
+    batch_norm_batch_backward{
+        "batch_norm_backward",
+        {.native = {cpu::batch_norm_batch_backward},
+         .library = GRAFT_ONEDNN(onednn::batch_norm_batch_backward, onednn::batch_norm_batch_backward_supports)}};
+/// The gradients of the affine map; x may be absent unless gamma's is wanted. oneDNN's takes 1.5 to 2.4 times
+/// as long as graft's own, so there is no library entry.
 inline constexpr Kernel<const BatchNormAttributes&, const Operand&, const Operand&, const ChannelStatistics&,
                         const Operand&, const BatchNormGradients&>
     batch_norm_moving_backward{"batch_norm_moving_backward",

@@ -2,6 +2,7 @@
 
 #include "graft/core/activation.h"
 #include "graft/core/window.h"
+
 #include "kernels/kernel.h"
 
 namespace graft {
@@ -17,23 +18,41 @@ struct ConvGeometry : WindowGeometry {
 
 namespace kernels {
 namespace cpu {
-void conv2d_forward(Context&, const ConvGeometry&, const Operand& x, const Operand& w, const Operand& bias, const Operand& residual, Activation,
-                    const Operand& y);
+void conv2d_forward(Context&, const ConvGeometry&, const Operand& x, const Operand& w, const Operand& bias,
+                    const Operand& residual, Activation, const Operand& y);
 void conv2d_backward_input(Context&, const ConvGeometry&, const Operand& dz, const Operand& w, Gradient dx);
 void conv2d_backward_weight(Context&, const ConvGeometry&, const Operand& x, const Operand& dz, Gradient dw);
 }  // namespace cpu
+namespace onednn {
+void conv2d_forward(Context&, const ConvGeometry&, const Operand& x, const Operand& w, const Operand& bias,
+                    const Operand& residual, Activation, const Operand& y);
+bool conv2d_forward_supports(const Context&, const ConvGeometry&, const Operand& x, const Operand& w,
+                             const Operand& bias, const Operand& residual, Activation, const Operand& y);
+void conv2d_backward_input(Context&, const ConvGeometry&, const Operand& dz, const Operand& w, Gradient dx);
+bool conv2d_backward_input_supports(const Context&, const ConvGeometry&, const Operand& dz, const Operand& w,
+                                    Gradient dx);
+void conv2d_backward_weight(Context&, const ConvGeometry&, const Operand& x, const Operand& dz, Gradient dw);
+bool conv2d_backward_weight_supports(const Context&, const ConvGeometry&, const Operand& x, const Operand& dz,
+                                     Gradient dw);
+}  // namespace onednn
 
-/// y = activation(conv(x, w) + bias + residual). x [N, H, W, Ci], w [Co, Kh, Kw, Ci / groups], bias [Co] or absent, residual like y or absent.
-inline constexpr Kernel<const ConvGeometry&, const Operand&, const Operand&, const Operand&, const Operand&, Activation, const Operand&> conv2d_forward{
-    "conv2d", {.native = {cpu::conv2d_forward}, .library = {}}};
+/// y = activation(conv(x, w) + bias + residual). x [N, H, W, Ci], w [Co, Kh, Kw, Ci / groups], bias [Co] or absent,
+/// residual like y or absent.
+inline constexpr Kernel<const ConvGeometry&, const Operand&, const Operand&, const Operand&, const Operand&, Activation,
+                        const Operand&>
+    conv2d_forward{"conv2d",
+                   {.native = {cpu::conv2d_forward},
+                    .library = GRAFT_ONEDNN(onednn::conv2d_forward, onednn::conv2d_forward_supports)}};
 /// dx (+)= the transposed convolution of dz with w.
 inline constexpr Kernel<const ConvGeometry&, const Operand&, const Operand&, Gradient> conv2d_backward_input{
     "conv2d_backward_input",
-    {.native = {cpu::conv2d_backward_input}, .library = {}}};
+    {.native = {cpu::conv2d_backward_input},
+     .library = GRAFT_ONEDNN(onednn::conv2d_backward_input, onednn::conv2d_backward_input_supports)}};
 /// dw (+)= the correlation of x with dz. dw has the type of w.
 inline constexpr Kernel<const ConvGeometry&, const Operand&, const Operand&, Gradient> conv2d_backward_weight{
     "conv2d_backward_weight",
-    {.native = {cpu::conv2d_backward_weight}, .library = {}}};
+    {.native = {cpu::conv2d_backward_weight},
+     .library = GRAFT_ONEDNN(onednn::conv2d_backward_weight, onednn::conv2d_backward_weight_supports)}};
 
 }  // namespace kernels
 }  // namespace graft

@@ -23,19 +23,40 @@ void depthwise_conv2d_backward_input(Context&, const DepthwiseGeometry&, const O
 void depthwise_conv2d_backward_weight(Context&, const DepthwiseGeometry&, const Operand& x, const Operand& dz,
                                       Gradient dw);
 }  // namespace cpu
+namespace onednn {
+void depthwise_conv2d_forward(Context&, const DepthwiseGeometry&, const Operand& x, const Operand& w,
+                              const Operand& bias, Activation, const Operand& y);
+bool depthwise_conv2d_forward_supports(const Context&, const DepthwiseGeometry&, const Operand& x, const Operand& w,
+                                       const Operand& bias, Activation, const Operand& y);
+void depthwise_conv2d_backward_input(Context&, const DepthwiseGeometry&, const Operand& dz, const Operand& w,
+                                     Gradient dx);
+bool depthwise_conv2d_backward_input_supports(const Context&, const DepthwiseGeometry&, const Operand& dz,
+                                              const Operand& w, Gradient dx);
+void depthwise_conv2d_backward_weight(Context&, const DepthwiseGeometry&, const Operand& x, const Operand& dz,
+                                      Gradient dw);
+bool depthwise_conv2d_backward_weight_supports(const Context&, const DepthwiseGeometry&, const Operand& x,
+                                               const Operand& dz, Gradient dw);
+}  // namespace onednn
 
 /// y = activation(conv(x, w) + bias), each channel by itself. x [N, H, W, C], w [Kh, Kw, C M], bias [C M] or absent.
 inline constexpr Kernel<const DepthwiseGeometry&, const Operand&, const Operand&, const Operand&, Activation,
                         const Operand&>
-    depthwise_conv2d_forward{"depthwise_conv2d", {.native = {cpu::depthwise_conv2d_forward}, .library = {}}};
+    depthwise_conv2d_forward{
+        "depthwise_conv2d",
+        {.native = {cpu::depthwise_conv2d_forward},
+         .library = GRAFT_ONEDNN(onednn::depthwise_conv2d_forward, onednn::depthwise_conv2d_forward_supports)}};
 /// dx (+)= the transposed convolution of dz with w.
 inline constexpr Kernel<const DepthwiseGeometry&, const Operand&, const Operand&, Gradient>
     depthwise_conv2d_backward_input{"depthwise_conv2d_backward_input",
-                                    {.native = {cpu::depthwise_conv2d_backward_input}, .library = {}}};
+                                    {.native = {cpu::depthwise_conv2d_backward_input},
+                                     .library = GRAFT_ONEDNN(onednn::depthwise_conv2d_backward_input,
+                                                             onednn::depthwise_conv2d_backward_input_supports)}};
 /// dw (+)= the correlation of x with dz. dw has the type of w.
 inline constexpr Kernel<const DepthwiseGeometry&, const Operand&, const Operand&, Gradient>
     depthwise_conv2d_backward_weight{"depthwise_conv2d_backward_weight",
-                                     {.native = {cpu::depthwise_conv2d_backward_weight}, .library = {}}};
+                                     {.native = {cpu::depthwise_conv2d_backward_weight},
+                                      .library = GRAFT_ONEDNN(onednn::depthwise_conv2d_backward_weight,
+                                                              onednn::depthwise_conv2d_backward_weight_supports)}};
 
 }  // namespace kernels
 }  // namespace graft

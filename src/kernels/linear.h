@@ -1,6 +1,7 @@
 #pragma once
 
 #include "graft/core/activation.h"
+
 #include "kernels/kernel.h"
 
 namespace graft::kernels {
@@ -9,15 +10,30 @@ void linear_forward(Context&, const Operand& x, const Operand& w, const Operand&
 void linear_backward_input(Context&, const Operand& dz, const Operand& w, Gradient dx);
 void linear_backward_weight(Context&, const Operand& x, const Operand& dz, Gradient dw);
 }  // namespace cpu
+namespace onednn {
+void linear_forward(Context&, const Operand& x, const Operand& w, const Operand& bias, Activation, const Operand& y);
+bool linear_forward_supports(const Context&, const Operand& x, const Operand& w, const Operand& bias, Activation,
+                             const Operand& y);
+void linear_backward_input(Context&, const Operand& dz, const Operand& w, Gradient dx);
+bool linear_backward_input_supports(const Context&, const Operand& dz, const Operand& w, Gradient dx);
+void linear_backward_weight(Context&, const Operand& x, const Operand& dz, Gradient dw);
+bool linear_backward_weight_supports(const Context&, const Operand& x, const Operand& dz, Gradient dw);
+}  // namespace onednn
 
 /// y = activation(x w^T + bias). x [..., in], w [out, in], bias [out] or absent.
 inline constexpr Kernel<const Operand&, const Operand&, const Operand&, Activation, const Operand&> linear_forward{
-    "linear", {.native = {cpu::linear_forward}, .library = {}}};
+    "linear",
+    {.native = {cpu::linear_forward},
+     .library = GRAFT_ONEDNN(onednn::linear_forward, onednn::linear_forward_supports)}};
 /// dx (+)= dz w.
-inline constexpr Kernel<const Operand&, const Operand&, Gradient> linear_backward_input{"linear_backward_input",
-                                                                                        {.native = {cpu::linear_backward_input}, .library = {}}};
+inline constexpr Kernel<const Operand&, const Operand&, Gradient> linear_backward_input{
+    "linear_backward_input",
+    {.native = {cpu::linear_backward_input},
+     .library = GRAFT_ONEDNN(onednn::linear_backward_input, onednn::linear_backward_input_supports)}};
 /// dw (+)= dz^T x. dw has the type of w.
-inline constexpr Kernel<const Operand&, const Operand&, Gradient> linear_backward_weight{"linear_backward_weight",
-                                                                                         {.native = {cpu::linear_backward_weight}, .library = {}}};
+inline constexpr Kernel<const Operand&, const Operand&, Gradient> linear_backward_weight{
+    "linear_backward_weight",
+    {.native = {cpu::linear_backward_weight},
+     .library = GRAFT_ONEDNN(onednn::linear_backward_weight, onednn::linear_backward_weight_supports)}};
 
 }  // namespace graft::kernels

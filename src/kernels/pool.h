@@ -11,6 +11,18 @@ void max_pool_backward(Context&, const WindowGeometry&, const Operand& positions
 void average_pool_forward(Context&, const WindowGeometry&, const Operand& x, const Operand& y);
 void average_pool_backward(Context&, const WindowGeometry&, const Operand& dy, Gradient dx);
 }  // namespace cpu
+namespace onednn {
+void max_pool_forward(Context&, const WindowGeometry&, const Operand& x, const Operand& y, const Operand& positions);
+bool max_pool_forward_supports(const Context&, const WindowGeometry&, const Operand& x, const Operand& y,
+                               const Operand& positions);
+void max_pool_backward(Context&, const WindowGeometry&, const Operand& positions, const Operand& dy, Gradient dx);
+bool max_pool_backward_supports(const Context&, const WindowGeometry&, const Operand& positions, const Operand& dy,
+                                Gradient dx);
+void average_pool_forward(Context&, const WindowGeometry&, const Operand& x, const Operand& y);
+bool average_pool_forward_supports(const Context&, const WindowGeometry&, const Operand& x, const Operand& y);
+void average_pool_backward(Context&, const WindowGeometry&, const Operand& dy, Gradient dx);
+bool average_pool_backward_supports(const Context&, const WindowGeometry&, const Operand& dy, Gradient dx);
+}  // namespace onednn
 
 /// The type that holds a position of a window.
 constexpr DType position_type(Index kernel_height, Index kernel_width) {
@@ -20,15 +32,23 @@ constexpr DType position_type(Index kernel_height, Index kernel_width) {
 /// y = the largest value under each window, and positions, if there, = which p Kw + q of the window it was. Every
 /// window meets the image.
 inline constexpr Kernel<const WindowGeometry&, const Operand&, const Operand&, const Operand&> max_pool_forward{
-    "max_pool", {.native = {cpu::max_pool_forward}, .library = {}}};
+    "max_pool",
+    {.native = {cpu::max_pool_forward},
+     .library = GRAFT_ONEDNN(onednn::max_pool_forward, onednn::max_pool_forward_supports)}};
 /// dx (+)= dy where the maximum was.
 inline constexpr Kernel<const WindowGeometry&, const Operand&, const Operand&, Gradient> max_pool_backward{
-    "max_pool_backward", {.native = {cpu::max_pool_backward}, .library = {}}};
+    "max_pool_backward",
+    {.native = {cpu::max_pool_backward},
+     .library = GRAFT_ONEDNN(onednn::max_pool_backward, onednn::max_pool_backward_supports)}};
 /// y = the mean of what lies under each window inside the image. Every window meets the image.
 inline constexpr Kernel<const WindowGeometry&, const Operand&, const Operand&> average_pool_forward{
-    "average_pool", {.native = {cpu::average_pool_forward}, .library = {}}};
+    "average_pool",
+    {.native = {cpu::average_pool_forward},
+     .library = GRAFT_ONEDNN(onednn::average_pool_forward, onednn::average_pool_forward_supports)}};
 /// dx (+)= each dy spread evenly over what it averaged.
 inline constexpr Kernel<const WindowGeometry&, const Operand&, Gradient> average_pool_backward{
-    "average_pool_backward", {.native = {cpu::average_pool_backward}, .library = {}}};
+    "average_pool_backward",
+    {.native = {cpu::average_pool_backward},
+     .library = GRAFT_ONEDNN(onednn::average_pool_backward, onednn::average_pool_backward_supports)}};
 
 }  // namespace graft::kernels

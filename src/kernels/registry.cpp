@@ -1,0 +1,82 @@
+#include "kernels/registry.h"
+
+#include <array>
+
+#include "kernels/attention.h"
+#include "kernels/batch_norm.h"
+#include "kernels/conv2d.h"
+#include "kernels/depthwise_conv2d.h"
+#include "kernels/dropout.h"
+#include "kernels/elementwise.h"
+#include "kernels/layer_norm.h"
+#include "kernels/linear.h"
+#include "kernels/loss.h"
+#include "kernels/matmul.h"
+#include "kernels/optimizer.h"
+#include "kernels/pool.h"
+#include "kernels/reduce.h"
+#include "kernels/softmax.h"
+#include "kernels/strided.h"
+
+namespace graft::kernels {
+namespace {
+
+template <class... Args>
+constexpr Entry entry(const Kernel<Args...>& kernel) {
+  return {kernel.name, static_cast<bool>(kernel.cpu.native), static_cast<bool>(kernel.cpu.library)};
+}
+
+constexpr std::array kEntries{
+    entry(attention_forward),
+    entry(attention_backward),
+    entry(batch_norm_batch),
+    entry(batch_norm_moving),
+    entry(batch_norm_batch_backward),
+    entry(batch_norm_moving_backward),
+    entry(conv2d_forward),
+    entry(conv2d_backward_input),
+    entry(conv2d_backward_weight),
+    entry(depthwise_conv2d_forward),
+    entry(depthwise_conv2d_backward_input),
+    entry(depthwise_conv2d_backward_weight),
+    entry(dropout_forward),
+    entry(dropout_backward),
+    entry(activation_forward),
+    entry(activation_backward),
+    entry(binary_forward),
+    entry(binary_backward),
+    entry(add_into),
+    entry(cast),
+    entry(layer_norm_forward),
+    entry(layer_norm_backward_input),
+    entry(layer_norm_backward_gamma),
+    entry(linear_forward),
+    entry(linear_backward_input),
+    entry(linear_backward_weight),
+    entry(softmax_cross_entropy_forward),
+    entry(softmax_cross_entropy_backward),
+    entry(binary_cross_entropy_forward),
+    entry(binary_cross_entropy_backward),
+    entry(matmul),
+    entry(sgd_update),
+    entry(adam_update),
+    entry(sum_squares),
+    entry(max_pool_forward),
+    entry(max_pool_backward),
+    entry(average_pool_forward),
+    entry(average_pool_backward),
+    entry(sum_rows),
+    entry(sum_to),
+    entry(softmax_forward),
+    entry(softmax_backward),
+    entry(copy),
+    entry(fill),
+};
+
+}  // namespace
+
+std::span<const Entry> all() { return kEntries; }
+
+bool has_cpu_library() { return GRAFT_HAS_ONEDNN; }
+
+}  // namespace graft::kernels
