@@ -1,6 +1,7 @@
 #pragma once
 
 #include "graft/core/activation.h"
+
 #include "kernels/kernel.h"
 
 namespace graft::kernels {
@@ -14,10 +15,10 @@ void linear_backward_weight(Context&, const Operand& x, const Operand& dz, Gradi
 inline constexpr Kernel<const Operand&, const Operand&, const Operand&, Activation, const Operand&> linear_forward{
     "linear", {.native = {cpu::linear_forward}, .library = {}}};
 /// dx (+)= dz w.
-inline constexpr Kernel<const Operand&, const Operand&, Gradient> linear_backward_input{"linear_backward_input",
-                                                                                        {.native = {cpu::linear_backward_input}, .library = {}}};
+inline constexpr Kernel<const Operand&, const Operand&, Gradient> linear_backward_input{
+    "linear_backward_input", {.native = {cpu::linear_backward_input}, .library = {}}};
 /// dw (+)= dz^T x. dw has the type of w.
-inline constexpr Kernel<const Operand&, const Operand&, Gradient> linear_backward_weight{"linear_backward_weight",
-                                                                                         {.native = {cpu::linear_backward_weight}, .library = {}}};
+inline constexpr Kernel<const Operand&, const Operand&, Gradient> linear_backward_weight{
+    "linear_backward_weight", {.native = {cpu::linear_backward_weight}, .library = {}}};
 
 }  // namespace graft::kernels

@@ -7,8 +7,10 @@ namespace cpu {
 void matmul(Context&, const Operand& a, const Operand& b, bool transpose_a, bool transpose_b, Gradient y);
 }
 
-/// y (+)= a b for matrices in the last two axes, each transposed first if asked. The axes before, the same number in all three, are a batch: one of extent 1 in
-/// a or b is repeated, and over one of extent 1 in y the products are summed, so this is also the gradient of a repeated operand.
-inline constexpr Kernel<const Operand&, const Operand&, bool, bool, Gradient> matmul{"matmul", {.native = {cpu::matmul}, .library = {}}};
+/// y (+)= a b for matrices in the last two axes, each transposed first if asked. The axes before, the same number in
+/// all three, are a batch: one of extent 1 in a or b is repeated, and over one of extent 1 in y the products are
+/// summed, so this is also the gradient of a repeated operand.
+inline constexpr Kernel<const Operand&, const Operand&, bool, bool, Gradient> matmul{
+    "matmul", {.native = {cpu::matmul}, .library = {}}};
 
 }  // namespace graft::kernels
