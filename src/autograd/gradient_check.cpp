@@ -3,8 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/format.h"
 #include "graft/autograd/backward.h"
+
+#include "core/format.h"
 
 namespace graft::autograd {
 namespace {
@@ -23,7 +24,8 @@ double weighted_sum(const Tensor& y, const Tensor& weights) {
   return sum;
 }
 
-double difference(const Function& f, std::vector<Tensor>& inputs, std::size_t input, Index element, double relative_step, const Tensor& weights) {
+double difference(const Function& f, std::vector<Tensor>& inputs, std::size_t input, Index element,
+                  double relative_step, const Tensor& weights) {
   const NoGrad off;
   const Tensor point = inputs[input];
   const auto at = [&](double shift) {
@@ -41,8 +43,8 @@ double difference(const Function& f, std::vector<Tensor>& inputs, std::size_t in
 }  // namespace
 
 std::string GradientReport::to_string() const {
-  return fmt::format("{}, {} elements, worst error {:.2g}: input {}, element {}: backward {:.9g}, difference {:.9g}", passed ? "passed" : "failed", compared,
-                     error, input, element, analytic, numeric);
+  return fmt::format("{}, {} elements, worst error {:.2g}: input {}, element {}: backward {:.9g}, difference {:.9g}",
+                     passed ? "passed" : "failed", compared, error, input, element, analytic, numeric);
 }
 
 GradientReport check_gradients(const Function& f, std::span<const Tensor> inputs, const GradientCheckOptions& options) {
@@ -54,7 +56,8 @@ GradientReport check_gradients(const Function& f, std::span<const Tensor> inputs
     if (floating) leaves.back().set_requires_grad(true);
   }
   const Tensor y = call(f, leaves);
-  check(y.dtype() == DType::f64, "[gradient_check] the result of the function must be f64 like its inputs, got {}", y.dtype());
+  check(y.dtype() == DType::f64, "[gradient_check] the result of the function must be f64 like its inputs, got {}",
+        y.dtype());
   Tensor weights = Tensor::empty(y.shape(), DType::f64);
   for (Index i = 0; i < y.elements(); ++i) weights.mutable_data<double>()[i] = generator.normal();
   const std::vector<Tensor> analytic = gradients(y, leaves, {.seed = weights});

@@ -37,6 +37,15 @@ decltype(auto) dispatch_floating(std::string_view what, DType dtype, Body&& body
   }
 }
 
+/// Calls `body(Type<T>{}, Type<W>{})` with the types of activations and of their weights, which are f32 masters beside halves or of the same type.
+template <class Body>
+void dispatch_weighted(std::string_view what, DType activations, DType weights, Body&& body) {
+  dispatch_floating(what, activations, [&]<class T>(Type<T> type) {
+    if (weights == activations) body(type, Type<T>{});
+    else body(type, Type<Accumulator<T>>{});
+  });
+}
+
 /// static_cast between any two element types, the halves by way of float.
 template <class To, class From>
 To convert(From value) {

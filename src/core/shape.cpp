@@ -1,6 +1,7 @@
 #include "graft/core/shape.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "core/format.h"
 
@@ -25,6 +26,20 @@ Index Shape::elements() const {
     }
   }
   return product;
+}
+
+Shape Shape::reshaped(std::span<const Index> extents) const {
+  std::vector<Index> wanted(extents.begin(), extents.end());
+  const auto unknown = std::find(wanted.begin(), wanted.end(), Index{-1});
+  if (unknown != wanted.end()) {
+    *unknown = 1;
+    const Index rest = Shape(std::span<const Index>(wanted)).elements();
+    check(rest > 0 && elements() % rest == 0, "[reshape] {} cannot become [{}]: no extent in place of -1 fits", *this, fmt::join(extents, ", "));
+    *unknown = elements() / rest;
+  }
+  const Shape target{std::span<const Index>(wanted)};
+  check(target.elements() == elements(), "[reshape] {} has {} elements, {} has {}", *this, elements(), target, target.elements());
+  return target;
 }
 
 Index Shape::rows() const {

@@ -80,20 +80,11 @@ double Tensor::item() const {
 }
 
 Tensor Tensor::reshaped(std::initializer_list<Index> extents) const {
-  std::vector<Index> wanted(extents);
-  const auto unknown = std::find(wanted.begin(), wanted.end(), Index{-1});
-  if (unknown != wanted.end()) {
-    *unknown = 1;
-    const Shape rest{std::span<const Index>(wanted)};
-    check(rest.elements() > 0 && elements() % rest.elements() == 0, "[reshape] {} cannot become {} with one extent inferred", shape(), rest);
-    *unknown = elements() / rest.elements();
-  }
-  return reshaped(Shape{std::span<const Index>(wanted)});
+  return over(state().storage, state().offset, shape().reshaped(std::span<const Index>(extents.begin(), extents.size())), dtype());
 }
 
 Tensor Tensor::reshaped(const Shape& target) const {
-  check(target.elements() == elements(), "[reshape] {} has {} elements, {} has {}", shape(), elements(), target, target.elements());
-  return over(state().storage, state().offset, target, dtype());
+  return over(state().storage, state().offset, shape().reshaped(std::span<const Index>(target.begin(), target.end())), dtype());
 }
 
 Tensor Tensor::rows(Index first, Index count) const {

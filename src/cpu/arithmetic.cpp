@@ -14,10 +14,14 @@ constexpr Index kGrain = 1 << 14;
 template <class Body>
 void with_function(Binary function, const Body& body) {
   switch (function) {
-    case Binary::add: return body([](auto a, auto b) { return a + b; });
-    case Binary::subtract: return body([](auto a, auto b) { return a - b; });
-    case Binary::multiply: return body([](auto a, auto b) { return a * b; });
-    case Binary::divide: return body([](auto a, auto b) { return a / b; });
+    case Binary::add:
+      return body([](auto a, auto b) { return a + b; });
+    case Binary::subtract:
+      return body([](auto a, auto b) { return a - b; });
+    case Binary::multiply:
+      return body([](auto a, auto b) { return a * b; });
+    case Binary::divide:
+      return body([](auto a, auto b) { return a / b; });
   }
 }
 
@@ -25,7 +29,8 @@ void with_function(Binary function, const Body& body) {
 template <class Body>
 void with_slope(Binary function, bool of_b, const Body& body) {
   switch (function) {
-    case Binary::add: return body([](auto a, auto) { return decltype(a)(1); }, false, false);
+    case Binary::add:
+      return body([](auto a, auto) { return decltype(a)(1); }, false, false);
     case Binary::subtract:
       if (of_b) return body([](auto a, auto) { return decltype(a)(-1); }, false, false);
       return body([](auto a, auto) { return decltype(a)(1); }, false, false);
@@ -52,7 +57,8 @@ void binary_forward(Context&, Binary function, const Operand& a, const Operand& 
             walk.runs(begin, end, [&](const std::array<Index, 3>& at, Index count) {
               T* to = y.as<T>() + at[0];
               const T *pa = a.as<T>() + at[1], *pb = b.as<T>() + at[2];
-              for (Index i = 0; i < count; ++i) to[i] = convert<T>(f(static_cast<Sum>(pa[i * step_a]), static_cast<Sum>(pb[i * step_b])));
+              for (Index i = 0; i < count; ++i)
+                to[i] = convert<T>(f(static_cast<Sum>(pa[i * step_a]), static_cast<Sum>(pb[i * step_b])));
             });
           });
         });
@@ -61,7 +67,8 @@ void binary_forward(Context&, Binary function, const Operand& a, const Operand& 
   });
 }
 
-void binary_backward(Context&, Binary function, const Operand& a, const Operand& b, const Operand& dy, Gradient da, Gradient db) {
+void binary_backward(Context&, Binary function, const Operand& a, const Operand& b, const Operand& dy, Gradient da,
+                     Gradient db) {
   dispatch_floating("arithmetic", dy.dtype, [&]<class T>(Type<T>) {
     using Sum = Accumulator<T>;
     const auto sum = [&](Gradient to, bool of_b) {
@@ -77,7 +84,8 @@ void binary_backward(Context&, Binary function, const Operand& a, const Operand&
               graft::cpu::sum_into<T>(walk, to, [&](Sum* sums, const std::array<Index, 4>& at, Index count) {
                 const T *g = dy.as<T>() + at[1], *pa = va.as<T>() + at[2], *pb = vb.as<T>() + at[3];
                 const auto term = [&](Index i) {
-                  return static_cast<Sum>(g[i]) * slope(static_cast<Sum>(pa[i * step_a]), static_cast<Sum>(pb[i * step_b]));
+                  return static_cast<Sum>(g[i]) *
+                         slope(static_cast<Sum>(pa[i * step_a]), static_cast<Sum>(pb[i * step_b]));
                 };
                 if constexpr (step == 0) {
                   Sum total = 0;

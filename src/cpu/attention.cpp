@@ -7,8 +7,9 @@
 #include "core/parallel.h"
 #include "cpu/vector_ops.h"
 
-// Queries and keys are taken in blocks, so that a block of scores and the rows it is made of stay in the cache and memory grows with the length alone: online
-// softmax (Milakov and Gimelshein, 2018), arranged as in "FlashAttention" (Dao et al., 2022).
+// Queries and keys are taken in blocks, so that a block of scores and the rows it is made of stay in the cache and
+// memory grows with the length alone: online softmax (Milakov and Gimelshein, 2018), arranged as in "FlashAttention"
+// (Dao et al., 2022).
 namespace graft::kernels::cpu {
 namespace {
 
@@ -33,16 +34,19 @@ struct Head {
     to.resize(static_cast<std::size_t>(count * depth));
     for (Index r = 0; r < count; ++r) {
       const T* from = row<T>(operand, first + r);
-      for (Index c = 0; c < depth; ++c) to[static_cast<std::size_t>(r * depth + c)] = static_cast<Accumulator<T>>(from[c]);
+      for (Index c = 0; c < depth; ++c)
+        to[static_cast<std::size_t>(r * depth + c)] = static_cast<Accumulator<T>>(from[c]);
     }
   }
   template <class T>
   void write(const Gradient& to, Index first, const std::vector<Accumulator<T>>& rows) const {
-    for (Index r = 0; r * depth < static_cast<Index>(rows.size()); ++r) put(row<T>(to.to, first + r), rows.data() + r * depth, depth, to.accumulate);
+    for (Index r = 0; r * depth < static_cast<Index>(rows.size()); ++r)
+      put(row<T>(to.to, first + r), rows.data() + r * depth, depth, to.accumulate);
   }
 };
 
-// A block of queries and what is known of their softmax so far: the largest score, the sum of exp(score - largest), and the values weighted likewise.
+// A block of queries and what is known of their softmax so far: the largest score, the sum of exp(score - largest), and
+// the values weighted likewise.
 template <class Sum>
 struct OnlineSoftmax {
   std::vector<Sum> largest, sum, values;
@@ -72,7 +76,8 @@ struct OnlineSoftmax {
 
 }  // namespace
 
-void attention_forward(Context&, Index heads, double scale, const Operand& q, const Operand& k, const Operand& v, const Operand& y, const Operand& log_sums) {
+void attention_forward(Context&, Index heads, double scale, const Operand& q, const Operand& k, const Operand& v,
+                       const Operand& y, const Operand& log_sums) {
   const Index length = q.shape[1], keys = k.shape[1], depth = q.shape[2] / heads;
   const Index blocks = (length + kQueries - 1) / kQueries;
   dispatch_floating("attention", q.dtype, [&]<class T>(Type<T>) {
@@ -88,23 +93,31 @@ void attention_forward(Context&, Index heads, double scale, const Operand& q, co
         head.read<T>(k, key, count, ks);
         head.read<T>(v, key, count, vs);
         for (Index i = 0; i < queries; ++i) {
-          for (Index j = 0; j < count; ++j) scores[static_cast<std::size_t>(j)] = static_cast<Sum>(scale) * dot(&qs[static_cast<std::size_t>(i * depth)], &ks[static_cast<std::size_t>(j * depth)], depth);
+          for (Index j = 0; j < count; ++j)
+            scores[static_cast<std::size_t>(j)] =
+                static_cast<Sum>(scale) *
+                dot(&qs[static_cast<std::size_t>(i * depth)], &ks[static_cast<std::size_t>(j * depth)], depth);
           softmax.add(i, depth, {scores.data(), static_cast<std::size_t>(count)}, vs.data());
         }
       }
       for (Index i = 0; i < queries; ++i) {
         const auto at = static_cast<std::size_t>(i);
-        for (Index c = 0; c < depth; ++c) head.row<T>(y, first + i)[c] = convert<T>(softmax.values[static_cast<std::size_t>(i * depth + c)] / softmax.sum[at]);
-        log_sums.as<Sum>()[(head.n * heads + head.head) * length + first + i] = softmax.largest[at] + std::log(softmax.sum[at]);
+        for (Index c = 0; c < depth; ++c)
+          head.row<T>(y, first + i)[c] =
+              convert<T>(softmax.values[static_cast<std::size_t>(i * depth + c)] / softmax.sum[at]);
+        log_sums.as<Sum>()[(head.n * heads + head.head) * length + first + i] =
+            softmax.largest[at] + std::log(softmax.sum[at]);
       }
     });
   });
 }
 
-// With s = scale q k^T, p = softmax(s) = exp(s - log_sum) and y = p v: dv = p^T dy, dp = dy v^T, ds = p (dp - sum over keys of dp p), and that sum is dy . y,
-// because sum over j of p_j (dy . v_j) = dy . y. Then dq = scale ds k and dk = scale ds^T q. p is made again block by block.
-void attention_backward(Context&, Index heads, double scale, const Operand& q, const Operand& k, const Operand& v, const Operand& y, const Operand& log_sums,
-                        const Operand& dy, Gradient dq, Gradient dk, Gradient dv) {
+// With s = scale q k^T, p = softmax(s) = exp(s - log_sum) and y = p v: dv = p^T dy, dp = dy v^T, ds = p (dp - sum over
+// keys of dp p), and that sum is dy . y, because sum over j of p_j (dy . v_j) = dy . y. Then dq = scale ds k and dk =
+// scale ds^T q. p is made again block by block.
+void attention_backward(Context&, Index heads, double scale, const Operand& q, const Operand& k, const Operand& v,
+                        const Operand& y, const Operand& log_sums, const Operand& dy, Gradient dq, Gradient dk,
+                        Gradient dv) {
   const Index length = q.shape[1], keys = k.shape[1], depth = q.shape[2] / heads;
   const bool scores_wanted = dq || dk;
   dispatch_floating("attention", q.dtype, [&]<class T>(Type<T>) {
@@ -116,7 +129,8 @@ void attention_backward(Context&, Index heads, double scale, const Operand& q, c
       head.read<T>(dy, 0, length, dys);
       if (scores_wanted) {
         head.read<T>(y, 0, length, ys);
-        for (Index i = 0; i < length; ++i) along[static_cast<std::size_t>(i)] = dot(dys.data() + i * depth, ys.data() + i * depth, depth);
+        for (Index i = 0; i < length; ++i)
+          along[static_cast<std::size_t>(i)] = dot(dys.data() + i * depth, ys.data() + i * depth, depth);
       }
       std::vector<Sum> dqs(static_cast<std::size_t>(dq ? length * depth : 0)), dks, dvs;
       for (Index key = 0; key < keys; key += kKeys) {
@@ -132,7 +146,8 @@ void attention_backward(Context&, Index heads, double scale, const Operand& q, c
             const Sum p = std::exp(static_cast<Sum>(scale) * dot(query, ks.data() + j * depth, depth) - log_sum);
             if (dv) add_scaled(dvs.data() + j * depth, p, slope, depth);
             if (!scores_wanted) continue;
-            const Sum ds = static_cast<Sum>(scale) * p * (dot(slope, vs.data() + j * depth, depth) - along[static_cast<std::size_t>(i)]);
+            const Sum ds = static_cast<Sum>(scale) * p *
+                           (dot(slope, vs.data() + j * depth, depth) - along[static_cast<std::size_t>(i)]);
             if (dq) add_scaled(dqs.data() + i * depth, ds, ks.data() + j * depth, depth);
             if (dk) add_scaled(dks.data() + j * depth, ds, query, depth);
           }

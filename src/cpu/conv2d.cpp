@@ -42,20 +42,11 @@ void for_each_stretch(const ConvGeometry& g, Index pitch, Index group, Index n, 
   }
 }
 
-// Calls body with the types of the activations and of the weights, which are f32 masters beside halves or of the same type.
-template <class Body>
-void with_types(const Operand& x, const Operand& w, const Body& body) {
-  dispatch_floating("conv2d", x.dtype, [&]<class T>(Type<T> type) {
-    if (w.dtype == x.dtype) body(type, Type<T>{});
-    else body(type, Type<Accumulator<T>>{});
-  });
-}
-
 }  // namespace
 
 void conv2d_forward(Context&, const ConvGeometry& g, const Operand& x, const Operand& w, const Operand& bias, const Operand& residual, Activation activation,
                     const Operand& y) {
-  with_types(x, w, [&]<class T, class W>(Type<T>, Type<W>) {
+  dispatch_weighted("conv2d", x.dtype, w.dtype, [&]<class T, class W>(Type<T>, Type<W>) {
     using Sum = Accumulator<T>;
     const Index weights = g.kernel_height * g.kernel_width * g.in_group();
     parallel_for(g.batch * g.out_height, [&](Index image_row) {
@@ -79,7 +70,7 @@ void conv2d_forward(Context&, const ConvGeometry& g, const Operand& x, const Ope
 
 // dx[i, j, c] = sum over the windows that cover (i, j) of dz[window, co] w[co, p, q, c]. A thread owns a row of the input and collects from all windows.
 void conv2d_backward_input(Context&, const ConvGeometry& g, const Operand& dz, const Operand& w, Gradient dx) {
-  with_types(dx.to, w, [&]<class T, class W>(Type<T>, Type<W>) {
+  dispatch_weighted("conv2d", dx.to.dtype, w.dtype, [&]<class T, class W>(Type<T>, Type<W>) {
     using Sum = Accumulator<T>;
     const Index weights = g.kernel_height * g.kernel_width * g.in_group();
     parallel_for(g.batch * g.height, [&](Index image_row) {
@@ -110,7 +101,7 @@ void conv2d_backward_input(Context&, const ConvGeometry& g, const Operand& dz, c
 // dw[co, p, q, c] = sum over output pixels of dz[pixel, co] x[pixel of the window, c]. A thread owns a few output channels and walks all pixels.
 void conv2d_backward_weight(Context&, const ConvGeometry& g, const Operand& x, const Operand& dz, Gradient dw) {
   constexpr Index kChannelsAtOnce = 8;  // each stretch of x is read from memory once for so many output channels
-  with_types(x, dw.to, [&]<class T, class W>(Type<T>, Type<W>) {
+  dispatch_weighted("conv2d", x.dtype, dw.to.dtype, [&]<class T, class W>(Type<T>, Type<W>) {
     using Sum = Accumulator<T>;
     const Index weights = g.kernel_height * g.kernel_width * g.in_group();
     parallel_ranges(g.out_channels, kChannelsAtOnce, [&](Index begin, Index end) {

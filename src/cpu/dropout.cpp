@@ -9,7 +9,8 @@ namespace {
 constexpr Index kWords = 4;  // of one Philox counter
 
 void apply_mask(double rate, const Operand& state, const Operand& x, const Operand& y, bool accumulate) {
-  const auto seed = static_cast<std::uint64_t>(state.as<std::int64_t>()[0]), first = static_cast<std::uint64_t>(state.as<std::int64_t>()[1]);
+  const auto seed = static_cast<std::uint64_t>(state.as<std::int64_t>()[0]),
+             first = static_cast<std::uint64_t>(state.as<std::int64_t>()[1]);
   dispatch_floating("dropout", x.dtype, [&]<class T>(Type<T>) {
     using Sum = Accumulator<T>;
     const auto threshold = static_cast<float>(rate);
@@ -36,6 +37,8 @@ void dropout_forward(Context& context, double rate, const Operand& x, const Oper
   apply_mask(rate, state, x, y, false);
 }
 
-void dropout_backward(Context&, double rate, const Operand& state, const Operand& dy, Gradient dx) { apply_mask(rate, state, dy, dx.to, dx.accumulate); }
+void dropout_backward(Context&, double rate, const Operand& state, const Operand& dy, Gradient dx) {
+  apply_mask(rate, state, dy, dx.to, dx.accumulate);
+}
 
 }  // namespace graft::kernels::cpu

@@ -2,9 +2,8 @@
 
 #include <array>
 
-#include "core/dtype_dispatch.h"
 #include "core/parallel.h"
-#include "kernels/activation_math.h"
+#include "cpu/activate_row.h"
 
 namespace graft::kernels::cpu {
 namespace {
@@ -16,7 +15,13 @@ constexpr Index kGrain = 1 << 14;  // elements a task: long enough to pay for wa
 void activation_forward(Context&, Activation function, const Operand& x, const Operand& y) {
   dispatch_floating(name(function), x.dtype, [&]<class T>(Type<T>) {
     parallel_ranges(x.elements(), kGrain, [&](Index begin, Index end) {
-      for (Index i = begin; i < end; ++i) y.as<T>()[i] = convert<T>(activate(function, static_cast<Accumulator<T>>(x.as<T>()[i])));
+      std::array<Accumulator<T>, 256> block;
+      for (Index at = begin; at < end; at += std::ssize(block)) {
+        const Index count = std::min(std::ssize(block), end - at);
+        std::transform(x.as<T>() + at, x.as<T>() + at + count, block.begin(), [](T v) { return static_cast<Accumulator<T>>(v); });
+        graft::cpu::activate_row(function, block.data(), count);
+        graft::cpu::put(y.as<T>() + at, block.data(), count, false);
+      }
     });
   });
 }

@@ -7,8 +7,8 @@ namespace graft::kernels::cpu {
 
 using graft::cpu::for_each_row;
 
-void layer_norm_forward(Context&, double epsilon, const Operand& x, const Operand& gamma, const Operand& beta, const Operand& y, const Operand& mean,
-                        const Operand& inverse_deviation) {
+void layer_norm_forward(Context&, double epsilon, const Operand& x, const Operand& gamma, const Operand& beta,
+                        const Operand& y, const Operand& mean, const Operand& inverse_deviation) {
   dispatch_floating("layer_norm", x.dtype, [&]<class T>(Type<T>) {
     using Sum = Accumulator<T>;
     for_each_row(x.shape, [&](Index row, Index channels) {
@@ -32,8 +32,8 @@ void layer_norm_forward(Context&, double epsilon, const Operand& x, const Operan
   });
 }
 
-void layer_norm_backward_input(Context&, const Operand& x, const Operand& gamma, const Operand& mean, const Operand& inverse_deviation, const Operand& dy,
-                               Gradient dx) {
+void layer_norm_backward_input(Context&, const Operand& x, const Operand& gamma, const Operand& mean,
+                               const Operand& inverse_deviation, const Operand& dy, Gradient dx) {
   dispatch_floating("layer_norm", dy.dtype, [&]<class T>(Type<T>) {
     using Sum = Accumulator<T>;
     for_each_row(dy.shape, [&](Index row, Index channels) {
@@ -57,13 +57,15 @@ void layer_norm_backward_input(Context&, const Operand& x, const Operand& gamma,
   });
 }
 
-void layer_norm_backward_gamma(Context&, const Operand& x, const Operand& mean, const Operand& inverse_deviation, const Operand& dy, Gradient dgamma) {
+void layer_norm_backward_gamma(Context&, const Operand& x, const Operand& mean, const Operand& inverse_deviation,
+                               const Operand& dy, Gradient dgamma) {
   dispatch_floating("layer_norm", dy.dtype, [&]<class T>(Type<T>) {
     using Sum = Accumulator<T>;
     graft::cpu::sum_over_rows<T>(dy.shape, dgamma, [&](Index row, Sum* sums, Index channels) {
       const T *from = x.as<T>() + row * x.pitch, *slope = dy.as<T>() + row * dy.pitch;
       const Sum m = mean.as<Sum>()[row], inverse = inverse_deviation.as<Sum>()[row];
-      for (Index c = 0; c < channels; ++c) sums[c] += static_cast<Sum>(slope[c]) * (static_cast<Sum>(from[c]) - m) * inverse;
+      for (Index c = 0; c < channels; ++c)
+        sums[c] += static_cast<Sum>(slope[c]) * (static_cast<Sum>(from[c]) - m) * inverse;
     });
   });
 }

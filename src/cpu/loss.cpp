@@ -39,7 +39,8 @@ std::vector<Index> read_labels(const Operand& labels, const auto& share, Index c
     for (std::size_t row = 0; row < share.size(); ++row) {
       if (share[row] == 0) continue;
       result[row] = static_cast<Index>(labels.as<L>()[row]);
-      check(result[row] >= 0 && result[row] < classes, "[softmax_cross_entropy] label {} of row {} is not among the {} classes", result[row], row, classes);
+      check(result[row] >= 0 && result[row] < classes,
+            "[softmax_cross_entropy] label {} of row {} is not among the {} classes", result[row], row, classes);
     }
   });
   return result;
@@ -49,7 +50,8 @@ std::vector<Index> read_labels(const Operand& labels, const auto& share, Index c
 template <class Sum>
 void put_mean(const Operand& loss, const std::vector<Sum>& losses, const std::vector<Sum>& share) {
   double mean = 0;
-  for (std::size_t row = 0; row < losses.size(); ++row) mean += static_cast<double>(losses[row]) * static_cast<double>(share[row]);
+  for (std::size_t row = 0; row < losses.size(); ++row)
+    mean += static_cast<double>(losses[row]) * static_cast<double>(share[row]);
   *loss.as<Sum>() = static_cast<Sum>(mean);
 }
 
@@ -64,8 +66,8 @@ Shape as_rows(const Shape& shape) { return {shape[0], shape[0] == 0 ? 0 : shape.
 }  // namespace
 
 // With q = (1 - s) onehot(label) + s / C: -sum of q log(softmax(x)) = log_sum - (1 - s) x[label] - s mean(x).
-void softmax_cross_entropy_forward(Context&, double smoothing, const Operand& logits, const Operand& labels, const Operand& weights, const Operand& loss,
-                                   const Operand& log_sums) {
+void softmax_cross_entropy_forward(Context&, double smoothing, const Operand& logits, const Operand& labels,
+                                   const Operand& weights, const Operand& loss, const Operand& log_sums) {
   with_type(logits, [&]<class T>(Type<T>) {
     using Sum = Accumulator<T>;
     const auto share = shares<Sum>(weights, logits.shape[0]);
@@ -92,8 +94,9 @@ void softmax_cross_entropy_forward(Context&, double smoothing, const Operand& lo
   });
 }
 
-void softmax_cross_entropy_backward(Context&, double smoothing, const Operand& logits, const Operand& labels, const Operand& weights,
-                                    const Operand& log_sums, const Operand& dloss, Gradient dlogits) {
+void softmax_cross_entropy_backward(Context&, double smoothing, const Operand& logits, const Operand& labels,
+                                    const Operand& weights, const Operand& log_sums, const Operand& dloss,
+                                    Gradient dlogits) {
   with_type(logits, [&]<class T>(Type<T>) {
     using Sum = Accumulator<T>;
     const auto share = shares<Sum>(weights, logits.shape[0]);
@@ -103,17 +106,21 @@ void softmax_cross_entropy_backward(Context&, double smoothing, const Operand& l
       const T* x = logits.as<T>() + row * logits.pitch;
       T* to = dlogits.to.as<T>() + row * dlogits.to.pitch;
       const Sum scale = share[r] * *dloss.as<Sum>(), log_sum = log_sums.as<Sum>()[row];
-      const Sum everywhere = static_cast<Sum>(smoothing) / static_cast<Sum>(classes), extra = static_cast<Sum>(1 - smoothing);
+      const Sum everywhere = static_cast<Sum>(smoothing) / static_cast<Sum>(classes),
+                extra = static_cast<Sum>(1 - smoothing);
       for (Index c = 0; c < classes; ++c) {
         const Sum target = everywhere + (c == label[r] ? extra : Sum(0));
-        put_one(to[c], share[r] == 0 ? Sum(0) : scale * (std::exp(static_cast<Sum>(x[c]) - log_sum) - target), dlogits.accumulate);
+        put_one(to[c], share[r] == 0 ? Sum(0) : scale * (std::exp(static_cast<Sum>(x[c]) - log_sum) - target),
+                dlogits.accumulate);
       }
     });
   });
 }
 
-// -t log(sigmoid(x)) - (1 - t) log(1 - sigmoid(x)) = log(1 + exp(x)) - x t, where log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|)) cannot overflow.
-void binary_cross_entropy_forward(Context&, const Operand& logits, const Operand& targets, const Operand& weights, const Operand& loss) {
+// -t log(sigmoid(x)) - (1 - t) log(1 - sigmoid(x)) = log(1 + exp(x)) - x t, where log(1 + exp(x)) = max(x, 0) + log(1 +
+// exp(-|x|)) cannot overflow.
+void binary_cross_entropy_forward(Context&, const Operand& logits, const Operand& targets, const Operand& weights,
+                                  const Operand& loss) {
   with_type(logits, [&]<class T>(Type<T>) {
     using Sum = Accumulator<T>;
     const auto share = shares<Sum>(weights, logits.shape[0]);
@@ -133,8 +140,8 @@ void binary_cross_entropy_forward(Context&, const Operand& logits, const Operand
   });
 }
 
-void binary_cross_entropy_backward(Context&, const Operand& logits, const Operand& targets, const Operand& weights, const Operand& dloss, Gradient dlogits,
-                                   Gradient dtargets) {
+void binary_cross_entropy_backward(Context&, const Operand& logits, const Operand& targets, const Operand& weights,
+                                   const Operand& dloss, Gradient dlogits, Gradient dtargets) {
   with_type(logits, [&]<class T>(Type<T>) {
     using Sum = Accumulator<T>;
     const auto share = shares<Sum>(weights, logits.shape[0]);

@@ -44,13 +44,19 @@ void matmul(Context&, const Operand& a, const Operand& b, bool transpose_a, bool
   }
   const Shape batch{std::span<const Index>(extents)};
   const std::vector<Index> of_a = matrix_of(a, batch), of_b = matrix_of(b, batch), of_y = matrix_of(y.to, batch);
-  std::vector<std::vector<std::size_t>> terms(static_cast<std::size_t>(products));  // the pairs whose product goes into each matrix of y
+  std::vector<std::vector<std::size_t>> terms(
+      static_cast<std::size_t>(products));  // the pairs whose product goes into each matrix of y
   for (std::size_t pair = 0; pair < of_y.size(); ++pair) terms[static_cast<std::size_t>(of_y[pair])].push_back(pair);
-  const auto pair = [&](Index product, Index term) { return terms[static_cast<std::size_t>(product)][static_cast<std::size_t>(term)]; };
+  const auto pair = [&](Index product, Index term) {
+    return terms[static_cast<std::size_t>(product)][static_cast<std::size_t>(term)];
+  };
 
   dispatch_floating("matmul", a.dtype, [&]<class T>(Type<T>) {
     using Sum = Accumulator<T>;
-    const graft::cpu::GemmSize size{.m = to[-2], .n = to[-1], .k = a.shape[transpose_a ? -2 : -1], .products = products,
+    const graft::cpu::GemmSize size{.m = to[-2],
+                                    .n = to[-1],
+                                    .k = a.shape[transpose_a ? -2 : -1],
+                                    .products = products,
                                     .terms = products == 0 ? 0 : pairs / products};
     graft::cpu::gemm<Sum>(
         size, [&](Index product, Index term) { return matrix<T>(a, of_a[pair(product, term)], transpose_a); },

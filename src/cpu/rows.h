@@ -12,9 +12,10 @@ namespace graft::cpu {
 template <class Body>
 void for_each_row(const Shape& shape, const Body& body) {
   const Index channels = shape.channels();
-  parallel_ranges(shape.rows(), std::max<Index>(1, (1 << 12) / std::max<Index>(1, channels)), [&](Index begin, Index end) {
-    for (Index row = begin; row < end; ++row) body(row, channels);
-  });
+  parallel_ranges(shape.rows(), std::max<Index>(1, (1 << 12) / std::max<Index>(1, channels)),
+                  [&](Index begin, Index end) {
+                    for (Index row = begin; row < end; ++row) body(row, channels);
+                  });
 }
 
 /// log(sum of exp(x)), without overflow: the largest x is taken out first. Minus infinity for no x at all.

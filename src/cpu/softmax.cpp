@@ -29,7 +29,8 @@ void softmax_backward(Context&, bool log, const Operand& y, const Operand& dy, G
       const T *value = y.as<T>() + row * y.pitch, *slope = dy.as<T>() + row * dy.pitch;
       T* to = dx.to.as<T>() + row * dx.to.pitch;
       Sum total = 0;
-      for (Index c = 0; c < channels; ++c) total += static_cast<Sum>(slope[c]) * (log ? Sum(1) : static_cast<Sum>(value[c]));
+      for (Index c = 0; c < channels; ++c)
+        total += static_cast<Sum>(slope[c]) * (log ? Sum(1) : static_cast<Sum>(value[c]));
       for (Index c = 0; c < channels; ++c) {
         const Sum v = static_cast<Sum>(value[c]), g = static_cast<Sum>(slope[c]);
         const Sum gradient = log ? g - std::exp(v) * total : v * (g - total);

@@ -35,8 +35,11 @@ void copy_elements(const Strided& from, const Strided& to, bool accumulate, cons
 void copy(Context&, const Strided& from, const Strided& to, double scale, bool accumulate) {
   dispatch(to.dtype, [&]<class T>(Type<T>) {
     using Sum = Accumulator<T>;
-    if (scale == 1) copy_elements<T>(from, to, accumulate, [](T x) { return x; });
-    else copy_elements<T>(from, to, accumulate, [factor = static_cast<Sum>(scale)](T x) { return convert<T>(factor * static_cast<Sum>(x)); });
+    if (scale == 1)
+      copy_elements<T>(from, to, accumulate, [](T x) { return x; });
+    else
+      copy_elements<T>(from, to, accumulate,
+                       [factor = static_cast<Sum>(scale)](T x) { return convert<T>(factor * static_cast<Sum>(x)); });
   });
 }
 

@@ -20,8 +20,8 @@ void put_range(const Operand& y, Index first, const Sum* sums, Index count, bool
   }
 }
 
-/// y [C] (+)= the sum over all rows of a shape [..., C] of what add_row(row, sums, channels) adds to its sums. y has type T or the accumulator's. Rows are summed
-/// in blocks whose number depends on the shape alone.
+/// y [C] (+)= the sum over all rows of a shape [..., C] of what add_row(row, sums, channels) adds to its sums. y has
+/// type T or the accumulator's. Rows are summed in blocks whose number depends on the shape alone.
 template <class T, class AddRow>
 void sum_over_rows(const Shape& shape, Gradient y, const AddRow& add_row) {
   using Sum = Accumulator<T>;
@@ -33,28 +33,35 @@ void sum_over_rows(const Shape& shape, Gradient y, const AddRow& add_row) {
     Sum* sums = partial.data() + begin / kRowsABlock * channels;
     for (Index row = begin; row < end; ++row) add_row(row, sums, channels);
   });
-  for (Index block = 1; block < blocks; ++block) add_scaled(partial.data(), Sum(1), partial.data() + block * channels, channels);
-  if (y.to.dtype == dtype_of<T>) put(y.to.as<T>(), partial.data(), channels, y.accumulate);
-  else put(y.to.as<Sum>(), partial.data(), channels, y.accumulate);
+  for (Index block = 1; block < blocks; ++block)
+    add_scaled(partial.data(), Sum(1), partial.data() + block * channels, channels);
+  if (y.to.dtype == dtype_of<T>)
+    put(y.to.as<T>(), partial.data(), channels, y.accumulate);
+  else
+    put(y.to.as<Sum>(), partial.data(), channels, y.accumulate);
 }
 
 /// The destination of sum_into for a walk's first operand: y densely packed and repeated to `shape`.
-inline Strided repeated(const Operand& y, const Shape& shape) { return Strided(Operand(y.data, y.shape, y.dtype)).broadcast(shape); }
+inline Strided repeated(const Operand& y, const Shape& shape) {
+  return Strided(Operand(y.data, y.shape, y.dtype)).broadcast(shape);
+}
 
-/// y (+)= the sum of what add_run adds up along the walk, whose first operand is `repeated(y, ...)`. add_run(sums, offsets, count) adds `count` terms to
-/// sums[0], sums[stride], ... with the first operand's inner stride, 0 or 1. The order of the additions depends on the shapes alone.
+/// y (+)= the sum of what add_run adds up along the walk, whose first operand is `repeated(y, ...)`. add_run(sums,
+/// offsets, count) adds `count` terms to sums[0], sums[stride], ... with the first operand's inner stride, 0 or 1. The
+/// order of the additions depends on the shapes alone.
 template <class T, std::size_t K, class AddRun>
 void sum_into(const Walk<K>& walk, Gradient y, const AddRun& add_run) {
   using Sum = Accumulator<T>;
-  constexpr Index kGrain = 1 << 14;   // elements a task
-  constexpr Index kMostBlocks = 16;   // partial sums that may exist at once, each as large as y
+  constexpr Index kGrain = 1 << 14;  // elements a task
+  constexpr Index kMostBlocks = 16;  // partial sums that may exist at once, each as large as y
   const Index outer = walk.outer_extent(), each = outer == 0 ? 0 : walk.elements() / outer;
   const Index step = walk.outer_strides()[0];
   const Index grain = std::max<Index>(1, kGrain / std::max<Index>(1, each));
   if (step != 0) {  // every range of the outermost axis has destinations of its own
     parallel_ranges(outer, grain, [&](Index begin, Index end) {
       std::vector<Sum> sums(static_cast<std::size_t>((end - begin) * step));
-      walk.runs(begin * each, end * each, [&](const auto& at, Index count) { add_run(sums.data() + (at[0] - begin * step), at, count); });
+      walk.runs(begin * each, end * each,
+                [&](const auto& at, Index count) { add_run(sums.data() + (at[0] - begin * step), at, count); });
       put_range<T>(y.to, begin * step, sums.data(), (end - begin) * step, y.accumulate);
     });
     return;
@@ -67,7 +74,8 @@ void sum_into(const Walk<K>& walk, Gradient y, const AddRun& add_run) {
     Sum* sums = partial.data() + begin / range * size;
     walk.runs(begin * each, end * each, [&](const auto& at, Index count) { add_run(sums + at[0], at, count); });
   });
-  for (Index block = 1; block < blocks; ++block) add_scaled(partial.data(), Sum(1), partial.data() + block * size, size);
+  for (Index block = 1; block < blocks; ++block)
+    add_scaled(partial.data(), Sum(1), partial.data() + block * size, size);
   put_range<T>(y.to, 0, partial.data(), size, y.accumulate);
 }
 

@@ -5,9 +5,9 @@
 
 namespace graft::cpu {
 
-/// K strided operands of one shape, walked together in the order of their elements. Axes of extent 1 are dropped and neighbouring axes that lie one after the
-/// other in every operand are joined, so that the innermost loop is as long as memory allows: equal dense shapes become one loop, `[N, H, W, C]` beside `[C]`
-/// becomes two.
+/// K strided operands of one shape, walked together in the order of their elements. Axes of extent 1 are dropped and
+/// neighbouring axes that lie one after the other in every operand are joined, so that the innermost loop is as long as
+/// memory allows: equal dense shapes become one loop, `[N, H, W, C]` beside `[C]` becomes two.
 template <std::size_t K>
 class Walk {
  public:
@@ -17,7 +17,8 @@ class Walk {
     const Shape& shape = operands[0]->shape;
     const int last = shape.rank() - 1;
     bool apart = false;  // a single channel of wider rows: its axis stays, so that the innermost stride is 1
-    for (const Strided* operand : operands) apart = apart || (last > 0 && shape[last] == 1 && operand->stride(last - 1) > 1);
+    for (const Strided* operand : operands)
+      apart = apart || (last > 0 && shape[last] == 1 && operand->stride(last - 1) > 1);
     for (int axis = last; axis >= 0; --axis) {
       if (shape[axis] == 1 && !(apart && axis == last)) continue;
       Offsets strides;
@@ -77,11 +78,14 @@ class Walk {
   std::array<Offsets, Shape::kMaxRank> strides_{};
 };
 
-/// Calls body(std::integral_constant) with a stride that is known to be 0 or 1 as a constant, so that the compiler can vectorise what it strides over.
+/// Calls body(std::integral_constant) with a stride that is known to be 0 or 1 as a constant, so that the compiler can
+/// vectorise what it strides over.
 template <class Body>
 void with_unit_stride(Index stride, const Body& body) {
-  if (stride == 0) body(std::integral_constant<Index, 0>{});
-  else body(std::integral_constant<Index, 1>{});
+  if (stride == 0)
+    body(std::integral_constant<Index, 0>{});
+  else
+    body(std::integral_constant<Index, 1>{});
 }
 
 }  // namespace graft::cpu

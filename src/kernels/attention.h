@@ -4,18 +4,21 @@
 
 namespace graft::kernels {
 namespace cpu {
-void attention_forward(Context&, Index heads, double scale, const Operand& q, const Operand& k, const Operand& v, const Operand& y, const Operand& log_sums);
-void attention_backward(Context&, Index heads, double scale, const Operand& q, const Operand& k, const Operand& v, const Operand& y, const Operand& log_sums,
-                        const Operand& dy, Gradient dq, Gradient dk, Gradient dv);
+void attention_forward(Context&, Index heads, double scale, const Operand& q, const Operand& k, const Operand& v,
+                       const Operand& y, const Operand& log_sums);
+void attention_backward(Context&, Index heads, double scale, const Operand& q, const Operand& k, const Operand& v,
+                        const Operand& y, const Operand& log_sums, const Operand& dy, Gradient dq, Gradient dk,
+                        Gradient dv);
 }  // namespace cpu
 
-/// For each head: y = softmax(scale q k^T) v, without ever storing a whole matrix of scores. q, y [N, Lq, heads d] and k, v [N, Lk, heads d] may be channel
-/// ranges of wider rows; log_sums [N, heads, Lq] = log(sum over keys of exp(score)).
-inline constexpr Kernel<Index, double, const Operand&, const Operand&, const Operand&, const Operand&, const Operand&> attention_forward{
-    "attention", {.native = {cpu::attention_forward}, .library = {}}};
+/// For each head: y = softmax(scale q k^T) v, without ever storing a whole matrix of scores. q, y [N, Lq, heads d] and
+/// k, v [N, Lk, heads d] may be channel ranges of wider rows; log_sums [N, heads, Lq] = log(sum over keys of
+/// exp(score)).
+inline constexpr Kernel<Index, double, const Operand&, const Operand&, const Operand&, const Operand&, const Operand&>
+    attention_forward{"attention", {.native = {cpu::attention_forward}, .library = {}}};
 /// The gradients that have a destination. v and y are there only if dq or dk is wanted.
-inline constexpr Kernel<Index, double, const Operand&, const Operand&, const Operand&, const Operand&, const Operand&, const Operand&, Gradient, Gradient,
-                        Gradient>
+inline constexpr Kernel<Index, double, const Operand&, const Operand&, const Operand&, const Operand&, const Operand&,
+                        const Operand&, Gradient, Gradient, Gradient>
     attention_backward{"attention_backward", {.native = {cpu::attention_backward}, .library = {}}};
 
 }  // namespace graft::kernels

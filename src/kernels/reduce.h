@@ -8,7 +8,8 @@ void sum_rows(Context&, const Operand& x, Gradient y);
 void sum_to(Context&, const Operand& x, double scale, Gradient y);
 }  // namespace cpu
 
-/// y[c] (+)= sum over all rows of x[..., c]: the gradient of a bias. Summed in blocks of rows, whose number depends on the shape alone.
+/// y[c] (+)= sum over all rows of x[..., c]: the gradient of a bias. Summed in blocks of rows, whose number depends on
+/// the shape alone.
 inline constexpr Kernel<const Operand&, Gradient> sum_rows{"sum_rows", {.native = {cpu::sum_rows}, .library = {}}};
 
 /// y (+)= scale times the sum of x over the axes along which y, of the same rank, has extent 1.

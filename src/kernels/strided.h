@@ -6,7 +6,8 @@
 
 namespace graft {
 
-/// An operand whose axes may lie anywhere in memory: a transpose, a slice or a broadcast of another, without a copy. Strides count elements.
+/// An operand whose axes may lie anywhere in memory: a transpose, a slice or a broadcast of another, without a copy.
+/// Strides count elements.
 struct Strided {
   void* data = nullptr;
   DType dtype = DType::f32;
@@ -14,7 +15,8 @@ struct Strided {
   std::array<Index, Shape::kMaxRank> strides{};
 
   Strided() = default;
-  Strided(const Operand& operand) : data(operand.data), dtype(operand.dtype), shape(operand.shape) {  // NOLINT: every operand is a strided one
+  Strided(const Operand& operand)
+      : data(operand.data), dtype(operand.dtype), shape(operand.shape) {  // NOLINT: every operand is a strided one
     Index stride = 1;
     for (int axis = shape.rank() - 1; axis >= 0; --axis) {
       strides[static_cast<std::size_t>(axis)] = stride;
@@ -65,8 +67,10 @@ void copy(Context&, const Strided& from, const Strided& to, double scale, bool a
 void fill(Context&, const Operand& y, double value);
 }  // namespace cpu
 
-/// to (+)= scale * from, same shape and type: transposes, slices, parts of a concatenation, broadcasts. `to` must not repeat an element.
-inline constexpr Kernel<const Strided&, const Strided&, double, bool> copy{"copy", {.native = {cpu::copy}, .library = {}}};
+/// to (+)= scale * from, same shape and type: transposes, slices, parts of a concatenation, broadcasts. `to` must not
+/// repeat an element.
+inline constexpr Kernel<const Strided&, const Strided&, double, bool> copy{"copy",
+                                                                           {.native = {cpu::copy}, .library = {}}};
 /// Every element `value`.
 inline constexpr Kernel<const Operand&, double> fill{"fill", {.native = {cpu::fill}, .library = {}}};
 

@@ -19,7 +19,8 @@ Saves Activate::saves(Slots) const {
   return {.inputs = {0}, .outputs = {}};
 }
 
-void Activate::backward(Context& context, const Saved& saved, std::span<const Operand> dy, std::span<const Gradient> dx) const {
+void Activate::backward(Context& context, const Saved& saved, std::span<const Operand> dy,
+                        std::span<const Gradient> dx) const {
   const Operand& known = derivative_from_result(function) ? saved.outputs[0] : saved.inputs[0];
   if (dx[0]) kernels::activation_backward(context, function, known, dy[0], dx[0]);
 }

@@ -6,7 +6,8 @@ namespace graft::ops {
 
 std::vector<Spec> Arithmetic::infer(std::span<const Spec> in) const {
   check(is_floating(in[0].dtype), "[{}] needs a floating type, got {}", name(), in[0].dtype);
-  check(in[0].dtype == in[1].dtype, "[{}] expected two operands of one type, got {} and {}", name(), in[0].dtype, in[1].dtype);
+  check(in[0].dtype == in[1].dtype, "[{}] expected two operands of one type, got {} and {}", name(), in[0].dtype,
+        in[1].dtype);
   return {{broadcast(name(), in[0].shape, in[1].shape), in[0].dtype}};
 }
 
@@ -24,7 +25,8 @@ Saves Arithmetic::saves(Slots wanted) const {
   return saves;
 }
 
-void Arithmetic::backward(Context& context, const Saved& saved, std::span<const Operand> dy, std::span<const Gradient> dx) const {
+void Arithmetic::backward(Context& context, const Saved& saved, std::span<const Operand> dy,
+                          std::span<const Gradient> dx) const {
   kernels::binary_backward(context, function, saved.inputs[0], saved.inputs[1], dy[0], dx[0], dx[1]);
 }
 

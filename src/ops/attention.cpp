@@ -14,7 +14,8 @@ Operand third(const Operand& qkv, Index part) {
   Operand result = qkv;
   const Index channels = qkv.shape[2] / 3;
   result.shape = qkv.shape.with(2, channels);
-  if (qkv) result.data = static_cast<std::byte*>(qkv.data) + static_cast<std::size_t>(part * channels) * size_of(qkv.dtype);
+  if (qkv)
+    result.data = static_cast<std::byte*>(qkv.data) + static_cast<std::size_t>(part * channels) * size_of(qkv.dtype);
   return result;
 }
 
@@ -40,14 +41,16 @@ std::vector<Spec> Attention::infer(std::span<const Spec> in) const {
   check(is_floating(q.dtype), "[attention] needs a floating type, got {}", q.dtype);
   check(q.shape.rank() == 3, "[attention] expected [N, L, channels], got {}", q.shape);
   const Index parts = packed ? 3 : 1, channels = q.shape[2] / parts;
-  check(options.heads > 0 && channels > 0 && q.shape[2] % (parts * options.heads) == 0, "[attention] {} heads do not divide {} channels{}", options.heads,
-        q.shape[2], packed ? " of q, k and v together" : "");
+  check(options.heads > 0 && channels > 0 && q.shape[2] % (parts * options.heads) == 0,
+        "[attention] {} heads do not divide {} channels{}", options.heads, q.shape[2],
+        packed ? " of q, k and v together" : "");
   if (!packed) {
     const Spec &k = in[1], &v = in[2];
     check(k.shape.rank() == 3 && k.shape.with(1, q.shape[1]) == q.shape && v.shape == k.shape,
           "[attention] expected k and v [N, Lk, channels] beside q {}, got {} and {}", q.shape, k.shape, v.shape);
     check(k.shape[1] > 0, "[attention] there is no key to attend to: k is {}", k.shape);
-    check(k.dtype == q.dtype && v.dtype == q.dtype, "[attention] expected q, k and v of one type, got {}, {} and {}", q.dtype, k.dtype, v.dtype);
+    check(k.dtype == q.dtype && v.dtype == q.dtype, "[attention] expected q, k and v of one type, got {}, {} and {}",
+          q.dtype, k.dtype, v.dtype);
   }
   return {{q.shape.with(2, channels), q.dtype}, {{q.shape[0], options.heads, q.shape[1]}, exact(q.dtype)}};
 }
@@ -64,14 +67,18 @@ Saves Attention::saves(Slots wanted) const {
   return {.inputs = {0, 1}, .outputs = {1}};
 }
 
-void Attention::backward(Context& context, const Saved& saved, std::span<const Operand> dy, std::span<const Gradient> dx) const {
+void Attention::backward(Context& context, const Saved& saved, std::span<const Operand> dy,
+                         std::span<const Gradient> dx) const {
   const auto [q, k, v] = split(*this, saved.inputs);
   std::array<Gradient, 3> to;
   for (std::size_t i = 0; i < 3; ++i) {
-    if (!packed) to[i] = dx[i];
-    else if (dx[0]) to[i] = {third(dx[0].to, static_cast<Index>(i)), dx[0].accumulate};
+    if (!packed)
+      to[i] = dx[i];
+    else if (dx[0])
+      to[i] = {third(dx[0].to, static_cast<Index>(i)), dx[0].accumulate};
   }
-  kernels::attention_backward(context, options.heads, scale_of(*this, q), q, k, v, saved.outputs[0], saved.outputs[1], dy[0], to[0], to[1], to[2]);
+  kernels::attention_backward(context, options.heads, scale_of(*this, q), q, k, v, saved.outputs[0], saved.outputs[1],
+                              dy[0], to[0], to[1], to[2]);
 }
 
 double Attention::operations(std::span<const Spec> in, std::span<const Spec> out) const {
@@ -82,6 +89,8 @@ double Attention::operations(std::span<const Spec> in, std::span<const Spec> out
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionOptions& options) {
   return autograd::apply(Attention(options, false), {q, k, v});
 }
-Tensor attention(const Tensor& qkv, const AttentionOptions& options) { return autograd::apply(Attention(options, true), {qkv}); }
+Tensor attention(const Tensor& qkv, const AttentionOptions& options) {
+  return autograd::apply(Attention(options, true), {qkv});
+}
 
 }  // namespace graft::ops

@@ -20,7 +20,8 @@ void Dropout::forward(Context& context, std::span<const Operand> in, std::span<c
 Saves Dropout::saves(Slots) const { return {.inputs = {}, .outputs = {1}}; }
 
 // y is x times a constant mask, and so is dx from dy.
-void Dropout::backward(Context& context, const Saved& saved, std::span<const Operand> dy, std::span<const Gradient> dx) const {
+void Dropout::backward(Context& context, const Saved& saved, std::span<const Operand> dy,
+                       std::span<const Gradient> dx) const {
   if (dx[0]) kernels::dropout_backward(context, rate, saved.outputs[1], dy[0], dx[0]);
 }
 

@@ -33,16 +33,19 @@ Saves LayerNorm::saves(Slots wanted) const {
   return saves;
 }
 
-// With n the normalised row, y = n gamma + beta: dbeta = sum of dy, dgamma = sum of dy n. n does not change when x is shifted or scaled, so dx is g = dy gamma
-// without its parts along 1 and along n, divided by the deviation.
-void LayerNorm::backward(Context& context, const Saved& saved, std::span<const Operand> dy, std::span<const Gradient> dx) const {
+// With n the normalised row, y = n gamma + beta: dbeta = sum of dy, dgamma = sum of dy n. n does not change when x is
+// shifted or scaled, so dx is g = dy gamma without its parts along 1 and along n, divided by the deviation.
+void LayerNorm::backward(Context& context, const Saved& saved, std::span<const Operand> dy,
+                         std::span<const Gradient> dx) const {
   const Operand &x = saved.inputs[0], &gamma = saved.inputs[1], &mean = saved.outputs[1], &inverse = saved.outputs[2];
   if (dx[0]) kernels::layer_norm_backward_input(context, x, gamma, mean, inverse, dy[0], dx[0]);
   if (dx[1]) kernels::layer_norm_backward_gamma(context, x, mean, inverse, dy[0], dx[1]);
   if (dx[2]) kernels::sum_rows(context, dy[0], dx[2]);
 }
 
-double LayerNorm::operations(std::span<const Spec> in, std::span<const Spec>) const { return 8.0 * static_cast<double>(in[0].shape.elements()); }
+double LayerNorm::operations(std::span<const Spec> in, std::span<const Spec>) const {
+  return 8.0 * static_cast<double>(in[0].shape.elements());
+}
 
 Tensor layer_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, double epsilon) {
   return autograd::apply(LayerNorm(epsilon), {x, gamma, beta});

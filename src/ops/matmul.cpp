@@ -30,8 +30,8 @@ std::vector<Spec> Matmul::infer(std::span<const Spec> in) const {
   const Index m = a[options.transpose_a ? -1 : -2], k = a[options.transpose_a ? -2 : -1];
   const Index n = b[options.transpose_b ? -2 : -1], rows = b[options.transpose_b ? -1 : -2];
   check(k == rows, "[matmul] {} and {} do not fit: the inner extents are {} and {}", a, b, k, rows);
-  check(is_floating(in[0].dtype) && in[0].dtype == in[1].dtype, "[matmul] expected two operands of one floating type, got {} and {}", in[0].dtype,
-        in[1].dtype);
+  check(is_floating(in[0].dtype) && in[0].dtype == in[1].dtype,
+        "[matmul] expected two operands of one floating type, got {} and {}", in[0].dtype, in[1].dtype);
   const Shape batch = broadcast(name(), batch_of(a), batch_of(b));
   std::vector<Index> extents(batch.begin(), batch.end());
   extents.insert(extents.end(), {m, n});
@@ -40,7 +40,8 @@ std::vector<Spec> Matmul::infer(std::span<const Spec> in) const {
 
 void Matmul::forward(Context& context, std::span<const Operand> in, std::span<const Operand> out) const {
   const int rank = out[0].shape.rank();
-  kernels::matmul(context, aligned(in[0], rank), aligned(in[1], rank), options.transpose_a, options.transpose_b, {out[0], false});
+  kernels::matmul(context, aligned(in[0], rank), aligned(in[1], rank), options.transpose_a, options.transpose_b,
+                  {out[0], false});
 }
 
 Saves Matmul::saves(Slots wanted) const {
@@ -50,13 +51,16 @@ Saves Matmul::saves(Slots wanted) const {
   return saves;
 }
 
-// For y = A B: dA = dy B^T and dB = A^T dy. An operand that is stored transposed gets the transpose of that: dA^T = B dy^T and dB^T = dy^T A. Products of a
-// repeated operand are summed by the kernel.
-void Matmul::backward(Context& context, const Saved& saved, std::span<const Operand> dy, std::span<const Gradient> dx) const {
+// For y = A B: dA = dy B^T and dB = A^T dy. An operand that is stored transposed gets the transpose of that: dA^T = B
+// dy^T and dB^T = dy^T A. Products of a repeated operand are summed by the kernel.
+void Matmul::backward(Context& context, const Saved& saved, std::span<const Operand> dy,
+                      std::span<const Gradient> dx) const {
   const int rank = dy[0].shape.rank();
   const auto& [ta, tb] = options;
   const Operand a = aligned(saved.inputs[0], rank), b = aligned(saved.inputs[1], rank);
-  const auto to = [rank](const Gradient& gradient) { return Gradient{aligned(gradient.to, rank), gradient.accumulate}; };
+  const auto to = [rank](const Gradient& gradient) {
+    return Gradient{aligned(gradient.to, rank), gradient.accumulate};
+  };
   if (dx[0] && !ta) kernels::matmul(context, dy[0], b, false, !tb, to(dx[0]));
   if (dx[0] && ta) kernels::matmul(context, b, dy[0], tb, true, to(dx[0]));
   if (dx[1] && !tb) kernels::matmul(context, a, dy[0], !ta, false, to(dx[1]));
@@ -64,9 +68,12 @@ void Matmul::backward(Context& context, const Saved& saved, std::span<const Oper
 }
 
 double Matmul::operations(std::span<const Spec> in, std::span<const Spec> out) const {
-  return 2.0 * static_cast<double>(out[0].shape.elements()) * static_cast<double>(in[0].shape[options.transpose_a ? -2 : -1]);
+  return 2.0 * static_cast<double>(out[0].shape.elements()) *
+         static_cast<double>(in[0].shape[options.transpose_a ? -2 : -1]);
 }
 
-Tensor matmul(const Tensor& a, const Tensor& b, const MatmulOptions& options) { return autograd::apply(Matmul(options), {a, b}); }
+Tensor matmul(const Tensor& a, const Tensor& b, const MatmulOptions& options) {
+  return autograd::apply(Matmul(options), {a, b});
+}
 
 }  // namespace graft::ops

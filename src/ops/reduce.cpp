@@ -57,16 +57,23 @@ void Reduce::forward(Context& context, std::span<const Operand> in, std::span<co
 }
 
 // Each element is counted once, so its gradient is that of the sum it went into, divided by the count for a mean.
-void Reduce::backward(Context& context, const Saved& saved, std::span<const Operand> dy, std::span<const Gradient> dx) const {
+void Reduce::backward(Context& context, const Saved& saved, std::span<const Operand> dy,
+                      std::span<const Gradient> dx) const {
   if (!dx[0]) return;
   const Shape& x = saved.inputs[0].shape;
   const Strided repeated = Strided(under_shape(dy[0], kept_shape(*this, x))).broadcast(x);
   kernels::copy(context, repeated, dx[0].to, scale(*this, x), dx[0].accumulate);
 }
 
-double Reduce::operations(std::span<const Spec> in, std::span<const Spec>) const { return static_cast<double>(in[0].shape.elements()); }
+double Reduce::operations(std::span<const Spec> in, std::span<const Spec>) const {
+  return static_cast<double>(in[0].shape.elements());
+}
 
-Tensor sum(const Tensor& x, const ReduceOptions& options) { return autograd::apply(Reduce(Reduce::Function::sum, options), {x}); }
-Tensor mean(const Tensor& x, const ReduceOptions& options) { return autograd::apply(Reduce(Reduce::Function::mean, options), {x}); }
+Tensor sum(const Tensor& x, const ReduceOptions& options) {
+  return autograd::apply(Reduce(Reduce::Function::sum, options), {x});
+}
+Tensor mean(const Tensor& x, const ReduceOptions& options) {
+  return autograd::apply(Reduce(Reduce::Function::mean, options), {x});
+}
 
 }  // namespace graft::ops

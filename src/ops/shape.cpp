@@ -2,8 +2,6 @@
 
 #include <fmt/ranges.h>
 
-#include <algorithm>
-
 #include "kernels/strided.h"
 #include "ops/support.h"
 
@@ -11,7 +9,9 @@
 namespace graft::ops {
 namespace {
 
-void copy(Context& context, const Strided& from, const Strided& to, bool accumulate = false) { kernels::copy(context, from, to, 1, accumulate); }
+void copy(Context& context, const Strided& from, const Strided& to, bool accumulate = false) {
+  kernels::copy(context, from, to, 1, accumulate);
+}
 
 std::vector<int> normalized(std::span<const int> axes, const Shape& shape) {
   std::vector<int> result;
@@ -36,23 +36,13 @@ std::vector<Index> filled(std::vector<Index> numbers, const Shape& shape, Index 
 std::string Reshape::attributes() const { return fmt::format("to [{}]", fmt::join(extents, ", ")); }
 
 std::vector<Spec> Reshape::infer(std::span<const Spec> in) const {
-  const Shape& x = in[0].shape;
-  std::vector<Index> wanted = extents;
-  const auto unknown = std::find(wanted.begin(), wanted.end(), Index{-1});
-  if (unknown != wanted.end()) {
-    *unknown = 1;
-    const Index rest = Shape(std::span<const Index>(wanted)).elements();
-    check(rest > 0 && x.elements() % rest == 0, "[reshape] {} cannot become {} with one extent inferred", x, fmt::format("[{}]", fmt::join(extents, ", ")));
-    *unknown = x.elements() / rest;
-  }
-  const Shape y{std::span<const Index>(wanted)};
-  check(x.elements() == y.elements(), "[reshape] {} has {} elements, {} has {}", x, x.elements(), y, y.elements());
-  return {{y, in[0].dtype}};
+  return {{in[0].shape.reshaped(extents), in[0].dtype}};
 }
 
 void Reshape::forward(Context&, std::span<const Operand>, std::span<const Operand>) const {}
 
-void Reshape::backward(Context& context, const Saved&, std::span<const Operand> dy, std::span<const Gradient> dx) const {
+void Reshape::backward(Context& context, const Saved&, std::span<const Operand> dy,
+                       std::span<const Gradient> dx) const {
   if (dx[0]) copy(context, Operand(dy[0].data, dx[0].to.shape, dy[0].dtype), dx[0].to, dx[0].accumulate);
 }
 
@@ -71,8 +61,10 @@ void Permute::forward(Context& context, std::span<const Operand> in, std::span<c
   copy(context, Strided(in[0]).permuted(normalized(axes, in[0].shape)), out[0]);
 }
 
-void Permute::backward(Context& context, const Saved& saved, std::span<const Operand> dy, std::span<const Gradient> dx) const {
-  if (dx[0]) copy(context, dy[0], Strided(dx[0].to).permuted(normalized(axes, saved.inputs[0].shape)), dx[0].accumulate);
+void Permute::backward(Context& context, const Saved& saved, std::span<const Operand> dy,
+                       std::span<const Gradient> dx) const {
+  if (dx[0])
+    copy(context, dy[0], Strided(dx[0].to).permuted(normalized(axes, saved.inputs[0].shape)), dx[0].accumulate);
 }
 
 std::string Concat::attributes() const { return fmt::format("axis {}", axis); }
@@ -82,8 +74,10 @@ std::vector<Spec> Concat::infer(std::span<const Spec> in) const {
   Spec y = in[0];
   const int at = y.shape.normalize_axis(axis);
   for (const Spec& part : in.subspan(1)) {
-    const bool fits = part.dtype == y.dtype && part.shape.rank() == y.shape.rank() && part.shape.with(at, 0) == y.shape.with(at, 0);
-    check(fits, "[concat] {} {} does not fit {} {} along axis {}", part.dtype, part.shape, in[0].dtype, in[0].shape, axis);
+    const bool fits =
+        part.dtype == y.dtype && part.shape.rank() == y.shape.rank() && part.shape.with(at, 0) == y.shape.with(at, 0);
+    check(fits, "[concat] {} {} does not fit {} {} along axis {}", part.dtype, part.shape, in[0].dtype, in[0].shape,
+          axis);
     y.shape = y.shape.with(at, y.shape[at] + part.shape[at]);
   }
   return {y};
@@ -91,27 +85,34 @@ std::vector<Spec> Concat::infer(std::span<const Spec> in) const {
 
 void Concat::forward(Context& context, std::span<const Operand> in, std::span<const Operand> out) const {
   const int at = out[0].shape.normalize_axis(axis);
-  for (std::size_t i = 0; i < in.size(); ++i) copy(context, in[i], Strided(out[0]).sliced(origin(in, i, at), in[i].shape));
+  for (std::size_t i = 0; i < in.size(); ++i)
+    copy(context, in[i], Strided(out[0]).sliced(origin(in, i, at), in[i].shape));
 }
 
-void Concat::backward(Context& context, const Saved& saved, std::span<const Operand> dy, std::span<const Gradient> dx) const {
+void Concat::backward(Context& context, const Saved& saved, std::span<const Operand> dy,
+                      std::span<const Gradient> dx) const {
   const int at = dy[0].shape.normalize_axis(axis);
   for (std::size_t i = 0; i < dx.size(); ++i) {
-    if (dx[i]) copy(context, Strided(dy[0]).sliced(origin(saved.inputs, i, at), dx[i].to.shape), dx[i].to, dx[i].accumulate);
+    if (dx[i])
+      copy(context, Strided(dy[0]).sliced(origin(saved.inputs, i, at), dx[i].to.shape), dx[i].to, dx[i].accumulate);
   }
 }
 
-std::string Slice::attributes() const { return fmt::format("start {}, size {}", fmt::join(start, ","), fmt::join(size, ",")); }
+std::string Slice::attributes() const {
+  return fmt::format("start {}, size {}", fmt::join(start, ","), fmt::join(size, ","));
+}
 
 std::vector<Spec> Slice::infer(std::span<const Spec> in) const {
   const Shape& x = in[0].shape;
   const auto rank = static_cast<std::size_t>(x.rank());
-  check(start.size() == size.size() && start.size() <= rank, "[slice] {} has {} axes, got {} starts and {} sizes", x, rank, start.size(), size.size());
+  check(start.size() == size.size() && start.size() <= rank, "[slice] {} has {} axes, got {} starts and {} sizes", x,
+        rank, start.size(), size.size());
   Shape y = x;
   for (std::size_t i = 0; i < start.size(); ++i) {
     const int axis = static_cast<int>(i);
     const Index extent = size[i] == -1 ? x[axis] - start[i] : size[i];
-    check(start[i] >= 0 && extent >= 0 && extent <= x[axis] - start[i], "[slice] axis {} of {} has no {} elements from {} on", axis, x, size[i], start[i]);
+    check(start[i] >= 0 && extent >= 0 && extent <= x[axis] - start[i],
+          "[slice] axis {} of {} has no {} elements from {} on", axis, x, size[i], start[i]);
     y = y.with(axis, extent);
   }
   return {{y, in[0].dtype}};
@@ -129,17 +130,20 @@ void Slice::backward(Context& context, const Saved&, std::span<const Operand> dy
 }
 
 std::string Pad::attributes() const {
-  return fmt::format("before {}, after {}, value {}", fmt::join(options.before, ","), fmt::join(options.after, ","), options.value);
+  return fmt::format("before {}, after {}, value {}", fmt::join(options.before, ","), fmt::join(options.after, ","),
+                     options.value);
 }
 
 std::vector<Spec> Pad::infer(std::span<const Spec> in) const {
   const Shape& x = in[0].shape;
   const auto rank = static_cast<std::size_t>(x.rank());
-  check(options.before.size() == rank && options.after.size() == rank, "[pad] {} has {} axes, got {} numbers before and {} after", x, rank,
-        options.before.size(), options.after.size());
+  check(options.before.size() == rank && options.after.size() == rank,
+        "[pad] {} has {} axes, got {} numbers before and {} after", x, rank, options.before.size(),
+        options.after.size());
   Shape y = x;
   for (std::size_t i = 0; i < rank; ++i) {
-    check(options.before[i] >= 0 && options.after[i] >= 0, "[pad] cannot add {} and {} elements to axis {}", options.before[i], options.after[i], i);
+    check(options.before[i] >= 0 && options.after[i] >= 0, "[pad] cannot add {} and {} elements to axis {}",
+          options.before[i], options.after[i], i);
     y = y.with(static_cast<int>(i), options.before[i] + x[static_cast<int>(i)] + options.after[i]);
   }
   return {{y, in[0].dtype}};
@@ -158,25 +162,34 @@ std::string Cast::attributes() const { return fmt::format("to {}", dtype); }
 
 std::vector<Spec> Cast::infer(std::span<const Spec> in) const { return {{in[0].shape, dtype}}; }
 
-void Cast::forward(Context& context, std::span<const Operand> in, std::span<const Operand> out) const { kernels::cast(context, in[0], out[0], false); }
+void Cast::forward(Context& context, std::span<const Operand> in, std::span<const Operand> out) const {
+  kernels::cast(context, in[0], out[0], false);
+}
 
 void Cast::backward(Context& context, const Saved&, std::span<const Operand> dy, std::span<const Gradient> dx) const {
   if (dx[0]) kernels::cast(context, dy[0], dx[0].to, dx[0].accumulate);
 }
 
-Tensor reshape(const Tensor& x, std::vector<Index> extents) { return autograd::apply(Reshape(std::move(extents)), {x}); }
+Tensor reshape(const Tensor& x, std::vector<Index> extents) {
+  return autograd::apply(Reshape(std::move(extents)), {x});
+}
 Tensor permute(const Tensor& x, std::vector<int> axes) { return autograd::apply(Permute(std::move(axes)), {x}); }
 
 Tensor transpose(const Tensor& x, int a, int b) {
   const Shape& shape = x.shape();
   std::vector<int> axes(static_cast<std::size_t>(shape.rank()));
   for (std::size_t i = 0; i < axes.size(); ++i) axes[i] = static_cast<int>(i);
-  std::swap(axes[static_cast<std::size_t>(shape.normalize_axis(a))], axes[static_cast<std::size_t>(shape.normalize_axis(b))]);
+  std::swap(axes[static_cast<std::size_t>(shape.normalize_axis(a))],
+            axes[static_cast<std::size_t>(shape.normalize_axis(b))]);
   return permute(x, std::move(axes));
 }
 
-Tensor concat(std::span<const Tensor> parts, int axis) { return autograd::apply(std::make_shared<const Concat>(axis), parts).front(); }
-Tensor slice(const Tensor& x, std::vector<Index> start, std::vector<Index> size) { return autograd::apply(Slice(std::move(start), std::move(size)), {x}); }
+Tensor concat(std::span<const Tensor> parts, int axis) {
+  return autograd::apply(std::make_shared<const Concat>(axis), parts).front();
+}
+Tensor slice(const Tensor& x, std::vector<Index> start, std::vector<Index> size) {
+  return autograd::apply(Slice(std::move(start), std::move(size)), {x});
+}
 Tensor pad(const Tensor& x, const PadOptions& options) { return autograd::apply(Pad(options), {x}); }
 Tensor cast(const Tensor& x, DType dtype) { return autograd::apply(Cast(dtype), {x}); }
 

@@ -18,7 +18,8 @@ void Softmax::forward(Context& context, std::span<const Operand> in, std::span<c
 Saves Softmax::saves(Slots) const { return {.inputs = {}, .outputs = {0}}; }
 
 // dy_i/dx_j = y_i (delta_ij - y_j), and delta_ij - y_j for the logarithm, so both need y alone.
-void Softmax::backward(Context& context, const Saved& saved, std::span<const Operand> dy, std::span<const Gradient> dx) const {
+void Softmax::backward(Context& context, const Saved& saved, std::span<const Operand> dy,
+                       std::span<const Gradient> dx) const {
   if (dx[0]) kernels::softmax_backward(context, log, saved.outputs[0], dy[0], dx[0]);
 }
 

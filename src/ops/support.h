@@ -1,34 +1,40 @@
 #pragma once
 
-#include "core/format.h"
 #include "graft/autograd/op.h"
+
+#include "core/format.h"
 #include "kernels/elementwise.h"
 
 namespace graft::ops {
 
 /// Checks that a weight, bias or statistic has the type of x, or f32 beside a half x.
 inline void check_parameter_type(std::string_view op, std::string_view what, DType x, DType parameter) {
-  check(parameter == x || parameter == exact(x), "[{}] expected {} in {} (input {}), got {}", op, what, exact(x), x, parameter);
+  check(parameter == x || parameter == exact(x), "[{}] expected {} in {} (input {}), got {}", op, what, exact(x), x,
+        parameter);
 }
 
 /// Checks a parameter that stays exact beside a half x: bias, gamma, beta, statistics.
-inline void check_exact(std::string_view op, std::string_view what, DType x, const Spec& parameter, const Shape& shape) {
+inline void check_exact(std::string_view op, std::string_view what, DType x, const Spec& parameter,
+                        const Shape& shape) {
   check(parameter.shape == shape, "[{}] expected {} {}, got {}", op, what, shape, parameter.shape);
   check(parameter.dtype == exact(x), "[{}] expected {} in {}, got {}", op, what, exact(x), parameter.dtype);
 }
 
 /// Checks that an activation can be fused into the op before it.
 inline void check_fused(std::string_view op, Activation activation) {
-  check(derivative_from_result(activation), "[{}] {} cannot be fused: its derivative needs more than the result", op, graft::name(activation));
+  check(derivative_from_result(activation), "[{}] {} cannot be fused: its derivative needs more than the result", op,
+        graft::name(activation));
 }
 
-/// The shape that two operands are repeated to, as in NumPy: aligned at the last axis, an extent of 1 or a missing axis fits anything.
+/// The shape that two operands are repeated to, as in NumPy: aligned at the last axis, an extent of 1 or a missing axis
+/// fits anything.
 inline Shape broadcast(std::string_view op, const Shape& a, const Shape& b) {
   const Shape &longer = a.rank() >= b.rank() ? a : b, &shorter = a.rank() >= b.rank() ? b : a;
   Shape result = longer;
   for (int axis = 1; axis <= shorter.rank(); ++axis) {
     const Index m = longer[-axis], n = shorter[-axis];
-    check(m == n || m == 1 || n == 1, "[{}] {} and {} do not broadcast: axis {} from the end has extents {} and {}", op, a, b, axis, a[-axis], b[-axis]);
+    check(m == n || m == 1 || n == 1, "[{}] {} and {} do not broadcast: axis {} from the end has extents {} and {}", op,
+          a, b, axis, a[-axis], b[-axis]);
     if (m == 1) result = result.with(-axis, n);
   }
   return result;
@@ -45,7 +51,8 @@ inline Slots axis_set(std::string_view op, std::span<const int> axes, const Shap
   return set;
 }
 
-/// The gradient before a fused activation: dy itself for `linear`, else dy f'(y) in memory of its own that lives as long as this.
+/// The gradient before a fused activation: dy itself for `linear`, else dy f'(y) in memory of its own that lives as
+/// long as this.
 class BeforeActivation {
  public:
   BeforeActivation(Context& context, Activation activation, const Operand& y, const Operand& dy) : dz_(dy) {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "graft/ops/ops.h"
+
 #include "support/expect.h"
 
 namespace graft {
@@ -60,7 +61,8 @@ TEST(Backward, TakesASeedForAResultOfSeveralElements) {
   const Tensor x = leaf({1, 2});
   const Tensor y = ops::multiply(x, x);
   EXPECT_ERROR(autograd::backward(y), "[backward] a result of shape [2] needs a seed: its gradient from outside");
-  EXPECT_ERROR(autograd::backward(y, {.seed = Tensor::zeros({3})}), "[backward] the seed must be f32 [2] like the result, got f32 [3]");
+  EXPECT_ERROR(autograd::backward(y, {.seed = Tensor::zeros({3})}),
+               "[backward] the seed must be f32 [2] like the result, got f32 [3]");
   autograd::backward(y, {.seed = Tensor::from<float>({2}, {10, 100})});
   EXPECT_THAT(gradient(x), ElementsAre(20, 400));
 }
@@ -80,7 +82,8 @@ TEST(Backward, ASecondOneNeedsTheGraph) {
   autograd::backward(y);
   EXPECT_THAT(gradient(x), ElementsAre(12));
   EXPECT_ERROR(autograd::backward(y),
-               "[backward] multiply was already used by an earlier backward, which gave its saved tensors back; pass retain_graph to the first");
+               "[backward] multiply was already used by an earlier backward, which gave its saved tensors back; pass "
+               "retain_graph to the first");
 }
 
 TEST(Backward, NoticesASavedTensorThatChanged) {
@@ -88,11 +91,13 @@ TEST(Backward, NoticesASavedTensorThatChanged) {
   Tensor factor = Tensor::from<float>({2}, {3, 4});
   const Tensor y = ops::sum(ops::multiply(x, factor));
   factor.fill(5);
-  EXPECT_ERROR(autograd::backward(y), "[backward] input 1 of multiply, f32 [2], was changed in place after it was saved (version 0, now 1)");
+  EXPECT_ERROR(autograd::backward(y),
+               "[backward] input 1 of multiply, f32 [2], was changed in place after it was saved (version 0, now 1)");
   Tensor s = ops::sigmoid(x);
   const Tensor z = ops::sum(s);
   s.fill(0);
-  EXPECT_ERROR(autograd::backward(z), "[backward] output 0 of sigmoid, f32 [2], was changed in place after it was saved (version 0, now 1)");
+  EXPECT_ERROR(autograd::backward(z),
+               "[backward] output 0 of sigmoid, f32 [2], was changed in place after it was saved (version 0, now 1)");
 }
 
 // Addition reads neither operand in backward, so both may change.
@@ -106,7 +111,8 @@ TEST(Backward, AllowsChangesToWhatIsNotSaved) {
 }
 
 TEST(Backward, NeedsSomethingRecorded) {
-  const char* message = "[backward] the tensor was not recorded: no input of it requires a gradient, or recording was off";
+  const char* message =
+      "[backward] the tensor was not recorded: no input of it requires a gradient, or recording was off";
   EXPECT_ERROR(autograd::backward(ops::sum(Tensor::zeros({2}))), message);
   const Tensor x = leaf({1});
   Tensor y;
@@ -149,7 +155,8 @@ TEST(Gradients, LeaveTheRestOfTheGraph) {
   const Tensor x = leaf({2});
   const Tensor middle = ops::multiply(x, x);
   const std::vector<Tensor> of{middle};
-  EXPECT_THAT(autograd::gradients(ops::multiply(middle, middle), of, {.retain_graph = true})[0].values<float>(), ElementsAre(8));
+  EXPECT_THAT(autograd::gradients(ops::multiply(middle, middle), of, {.retain_graph = true})[0].values<float>(),
+              ElementsAre(8));
   autograd::backward(middle);
   EXPECT_THAT(gradient(x), ElementsAre(4));
 }

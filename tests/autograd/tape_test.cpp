@@ -1,11 +1,12 @@
 #include "graft/autograd/tape.h"
 
-#include <gtest/gtest.h>
-
 #include <sstream>
+
+#include <gtest/gtest.h>
 
 #include "graft/autograd/backward.h"
 #include "graft/ops/ops.h"
+
 #include "support/expect.h"
 
 namespace graft {
@@ -58,8 +59,8 @@ TEST(Tape, SavesOnlyWhatTheWantedGradientsRead) {
 
 TEST(Tape, CountsEachBlockOfMemoryOnce) {
   const Tensor x = leaf({10});
-  const Tensor y = ops::sigmoid(x);               // keeps y
-  const Tensor z = ops::multiply(y, y);           // keeps y twice more
+  const Tensor y = ops::sigmoid(x);                   // keeps y
+  const Tensor z = ops::multiply(y, y);               // keeps y twice more
   const Tensor root = ops::sum(ops::multiply(z, x));  // keeps z, and x, which lives anyway
   EXPECT_EQ(z.producer()->saved_bytes(), 40u);
   EXPECT_EQ(autograd::saved_bytes(root), 80u);

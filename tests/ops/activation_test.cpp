@@ -1,8 +1,8 @@
 #include "graft/ops/activation.h"
 
-#include <gtest/gtest.h>
-
 #include <cmath>
+
+#include <gtest/gtest.h>
 
 #include "support/expect.h"
 #include "support/op_check.h"
@@ -17,7 +17,9 @@ TEST(Activate, GradientsAndEngines) {
   for (const Activation function : kAll) {
     for (const Shape& shape : {Shape{}, Shape{1}, Shape{2, 3, 5, 7}, Shape{17}, Shape{0, 4, 4, 3}}) {
       // Steps of 0.07 reach from -7 to 7 and meet neither 0 nor 6, where relu6 has its kinks.
-      test::check_op({{.what = shape.to_string(), .op = std::make_shared<ops::Activate>(function), .inputs = {test::distinct(shape, 3, 0.07)}}});
+      test::check_op({{.what = shape.to_string(),
+                       .op = std::make_shared<ops::Activate>(function),
+                       .inputs = {test::distinct(shape, 3, 0.07)}}});
     }
   }
 }
@@ -33,7 +35,8 @@ TEST(Activate, MatchesTheFormulas) {
   expect(ops::sigmoid(x), [](double v) { return 1 / (1 + std::exp(-v)); });
   expect(ops::tanh(x), [](double v) { return std::tanh(v); });
   expect(ops::gelu(x), [](double v) { return v * 0.5 * std::erfc(-v / std::sqrt(2.0)); });
-  expect(ops::gelu_tanh(x), [](double v) { return 0.5 * v * (1 + std::tanh(std::sqrt(2 / M_PI) * (v + 0.044715 * v * v * v))); });
+  expect(ops::gelu_tanh(x),
+         [](double v) { return 0.5 * v * (1 + std::tanh(std::sqrt(2 / M_PI) * (v + 0.044715 * v * v * v))); });
   expect(ops::silu(x), [](double v) { return v / (1 + std::exp(-v)); });
 }
 

@@ -39,7 +39,8 @@ TEST(Arithmetic, GradientsAndEngines) {
     for (const Case& c : cases) {
       if (c.a.elements() > 10'000 && function != Binary::multiply) continue;  // all functions share the loops
       OpCase row{.what = c.what, .op = std::make_shared<ops::Arithmetic>(function)};
-      row.inputs = {random_normal(c.a, 1), test::distinct(c.b, 2, 1 / static_cast<double>(std::max<Index>(2, c.b.elements())))};
+      row.inputs = {random_normal(c.a, 1),
+                    test::distinct(c.b, 2, 1 / static_cast<double>(std::max<Index>(2, c.b.elements())))};
       if (function == Binary::divide) {  // away from 0, where a difference says nothing
         double* b = row.inputs[1].mutable_data<double>();
         for (Index i = 0; i < row.inputs[1].elements(); ++i) b[i] += b[i] < 0 ? -0.5 : 0.5;
@@ -89,8 +90,10 @@ TEST(Arithmetic, DoesNotDependOnTheNumberOfThreads) {
 }
 
 TEST(Arithmetic, NamesWhatDoesNotFit) {
-  EXPECT_ERROR(ops::add(Tensor::zeros({2, 3}), Tensor::zeros({2})), "[add] [2, 3] and [2] do not broadcast: axis 1 from the end has extents 3 and 2");
-  EXPECT_ERROR(ops::divide(Tensor::zeros({2}), Tensor::zeros({2}, DType::f64)), "[divide] expected two operands of one type, got f32 and f64");
+  EXPECT_ERROR(ops::add(Tensor::zeros({2, 3}), Tensor::zeros({2})),
+               "[add] [2, 3] and [2] do not broadcast: axis 1 from the end has extents 3 and 2");
+  EXPECT_ERROR(ops::divide(Tensor::zeros({2}), Tensor::zeros({2}, DType::f64)),
+               "[divide] expected two operands of one type, got f32 and f64");
 }
 
 }  // namespace

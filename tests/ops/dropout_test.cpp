@@ -1,11 +1,12 @@
 #include "graft/ops/dropout.h"
 
-#include <gtest/gtest.h>
-
 #include <algorithm>
+
+#include <gtest/gtest.h>
 
 #include "graft/autograd/backward.h"
 #include "graft/ops/reduce.h"
+
 #include "support/expect.h"
 #include "support/op_check.h"
 
@@ -15,7 +16,9 @@ namespace {
 TEST(Dropout, GradientsAndEngines) {
   for (const double rate : {0.0, 0.5, 0.9}) {
     for (const Shape& shape : {Shape{}, Shape{1}, Shape{7}, Shape{3, 5, 7}, Shape{0, 3}}) {
-      test::check_op({{.what = shape.to_string(), .op = std::make_shared<ops::Dropout>(rate), .inputs = {test::random_normal(shape, 1)}}});
+      test::check_op({{.what = shape.to_string(),
+                       .op = std::make_shared<ops::Dropout>(rate),
+                       .inputs = {test::random_normal(shape, 1)}}});
     }
   }
 }

@@ -38,16 +38,19 @@ TEST(Linear, GradientsAndEngines) {
 }
 
 TEST(Linear, MatchesTheFormula) {
-  const Tensor x = Tensor::from<float>({1, 2}, {1, 2}), w = Tensor::from<float>({2, 2}, {10, 20, -30, -40}), bias = Tensor::from<float>({2}, {1, 2});
+  const Tensor x = Tensor::from<float>({1, 2}, {1, 2}), w = Tensor::from<float>({2, 2}, {10, 20, -30, -40}),
+               bias = Tensor::from<float>({2}, {1, 2});
   EXPECT_THAT(ops::linear(x, w, bias).values<float>(), testing::ElementsAre(51, -108));
   EXPECT_THAT(ops::linear(x, w, bias, Activation::relu).values<float>(), testing::ElementsAre(51, 0));
 }
 
 TEST(Linear, NamesWhatDoesNotFit) {
   const Tensor x = Tensor::zeros({8, 4});
-  EXPECT_ERROR(ops::linear(x, Tensor::zeros({3, 5})), "[linear] expected 5 input features (weight [3, 5]), got 4 (input [8, 4])");
+  EXPECT_ERROR(ops::linear(x, Tensor::zeros({3, 5})),
+               "[linear] expected 5 input features (weight [3, 5]), got 4 (input [8, 4])");
   EXPECT_ERROR(ops::linear(x, Tensor::zeros({3, 4}), Tensor::zeros({4})), "[linear] expected bias [3], got [4]");
-  EXPECT_ERROR(ops::linear(x, Tensor::zeros({3, 4}, DType::bf16)), "[linear] expected weight in f32 (input f32), got bf16");
+  EXPECT_ERROR(ops::linear(x, Tensor::zeros({3, 4}, DType::bf16)),
+               "[linear] expected weight in f32 (input f32), got bf16");
   EXPECT_ERROR(ops::linear(x, Tensor::zeros({3, 4}), {}, Activation::silu), "[linear] silu cannot be fused");
 }
 

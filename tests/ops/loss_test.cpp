@@ -1,10 +1,11 @@
 #include "graft/ops/loss.h"
 
-#include <gtest/gtest.h>
-
 #include <cmath>
 
+#include <gtest/gtest.h>
+
 #include "graft/autograd/backward.h"
+
 #include "support/expect.h"
 #include "support/op_check.h"
 
@@ -47,7 +48,8 @@ TEST(SoftmaxCrossEntropy, GradientsAndEngines) {
 TEST(SoftmaxCrossEntropy, OfEqualLogitsIsTheLogarithmOfTheirNumber) {
   const Tensor logits = Tensor::full({3, 10}, 4, DType::f64);
   EXPECT_NEAR(ops::softmax_cross_entropy(logits, labels<std::int32_t>(3, 10)).item(), std::log(10.0), 1e-14);
-  EXPECT_NEAR(ops::softmax_cross_entropy(logits, labels<std::int32_t>(3, 10), {.label_smoothing = 0.3}).item(), std::log(10.0), 1e-14);
+  EXPECT_NEAR(ops::softmax_cross_entropy(logits, labels<std::int32_t>(3, 10), {.label_smoothing = 0.3}).item(),
+              std::log(10.0), 1e-14);
 }
 
 // Two classes with logits 0 and x: softplus(x) for label 0, softplus(-x) for label 1; smoothing mixes them.
@@ -55,14 +57,17 @@ TEST(SoftmaxCrossEntropy, MatchesTheFormula) {
   const Tensor logits = Tensor::from<double>({1, 2}, {0, 2}), label = Tensor::from<std::int32_t>({1}, {1});
   const double hit = std::log1p(std::exp(-2.0)), miss = std::log1p(std::exp(2.0));
   EXPECT_NEAR(ops::softmax_cross_entropy(logits, label).item(), hit, 1e-15);
-  EXPECT_NEAR(ops::softmax_cross_entropy(logits, label, {.label_smoothing = 0.2}).item(), 0.9 * hit + 0.1 * miss, 1e-15);
+  EXPECT_NEAR(ops::softmax_cross_entropy(logits, label, {.label_smoothing = 0.2}).item(), 0.9 * hit + 0.1 * miss,
+              1e-15);
 }
 
 TEST(SoftmaxCrossEntropy, LeavesOutRowsOfWeightZero) {
   const float nan = std::nanf("");
   Tensor padded = Tensor::from<float>({3, 2}, {1, 2, nan, nan, 0.5f, -1});
-  const Tensor padded_labels = Tensor::from<std::int64_t>({3}, {0, -1, 1}), weights = Tensor::from<float>({3}, {1, 0, 1});
-  const Tensor rows = Tensor::from<float>({2, 2}, {1, 2, 0.5f, -1}), row_labels = Tensor::from<std::int64_t>({2}, {0, 1});
+  const Tensor padded_labels = Tensor::from<std::int64_t>({3}, {0, -1, 1}),
+               weights = Tensor::from<float>({3}, {1, 0, 1});
+  const Tensor rows = Tensor::from<float>({2, 2}, {1, 2, 0.5f, -1}),
+               row_labels = Tensor::from<std::int64_t>({2}, {0, 1});
   padded.set_requires_grad(true);
   const Tensor loss = ops::softmax_cross_entropy(padded, padded_labels, {.weights = weights});
   EXPECT_EQ(loss.item(), ops::softmax_cross_entropy(rows, row_labels).item());
@@ -80,14 +85,19 @@ TEST(SoftmaxCrossEntropy, IsComputedInF32ForHalves) {
 
 TEST(SoftmaxCrossEntropy, NamesWhatDoesNotFit) {
   const Tensor logits = Tensor::zeros({2, 3});
-  EXPECT_ERROR(ops::softmax_cross_entropy(logits, Tensor::from<std::int64_t>({2}, {0, 3})), "label 3 of row 1 is not among the 3 classes");
-  EXPECT_ERROR(ops::softmax_cross_entropy(logits, Tensor::from<std::int32_t>({2}, {-1, 0})), "label -1 of row 0 is not among the 3 classes");
+  EXPECT_ERROR(ops::softmax_cross_entropy(logits, Tensor::from<std::int64_t>({2}, {0, 3})),
+               "label 3 of row 1 is not among the 3 classes");
+  EXPECT_ERROR(ops::softmax_cross_entropy(logits, Tensor::from<std::int32_t>({2}, {-1, 0})),
+               "label -1 of row 0 is not among the 3 classes");
   EXPECT_ERROR(ops::softmax_cross_entropy(logits, Tensor::zeros({2})), "expected labels in i32 or i64, got f32");
-  EXPECT_ERROR(ops::softmax_cross_entropy(logits, labels<std::int32_t>(3, 3)), "expected labels [2] for logits [2, 3], got [3]");
-  EXPECT_ERROR(ops::softmax_cross_entropy(logits, labels<std::int32_t>(2, 3), {.label_smoothing = 1}), "label smoothing lies in [0, 1), got 1");
+  EXPECT_ERROR(ops::softmax_cross_entropy(logits, labels<std::int32_t>(3, 3)),
+               "expected labels [2] for logits [2, 3], got [3]");
+  EXPECT_ERROR(ops::softmax_cross_entropy(logits, labels<std::int32_t>(2, 3), {.label_smoothing = 1}),
+               "label smoothing lies in [0, 1), got 1");
   Tensor weights = Tensor::full({2}, 1);
   weights.set_requires_grad(true);
-  EXPECT_ERROR(autograd::backward(ops::softmax_cross_entropy(logits, labels<std::int32_t>(2, 3), {.weights = weights})), "has no gradient for the weights");
+  EXPECT_ERROR(autograd::backward(ops::softmax_cross_entropy(logits, labels<std::int32_t>(2, 3), {.weights = weights})),
+               "has no gradient for the weights");
 }
 
 TEST(BinaryCrossEntropy, GradientsAndEngines) {
@@ -105,7 +115,9 @@ TEST(BinaryCrossEntropy, GradientsAndEngines) {
 }
 
 TEST(BinaryCrossEntropy, MatchesTheFormula) {
-  const auto loss = [](double x, double t) { return ops::binary_cross_entropy(Tensor::full({1}, x, DType::f64), Tensor::full({1}, t, DType::f64)).item(); };
+  const auto loss = [](double x, double t) {
+    return ops::binary_cross_entropy(Tensor::full({1}, x, DType::f64), Tensor::full({1}, t, DType::f64)).item();
+  };
   EXPECT_NEAR(loss(0, 0.3), std::log(2.0), 1e-15);
   EXPECT_NEAR(loss(2, 1), std::log1p(std::exp(-2.0)), 1e-15);
   EXPECT_EQ(loss(1000, 0), 1000);
@@ -113,7 +125,8 @@ TEST(BinaryCrossEntropy, MatchesTheFormula) {
 }
 
 TEST(BinaryCrossEntropy, NamesWhatDoesNotFit) {
-  EXPECT_ERROR(ops::binary_cross_entropy(Tensor::zeros({2, 1}), Tensor::zeros({2})), "[binary_cross_entropy] expected targets f32 [2, 1] like the logits");
+  EXPECT_ERROR(ops::binary_cross_entropy(Tensor::zeros({2, 1}), Tensor::zeros({2})),
+               "[binary_cross_entropy] expected targets f32 [2, 1] like the logits");
 }
 
 }  // namespace

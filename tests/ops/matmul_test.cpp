@@ -37,7 +37,8 @@ TEST(Matmul, GradientsAndEngines) {
   };
   for (const Case& c : cases) {
     for (const auto& [ta, tb] : {std::pair{false, false}, {false, true}, {true, false}, {true, true}}) {
-      OpCase row{.what = c.what, .op = std::make_shared<ops::Matmul>(ops::MatmulOptions{ta, tb}), .sum_of_products = true};
+      OpCase row{
+          .what = c.what, .op = std::make_shared<ops::Matmul>(ops::MatmulOptions{ta, tb}), .sum_of_products = true};
       row.inputs = {random_normal(shape(c.batch_a, c.m, c.k, ta), 1), random_normal(shape(c.batch_b, c.k, c.n, tb), 2)};
       row.sum_length = 8 * std::max({c.m, c.n, c.k});
       test::check_op({row});
@@ -52,8 +53,10 @@ TEST(Matmul, MatchesTheFormula) {
 }
 
 TEST(Matmul, NamesWhatDoesNotFit) {
-  EXPECT_ERROR(ops::matmul(Tensor::zeros({2, 3}), Tensor::zeros({2, 3})), "[matmul] [2, 3] and [2, 3] do not fit: the inner extents are 3 and 2");
-  EXPECT_ERROR(ops::matmul(Tensor::zeros({4, 2, 3}), Tensor::zeros({5, 3, 2})), "[matmul] [4] and [5] do not broadcast");
+  EXPECT_ERROR(ops::matmul(Tensor::zeros({2, 3}), Tensor::zeros({2, 3})),
+               "[matmul] [2, 3] and [2, 3] do not fit: the inner extents are 3 and 2");
+  EXPECT_ERROR(ops::matmul(Tensor::zeros({4, 2, 3}), Tensor::zeros({5, 3, 2})),
+               "[matmul] [4] and [5] do not broadcast");
   EXPECT_ERROR(ops::matmul(Tensor::zeros({3}), Tensor::zeros({3, 2})), "[matmul] expected matrices");
 }
 

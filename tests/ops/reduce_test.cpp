@@ -32,8 +32,11 @@ TEST(Reduce, GradientsAndEngines) {
   };
   for (const auto function : {Reduce::Function::sum, Reduce::Function::mean}) {
     for (const Case& c : cases) {
-      test::check_op({{.what = c.what, .op = std::make_shared<Reduce>(function, c.options), .inputs = {test::random_normal(c.x, 1)},
-                       .sum_of_products = true, .sum_length = c.x.elements()}});
+      test::check_op({{.what = c.what,
+                       .op = std::make_shared<Reduce>(function, c.options),
+                       .inputs = {test::random_normal(c.x, 1)},
+                       .sum_of_products = true,
+                       .sum_length = c.x.elements()}});
     }
   }
 }

@@ -1,11 +1,12 @@
 #include "graft/ops/shape.h"
 
-#include <gtest/gtest.h>
-
 #include <numeric>
+
+#include <gtest/gtest.h>
 
 #include "graft/autograd/backward.h"
 #include "graft/ops/reduce.h"
+
 #include "support/expect.h"
 #include "support/op_check.h"
 
@@ -63,7 +64,8 @@ TEST(ShapeOps, MoveElementsOfAnyType) {
   const std::vector<Tensor> parts{x, ladder({2, 1})};
   EXPECT_THAT(values(ops::concat(parts)), ElementsAre(0, 1, 2, 0, 3, 4, 5, 1));
   EXPECT_THAT(values(ops::slice(x, {0, 1}, {-1, 2})), ElementsAre(1, 2, 4, 5));
-  EXPECT_THAT(values(ops::pad(ladder({1, 2}), {.before = {1, 0}, .after = {0, 1}, .value = 9})), ElementsAre(9, 9, 9, 0, 1, 9));
+  EXPECT_THAT(values(ops::pad(ladder({1, 2}), {.before = {1, 0}, .after = {0, 1}, .value = 9})),
+              ElementsAre(9, 9, 9, 0, 1, 9));
   EXPECT_THAT(ops::cast(x, DType::f64).values<double>(), ElementsAre(0, 1, 2, 3, 4, 5));
 }
 
@@ -79,13 +81,14 @@ TEST(ShapeOps, CastGivesTheGradientBackInTheTypeOfTheInput) {
 TEST(ShapeOps, NameWhatDoesNotFit) {
   const Tensor x = Tensor::zeros({2, 3});
   EXPECT_ERROR(ops::reshape(x, {4, 2}), "[reshape] [2, 3] has 6 elements, [4, 2] has 8");
-  EXPECT_ERROR(ops::reshape(x, {-1, 4}), "[reshape] [2, 3] cannot become [-1, 4] with one extent inferred");
+  EXPECT_ERROR(ops::reshape(x, {-1, 4}), "[reshape] [2, 3] cannot become [-1, 4]: no extent in place of -1 fits");
   EXPECT_ERROR(ops::permute(x, {0}), "[permute] [2, 3] has 2 axes, got 1");
   EXPECT_ERROR(ops::permute(x, {1, -1}), "[permute] axis -1 of [2, 3] is given twice");
   const std::vector<Tensor> parts{x, Tensor::zeros({3, 3})};
   EXPECT_ERROR(ops::concat(parts, 1), "[concat] f32 [3, 3] does not fit f32 [2, 3] along axis 1");
   EXPECT_ERROR(ops::slice(x, {0, 2}, {1, 2}), "[slice] axis 1 of [2, 3] has no 2 elements from 2 on");
-  EXPECT_ERROR(ops::pad(x, {.before = {1}, .after = {0, 0}}), "[pad] [2, 3] has 2 axes, got 1 numbers before and 2 after");
+  EXPECT_ERROR(ops::pad(x, {.before = {1}, .after = {0, 0}}),
+               "[pad] [2, 3] has 2 axes, got 1 numbers before and 2 after");
 }
 
 }  // namespace

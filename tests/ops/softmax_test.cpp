@@ -1,8 +1,8 @@
 #include "graft/ops/softmax.h"
 
-#include <gtest/gtest.h>
-
 #include <cmath>
+
+#include <gtest/gtest.h>
 
 #include "support/expect.h"
 #include "support/op_check.h"
@@ -12,8 +12,11 @@ namespace {
 
 TEST(Softmax, GradientsAndEngines) {
   for (const bool log : {false, true}) {
-    for (const Shape& shape : {Shape{1}, Shape{7}, Shape{3, 1}, Shape{2, 3, 17}, Shape{5, 1000}, Shape{0, 4}, Shape{3, 0}}) {
-      test::check_op({{.what = shape.to_string(), .op = std::make_shared<ops::Softmax>(log), .inputs = {test::random_normal(shape, 1)},
+    for (const Shape& shape :
+         {Shape{1}, Shape{7}, Shape{3, 1}, Shape{2, 3, 17}, Shape{5, 1000}, Shape{0, 4}, Shape{3, 0}}) {
+      test::check_op({{.what = shape.to_string(),
+                       .op = std::make_shared<ops::Softmax>(log),
+                       .inputs = {test::random_normal(shape, 1)},
                        .sum_length = shape.channels()}});
     }
   }
@@ -21,8 +24,10 @@ TEST(Softmax, GradientsAndEngines) {
 
 TEST(Softmax, MatchesTheFormulas) {
   const Tensor x = Tensor::from<double>({1, 2}, {0, std::log(3.0)});
-  EXPECT_THAT(ops::softmax(x).values<double>(), testing::ElementsAre(testing::DoubleNear(0.25, 1e-15), testing::DoubleNear(0.75, 1e-15)));
-  EXPECT_THAT(ops::log_softmax(x).values<double>(), testing::ElementsAre(testing::DoubleNear(std::log(0.25), 1e-15), testing::_));
+  EXPECT_THAT(ops::softmax(x).values<double>(),
+              testing::ElementsAre(testing::DoubleNear(0.25, 1e-15), testing::DoubleNear(0.75, 1e-15)));
+  EXPECT_THAT(ops::log_softmax(x).values<double>(),
+              testing::ElementsAre(testing::DoubleNear(std::log(0.25), 1e-15), testing::_));
 }
 
 TEST(Softmax, DoesNotOverflow) {

@@ -10,10 +10,14 @@ enum class Binary : std::uint8_t { add, subtract, multiply, divide };
 
 constexpr std::string_view name(Binary function) {
   switch (function) {
-    case Binary::add: return "add";
-    case Binary::subtract: return "subtract";
-    case Binary::multiply: return "multiply";
-    case Binary::divide: return "divide";
+    case Binary::add:
+      return "add";
+    case Binary::subtract:
+      return "subtract";
+    case Binary::multiply:
+      return "multiply";
+    case Binary::divide:
+      return "divide";
   }
   return "";
 }

@@ -27,6 +27,8 @@ class Shape {
   int normalize_axis(int axis) const;
   /// A copy with one extent replaced.
   Shape with(int axis, Index extent) const;
+  /// Another shape with as many elements, one extent of which may be -1 and is inferred. Throws Error if there is none.
+  Shape reshaped(std::span<const Index> extents) const;
   /// The last extent, or 1 for a scalar: the channels of NHWC data.
   Index channels() const { return rank_ == 0 ? 1 : extents_[static_cast<std::size_t>(rank_ - 1)]; }
   /// elements() / channels(): how many rows of channels there are.

@@ -5,7 +5,8 @@
 
 namespace graft::ops {
 
-/// f(x), element by element. The formulas stand at `Activation`. x has any shape and a floating type, which the result shares.
+/// f(x), element by element. The formulas stand at `Activation`. x has any shape and a floating type, which the result
+/// shares.
 Tensor activate(const Tensor& x, Activation function);
 
 /// max(x, 0); the derivative at 0 is 0.
@@ -31,7 +32,8 @@ struct Activate final : Op {
   std::vector<Spec> infer(std::span<const Spec> inputs) const override;
   void forward(Context& context, std::span<const Operand> inputs, std::span<const Operand> outputs) const override;
   Saves saves(Slots wanted) const override;
-  void backward(Context& context, const Saved& saved, std::span<const Operand> dy, std::span<const Gradient> dx) const override;
+  void backward(Context& context, const Saved& saved, std::span<const Operand> dy,
+                std::span<const Gradient> dx) const override;
 };
 
 }  // namespace graft::ops

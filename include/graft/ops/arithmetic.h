@@ -5,8 +5,9 @@
 
 namespace graft::ops {
 
-/// a + b, element by element, with NumPy's broadcasting: shapes are aligned at the last axis, and an extent of 1 or a missing axis is repeated. A gradient
-/// is summed over the axes that were repeated, in an order that depends on the shapes alone.
+/// a + b, element by element, with NumPy's broadcasting: shapes are aligned at the last axis, and an extent of 1 or a
+/// missing axis is repeated. A gradient is summed over the axes that were repeated, in an order that depends on the
+/// shapes alone.
 ///
 /// a, b     shapes that broadcast, the same floating type
 /// returns  the shape they are repeated to, the type of a
@@ -28,7 +29,8 @@ struct Arithmetic final : Op {
   std::vector<Spec> infer(std::span<const Spec> inputs) const override;
   void forward(Context& context, std::span<const Operand> inputs, std::span<const Operand> outputs) const override;
   Saves saves(Slots wanted) const override;
-  void backward(Context& context, const Saved& saved, std::span<const Operand> dy, std::span<const Gradient> dx) const override;
+  void backward(Context& context, const Saved& saved, std::span<const Operand> dy,
+                std::span<const Gradient> dx) const override;
 };
 
 }  // namespace graft::ops

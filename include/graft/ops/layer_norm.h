@@ -4,8 +4,8 @@
 
 namespace graft::ops {
 
-/// Normalises each row of channels: y = (x - mean) / sqrt(variance + epsilon) gamma + beta, with mean and variance (divided by C) of that row (Ba, Kiros and
-/// Hinton, "Layer Normalization", 2016).
+/// Normalises each row of channels: y = (x - mean) / sqrt(variance + epsilon) gamma + beta, with mean and variance
+/// (divided by C) of that row (Ba, Kiros and Hinton, "Layer Normalization", 2016).
 ///
 /// x            [..., C], f32, bf16, f16 or f64
 /// gamma, beta  [C], the type of x, or f32 beside a half x
@@ -14,7 +14,8 @@ namespace graft::ops {
 /// throws       Error if shapes or types do not fit
 Tensor layer_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, double epsilon = 1e-5);
 
-/// The op behind `layer_norm`. Inputs: x, gamma, beta. Besides the result it keeps mean and 1 / sqrt(variance + epsilon) of each row.
+/// The op behind `layer_norm`. Inputs: x, gamma, beta. Besides the result it keeps mean and 1 / sqrt(variance +
+/// epsilon) of each row.
 struct LayerNorm final : Op {
   double epsilon = 1e-5;
 
@@ -24,7 +25,8 @@ struct LayerNorm final : Op {
   std::vector<Spec> infer(std::span<const Spec> inputs) const override;
   void forward(Context& context, std::span<const Operand> inputs, std::span<const Operand> outputs) const override;
   Saves saves(Slots wanted) const override;
-  void backward(Context& context, const Saved& saved, std::span<const Operand> dy, std::span<const Gradient> dx) const override;
+  void backward(Context& context, const Saved& saved, std::span<const Operand> dy,
+                std::span<const Gradient> dx) const override;
   double operations(std::span<const Spec> inputs, std::span<const Spec> outputs) const override;
 };
 

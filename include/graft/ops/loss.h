@@ -6,15 +6,17 @@ namespace graft::ops {
 
 struct CrossEntropyOptions {
   double label_smoothing = 0;  ///< s in [0, 1): the target is (1 - s) at the label plus s / C everywhere
-  Tensor weights = {};         ///< [N], what each row counts; 0 leaves a row out, such as one that only fills up a batch. Undefined: all count 1
+  Tensor weights = {};  ///< [N], what each row counts; 0 leaves a row out, such as one that only fills up a batch.
+                        ///< Undefined: all count 1
 };
 
 /// Mean over the rows of -sum over c of target_c log(softmax(logits)_c).
 ///
 /// logits   [N, C], f32, bf16, f16 or f64
 /// labels   [N], i32 or i64, in 0 .. C-1; rows of weight 0 are not looked at, neither label nor logits
-/// returns  a scalar, f64 for f64 logits, else f32: sum of weight times loss over sum of weights, 0 if that is 0. It has no gradient for the weights
-/// throws   Error if shapes or types do not fit, and for a label that is not a class, naming row and value
+/// returns  a scalar, f64 for f64 logits, else f32: sum of weight times loss over sum of weights, 0 if that is 0. It
+/// has no gradient for the weights throws   Error if shapes or types do not fit, and for a label that is not a class,
+/// naming row and value
 Tensor softmax_cross_entropy(const Tensor& logits, const Tensor& labels, const CrossEntropyOptions& options = {});
 
 /// Mean over all elements of -t log(sigmoid(x)) - (1 - t) log(1 - sigmoid(x)), exact for large x.
@@ -26,8 +28,9 @@ Tensor softmax_cross_entropy(const Tensor& logits, const Tensor& labels, const C
 /// throws   Error if shapes or types do not fit
 Tensor binary_cross_entropy(const Tensor& logits, const Tensor& targets, const Tensor& weights = {});
 
-/// The op behind `softmax_cross_entropy`. Inputs: logits, labels, then weights where they are there. Besides the loss it keeps log(sum of exp(logits)) of each
-/// row: N numbers, from which backward makes each probability by one exponential. The N C probabilities themselves would be C times as many to keep.
+/// The op behind `softmax_cross_entropy`. Inputs: logits, labels, then weights where they are there. Besides the loss
+/// it keeps log(sum of exp(logits)) of each row: N numbers, from which backward makes each probability by one
+/// exponential. The N C probabilities themselves would be C times as many to keep.
 struct SoftmaxCrossEntropy final : Op {
   double label_smoothing = 0;
   bool has_weights = false;
@@ -38,7 +41,8 @@ struct SoftmaxCrossEntropy final : Op {
   std::vector<Spec> infer(std::span<const Spec> inputs) const override;
   void forward(Context& context, std::span<const Operand> inputs, std::span<const Operand> outputs) const override;
   Saves saves(Slots wanted) const override;
-  void backward(Context& context, const Saved& saved, std::span<const Operand> dy, std::span<const Gradient> dx) const override;
+  void backward(Context& context, const Saved& saved, std::span<const Operand> dy,
+                std::span<const Gradient> dx) const override;
   double operations(std::span<const Spec> inputs, std::span<const Spec> outputs) const override;
 };
 
@@ -52,7 +56,8 @@ struct BinaryCrossEntropy final : Op {
   std::vector<Spec> infer(std::span<const Spec> inputs) const override;
   void forward(Context& context, std::span<const Operand> inputs, std::span<const Operand> outputs) const override;
   Saves saves(Slots wanted) const override;
-  void backward(Context& context, const Saved& saved, std::span<const Operand> dy, std::span<const Gradient> dx) const override;
+  void backward(Context& context, const Saved& saved, std::span<const Operand> dy,
+                std::span<const Gradient> dx) const override;
   double operations(std::span<const Spec> inputs, std::span<const Spec> outputs) const override;
 };
 

@@ -9,7 +9,8 @@ struct MatmulOptions {
   bool transpose_b = false;  ///< b holds [..., N, K]
 };
 
-/// Products of matrices in the last two axes. The axes before are a batch, in which an extent of 1 or a missing axis is repeated.
+/// Products of matrices in the last two axes. The axes before are a batch, in which an extent of 1 or a missing axis is
+/// repeated.
 ///
 /// a        [..., M, K], a floating type
 /// b        [..., K, N], the type of a
@@ -27,7 +28,8 @@ struct Matmul final : Op {
   std::vector<Spec> infer(std::span<const Spec> inputs) const override;
   void forward(Context& context, std::span<const Operand> inputs, std::span<const Operand> outputs) const override;
   Saves saves(Slots wanted) const override;
-  void backward(Context& context, const Saved& saved, std::span<const Operand> dy, std::span<const Gradient> dx) const override;
+  void backward(Context& context, const Saved& saved, std::span<const Operand> dy,
+                std::span<const Gradient> dx) const override;
   double operations(std::span<const Spec> inputs, std::span<const Spec> outputs) const override;
 };
 

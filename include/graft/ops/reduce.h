@@ -31,7 +31,8 @@ struct Reduce final : Op {
   std::string attributes() const override;
   std::vector<Spec> infer(std::span<const Spec> inputs) const override;
   void forward(Context& context, std::span<const Operand> inputs, std::span<const Operand> outputs) const override;
-  void backward(Context& context, const Saved& saved, std::span<const Operand> dy, std::span<const Gradient> dx) const override;
+  void backward(Context& context, const Saved& saved, std::span<const Operand> dy,
+                std::span<const Gradient> dx) const override;
   double operations(std::span<const Spec> inputs, std::span<const Spec> outputs) const override;
 };
 

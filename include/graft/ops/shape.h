@@ -55,7 +55,8 @@ struct Reshape final : Op {
   std::vector<Spec> infer(std::span<const Spec> inputs) const override;
   bool is_view() const override { return true; }
   void forward(Context& context, std::span<const Operand> inputs, std::span<const Operand> outputs) const override;
-  void backward(Context& context, const Saved& saved, std::span<const Operand> dy, std::span<const Gradient> dx) const override;
+  void backward(Context& context, const Saved& saved, std::span<const Operand> dy,
+                std::span<const Gradient> dx) const override;
   double operations(std::span<const Spec>, std::span<const Spec>) const override { return 0; }
 };
 
@@ -68,7 +69,8 @@ struct Permute final : Op {
   std::string attributes() const override;
   std::vector<Spec> infer(std::span<const Spec> inputs) const override;
   void forward(Context& context, std::span<const Operand> inputs, std::span<const Operand> outputs) const override;
-  void backward(Context& context, const Saved& saved, std::span<const Operand> dy, std::span<const Gradient> dx) const override;
+  void backward(Context& context, const Saved& saved, std::span<const Operand> dy,
+                std::span<const Gradient> dx) const override;
   double operations(std::span<const Spec>, std::span<const Spec>) const override { return 0; }
 };
 
@@ -81,7 +83,8 @@ struct Concat final : Op {
   std::string attributes() const override;
   std::vector<Spec> infer(std::span<const Spec> inputs) const override;
   void forward(Context& context, std::span<const Operand> inputs, std::span<const Operand> outputs) const override;
-  void backward(Context& context, const Saved& saved, std::span<const Operand> dy, std::span<const Gradient> dx) const override;
+  void backward(Context& context, const Saved& saved, std::span<const Operand> dy,
+                std::span<const Gradient> dx) const override;
   double operations(std::span<const Spec>, std::span<const Spec>) const override { return 0; }
 };
 
@@ -94,7 +97,8 @@ struct Slice final : Op {
   std::string attributes() const override;
   std::vector<Spec> infer(std::span<const Spec> inputs) const override;
   void forward(Context& context, std::span<const Operand> inputs, std::span<const Operand> outputs) const override;
-  void backward(Context& context, const Saved& saved, std::span<const Operand> dy, std::span<const Gradient> dx) const override;
+  void backward(Context& context, const Saved& saved, std::span<const Operand> dy,
+                std::span<const Gradient> dx) const override;
   double operations(std::span<const Spec>, std::span<const Spec>) const override { return 0; }
 };
 
@@ -107,7 +111,8 @@ struct Pad final : Op {
   std::string attributes() const override;
   std::vector<Spec> infer(std::span<const Spec> inputs) const override;
   void forward(Context& context, std::span<const Operand> inputs, std::span<const Operand> outputs) const override;
-  void backward(Context& context, const Saved& saved, std::span<const Operand> dy, std::span<const Gradient> dx) const override;
+  void backward(Context& context, const Saved& saved, std::span<const Operand> dy,
+                std::span<const Gradient> dx) const override;
   double operations(std::span<const Spec>, std::span<const Spec>) const override { return 0; }
 };
 
@@ -120,7 +125,8 @@ struct Cast final : Op {
   std::string attributes() const override;
   std::vector<Spec> infer(std::span<const Spec> inputs) const override;
   void forward(Context& context, std::span<const Operand> inputs, std::span<const Operand> outputs) const override;
-  void backward(Context& context, const Saved& saved, std::span<const Operand> dy, std::span<const Gradient> dx) const override;
+  void backward(Context& context, const Saved& saved, std::span<const Operand> dy,
+                std::span<const Gradient> dx) const override;
 };
 
 }  // namespace graft::ops
