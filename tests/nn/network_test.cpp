@@ -4,6 +4,7 @@
 
 #include <sstream>
 
+#include "graft/autograd/backward.h"
 #include "nn/networks.h"
 #include "support/expect.h"
 

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstring>
+
 #include "graft/nn/layers.h"
 #include "graft/nn/network.h"
 #include "support/op_check.h"
