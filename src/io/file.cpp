@@ -1,12 +1,12 @@
 #include "graft/io/file.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "core/format.h"
 
@@ -46,11 +46,13 @@ class FileBeside {
   int descriptor() const { return descriptor_; }
 
   void become_target() {
-    check(::fsync(descriptor_) == 0, "[file] {}: could not be synced to the disk: {}", target_.string(), system_message());
+    check(::fsync(descriptor_) == 0, "[file] {}: could not be synced to the disk: {}", target_.string(),
+          system_message());
     const int closed = ::close(descriptor_);
     descriptor_ = -1;
     check(closed == 0, "[file] {}: could not be written to the end: {}", target_.string(), system_message());
-    check(::rename(path_.c_str(), target_.c_str()) == 0, "[file] {}: could not be replaced: {}", target_.string(), system_message());
+    check(::rename(path_.c_str(), target_.c_str()) == 0, "[file] {}: could not be replaced: {}", target_.string(),
+          system_message());
     renamed_ = true;
     sync_folder(target_.has_parent_path() ? target_.parent_path() : fs::path("."));
   }
@@ -68,7 +70,7 @@ InputFile::InputFile(fs::path path) : path_(std::move(path)) {
   // Without O_NONBLOCK, opening a named pipe would wait for a writer.
   descriptor_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   check(descriptor_ >= 0, "[file] {}: cannot be opened: {}", path_.string(), system_message());
-  struct stat status{};
+  struct stat status {};
   const bool regular = ::fstat(descriptor_, &status) == 0 && S_ISREG(status.st_mode);
   if (!regular) {
     ::close(descriptor_);
@@ -80,10 +82,12 @@ InputFile::InputFile(fs::path path) : path_(std::move(path)) {
 InputFile::~InputFile() { ::close(descriptor_); }
 
 void InputFile::read(std::uint64_t offset, std::span<std::byte> into) const {
-  check(offset <= size_ && into.size() <= size_ - offset, "[file] {}: {} bytes at byte {} lie beyond the end, the file has {}", path_.string(), into.size(),
-        offset, size_);
+  check(offset <= size_ && into.size() <= size_ - offset,
+        "[file] {}: {} bytes at byte {} lie beyond the end, the file has {}", path_.string(), into.size(), offset,
+        size_);
   while (!into.empty()) {
-    const ssize_t count = ::pread(descriptor_, into.data(), std::min(into.size(), kLargestTransfer), static_cast<off_t>(offset));
+    const ssize_t count =
+        ::pread(descriptor_, into.data(), std::min(into.size(), kLargestTransfer), static_cast<off_t>(offset));
     if (count < 0 && errno == EINTR) continue;
     check(count >= 0, "[file] {}: cannot be read at byte {}: {}", path_.string(), offset, system_message());
     check(count > 0, "[file] {}: became shorter while it was read, nothing left at byte {}", path_.string(), offset);
@@ -93,7 +97,8 @@ void InputFile::read(std::uint64_t offset, std::span<std::byte> into) const {
 }
 
 std::vector<std::byte> InputFile::read(std::uint64_t offset, std::uint64_t count) const {
-  check(offset <= size_ && count <= size_ - offset, "[file] {}: {} bytes at byte {} lie beyond the end, the file has {}", path_.string(), count, offset, size_);
+  check(offset <= size_ && count <= size_ - offset,
+        "[file] {}: {} bytes at byte {} lie beyond the end, the file has {}", path_.string(), count, offset, size_);
   std::vector<std::byte> bytes(count);
   read(offset, std::span(bytes));
   return bytes;
@@ -112,7 +117,8 @@ void write_file_atomically(const fs::path& path, const std::function<void(Output
   std::error_code unresolved;
   const fs::path resolved = fs::canonical(path, unresolved);  // so that a symbolic link stays one
   const fs::path target = unresolved ? path : resolved;
-  check(!fs::exists(fs::status(target, unresolved)) || fs::is_regular_file(target, unresolved), "[file] {}: exists and is not a regular file", path.string());
+  check(!fs::exists(fs::status(target, unresolved)) || fs::is_regular_file(target, unresolved),
+        "[file] {}: exists and is not a regular file", path.string());
   FileBeside beside(target);
   OutputFile output(beside.descriptor(), path);
   content(output);

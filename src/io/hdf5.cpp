@@ -1,61 +1,29 @@
 #include "io/hdf5.h"
 
-#define H5_USE_110_API  // later libraries keep the functions of 1.10 behind this
-#include <hdf5.h>
-
 #include <algorithm>
-#include <cstdint>
-#include <span>
-#include <utility>
+#include <array>
+#include <cstring>
+#include <memory>
 
 #include "graft/io/file.h"
 
 #include "core/format.h"
-#include "io/checked_shape.h"
-#include "io/zip.h"
 
 namespace graft::io {
+
+using hdf5::Cursor;
+using hdf5::kUndefined;
+using hdf5::Link;
+using hdf5::Message;
+using hdf5::MessageType;
+
 namespace {
 
-static_assert(sizeof(hid_t) == sizeof(std::int64_t));
-
+constexpr std::string_view kSignature = "\x89HDF\r\n\x1a\n";
 constexpr int kDeepestGroup = 64;
-constexpr std::uint64_t kSmall = 1 << 16;  // a dataset below this harms nobody, whatever it declares
-
-std::recursive_mutex& library_mutex() {
-  static std::recursive_mutex mutex;
-  return mutex;
-}
-
-// What the library says of the last failure, from where it happened. To be asked before the next call, which forgets it.
-std::string library_message() {
-  std::string message;
-  H5Ewalk2(
-      H5E_DEFAULT, H5E_WALK_UPWARD,
-      [](unsigned, const H5E_error2_t* error, void* out) -> herr_t {
-        auto& text = *static_cast<std::string*>(out);
-        if (text.empty() && error->desc != nullptr) text = error->desc;
-        return 0;
-      },
-      &message);
-  return message.empty() ? "the HDF5 library gives no reason" : message;
-}
-
-// An identifier of the library, closed with its scope.
-class Handle {
- public:
-  Handle(hid_t id, herr_t (*close)(hid_t)) : id_(id), close_(close) {}
-  Handle(Handle&& other) noexcept : id_(std::exchange(other.id_, -1)), close_(other.close_) {}
-  ~Handle() {
-    if (id_ >= 0) close_(id_);
-  }
-  Handle& operator=(Handle&&) = delete;
-  operator hid_t() const { return id_; }
-
- private:
-  hid_t id_;
-  herr_t (*close_)(hid_t);
-};
+constexpr int kDeepestTree = 32;
+constexpr std::size_t kLargestHeader = std::size_t{16} << 20;  // of one object: attributes are at most 64 KiB each
+constexpr std::size_t kSymbolBytes = 40;                       // one entry of a symbol table node
 
 // Natural order: runs of digits compare as numbers, so conv2d_2 comes before conv2d_10.
 bool natural_less(const std::string& a, const std::string& b) {
@@ -78,265 +46,287 @@ bool natural_less(const std::string& a, const std::string& b) {
       ++i, ++j;
     }
   }
-  return a.size() - i < b.size() - j || (a.size() - i == b.size() - j && a < b);
+  if (a.size() - i != b.size() - j) return a.size() - i < b.size() - j;
+  return a < b;
 }
 
-hid_t open_file(const std::string& name, hid_t access) {
-  H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);
-#if H5_VERSION_GE(1, 10, 7)
-  H5Pset_file_locking(access, false, true);  // a reader of a finished file needs no lock, and network file systems may not give one
-#endif
-  const hid_t file = H5Fopen(name.c_str(), H5F_ACC_RDONLY, access);
-  if (file < 0) fail("[hdf5] {}: cannot be read: {}", name, library_message());
-  return file;
-}
-
-Handle file_access() {
-  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);  // errors are thrown, not printed
-  H5PLset_loading_state(0);                     // a file must not make the library load a plugin
-  return {H5Pcreate(H5P_FILE_ACCESS), H5Pclose};
-}
-
-// The type in which elements are read, for the types of the file that graft knows.
-struct ElementType {
-  DType dtype;
-  Handle memory;
-};
-
-Handle half_type(H5T_order_t order) {
-  Handle half(H5Tcopy(H5T_IEEE_F32LE), H5Tclose);
-  H5Tset_fields(half, 15, 10, 5, 0, 10);
-  H5Tset_size(half, 2);
-  H5Tset_ebias(half, 15);
-  H5Tset_order(half, order);
-  return half;
-}
-
-std::string describe(hid_t type) {
-  const std::size_t bits = 8 * H5Tget_size(type);
-  switch (H5Tget_class(type)) {
-    case H5T_INTEGER: return fmt::format("{}signed {}-bit integers{}", H5Tget_sign(type) == H5T_SGN_NONE ? "un" : "", bits, bits == 8 ? " (quantised?)" : "");
-    case H5T_FLOAT: return fmt::format("{}-bit floats of an unknown form", bits);
-    case H5T_STRING: return "strings";
-    case H5T_OPAQUE: return fmt::format("opaque elements of {} bits", bits);
-    case H5T_COMPOUND: return "compound elements";
-    case H5T_ENUM: return "enumerated elements";
-    case H5T_VLEN: return "elements of varying length";
-    case H5T_REFERENCE: return "references";
-    default: return "elements of an unknown class";
-  }
-}
-
-ElementType element_type(const std::string& where, hid_t type, const std::vector<std::string>& dtype_attribute) {
-  if (H5Tequal(type, H5T_IEEE_F32LE) > 0 || H5Tequal(type, H5T_IEEE_F32BE) > 0) return {DType::f32, {H5Tcopy(H5T_NATIVE_FLOAT), H5Tclose}};
-  if (H5Tequal(type, H5T_IEEE_F64LE) > 0 || H5Tequal(type, H5T_IEEE_F64BE) > 0) return {DType::f64, {H5Tcopy(H5T_NATIVE_DOUBLE), H5Tclose}};
-  if (H5Tequal(type, H5T_STD_I32LE) > 0 || H5Tequal(type, H5T_STD_I32BE) > 0) return {DType::i32, {H5Tcopy(H5T_NATIVE_INT32), H5Tclose}};
-  if (H5Tequal(type, H5T_STD_I64LE) > 0 || H5Tequal(type, H5T_STD_I64BE) > 0) return {DType::i64, {H5Tcopy(H5T_NATIVE_INT64), H5Tclose}};
-  if (H5Tequal(type, H5T_STD_U8LE) > 0 || H5Tequal(type, H5T_STD_U8BE) > 0) return {DType::u8, {H5Tcopy(H5T_NATIVE_UINT8), H5Tclose}};
-  for (const H5T_order_t order : {H5T_ORDER_LE, H5T_ORDER_BE}) {
-    if (H5Tequal(type, half_type(order)) > 0) return {DType::f16, half_type(H5T_ORDER_LE)};
-  }
-  // HDF5 has no bf16: Keras stores its two bytes as they are and says so in an attribute.
-  const bool bf16 = dtype_attribute == std::vector<std::string>{"bfloat16"} && H5Tget_class(type) == H5T_OPAQUE && H5Tget_size(type) == 2;
-  if (bf16) return {DType::bf16, {H5Tcopy(type), H5Tclose}};
-  fail("{}: expected f32, f64, f16, bf16, i32, i64 or u8, got {}", where, describe(type));
-}
-
-Shape dataset_shape(const std::string& where, hid_t space) {
-  const H5S_class_t form = H5Sget_simple_extent_type(space);
-  check(form == H5S_SCALAR || form == H5S_SIMPLE, "{}: the dataset has no extent", where);
-  const int rank = H5Sget_simple_extent_ndims(space);
-  check(rank >= 0 && rank <= Shape::kMaxRank, "{}: expected at most {} axes, got {}", where, Shape::kMaxRank, rank);
-  hsize_t extents[Shape::kMaxRank] = {};
-  H5Sget_simple_extent_dims(space, extents, nullptr);
-  std::vector<Index> signed_extents;
-  for (int axis = 0; axis < rank; ++axis) {
-    check(std::in_range<Index>(extents[axis]), "{}: an extent of {} is more than can be counted", where, extents[axis]);
-    signed_extents.push_back(static_cast<Index>(extents[axis]));
-  }
-  return checked_shape(where, signed_extents);
-}
-
-// A few bytes can declare any shape, and the library would allocate and zero it. So what is declared must be in proportion to what is stored: the same if
-// stored as it is, at most what deflate can expand if filtered.
-void check_storage(const std::string& where, hid_t dataset, std::uint64_t declared, std::size_t element_bytes, std::uint64_t file_bytes) {
-  const Handle creation(H5Dget_create_plist(dataset), H5Pclose);
-  const H5D_layout_t layout = H5Pget_layout(creation);
-  check(layout == H5D_COMPACT || layout == H5D_CONTIGUOUS || layout == H5D_CHUNKED, "{}: the dataset is virtual, its values are in other files", where);
-  check(H5Pget_external_count(creation) == 0, "{}: the dataset is external, its values are in other files", where);
-  const std::uint64_t stored = H5Dget_storage_size(dataset);
-  check(stored <= file_bytes, "{}: the dataset says that {} bytes are stored, the file has {}", where, stored, file_bytes);
-  if (layout != H5D_CHUNKED) {
-    check(stored == declared, "{}: the shape takes {} bytes, {} are stored", where, declared, stored);
-    return;
-  }
-  const int filters = H5Pget_nfilters(creation);
-  for (int i = 0; i < filters; ++i) {
-    unsigned flags = 0;
-    std::size_t values = 0;
-    char stored_name[64] = "";
-    const H5Z_filter_t filter = H5Pget_filter2(creation, static_cast<unsigned>(i), &flags, &values, nullptr, sizeof stored_name, stored_name, nullptr);
-    const bool known = filter == H5Z_FILTER_DEFLATE || filter == H5Z_FILTER_SHUFFLE || filter == H5Z_FILTER_FLETCHER32;
-    check(known, "{}: expected the filters deflate, shuffle or fletcher32, got filter {} '{}'", where, static_cast<int>(filter), stored_name);
-  }
-  hsize_t chunk[Shape::kMaxRank] = {};
-  const int rank = H5Pget_chunk(creation, Shape::kMaxRank, chunk);
-  std::uint64_t chunk_bytes = element_bytes;
-  for (int axis = 0; axis < std::min(rank, Shape::kMaxRank); ++axis) {
-    check(!__builtin_mul_overflow(chunk_bytes, chunk[axis], &chunk_bytes), "{}: a chunk has more bytes than can be counted", where);
-  }
-  const std::uint64_t largest = std::max(declared, chunk_bytes);
-  check(largest <= kSmall || largest / kLargestDeflateRatio <= stored, "{}: the shape takes {} bytes in chunks of {}, {} are stored: more than compression can do",
-        where, declared, chunk_bytes, stored);
-}
-
-// Texts of a fixed width: one that fills it has no terminator.
-std::string trimmed(const char* text, std::size_t width, H5T_str_t padding) {
-  std::string_view view(text, width);
-  if (padding == H5T_STR_SPACEPAD) {
-    const std::size_t last = view.find_last_not_of(' ');
-    return std::string(view.substr(0, last == std::string_view::npos ? 0 : last + 1));
-  }
-  return std::string(view.substr(0, view.find('\0')));
-}
-
-std::vector<std::string> read_varying(const std::string& where, hid_t attribute, hid_t type, hid_t space, std::size_t count) {
-  const Handle memory(H5Tcopy(H5T_C_S1), H5Tclose);
-  H5Tset_size(memory, H5T_VARIABLE);
-  H5Tset_cset(memory, H5Tget_cset(type));
-  std::vector<char*> texts(count, nullptr);
-  if (H5Aread(attribute, memory, texts.data()) < 0) fail("{}: cannot be read: {}", where, library_message());
-  std::vector<std::string> result;
-  for (const char* text : texts) result.emplace_back(text == nullptr ? "" : text);
-  H5Dvlen_reclaim(memory, space, H5P_DEFAULT, texts.data());
-  return result;
-}
-
-std::vector<std::string> read_fixed(const std::string& where, hid_t attribute, hid_t type, std::size_t count, std::uint64_t file_bytes) {
-  const std::size_t width = H5Tget_size(type);
-  check(width > 0 && count <= file_bytes / width, "{}: {} texts of {} bytes are more than the file holds", where, count, width);
-  std::vector<char> bytes(count * width);
-  if (H5Aread(attribute, type, bytes.data()) < 0) fail("{}: cannot be read: {}", where, library_message());
-  std::vector<std::string> result;
-  for (std::size_t i = 0; i < count; ++i) result.push_back(trimmed(bytes.data() + i * width, width, H5Tget_strpad(type)));
-  return result;
+const Message* find_message(const std::vector<Message>& header, MessageType type) {
+  const auto found =
+      std::find_if(header.begin(), header.end(), [&](const Message& message) { return message.type == type; });
+  return found == header.end() ? nullptr : &*found;
 }
 
 }  // namespace
 
-Hdf5File::Hdf5File(const std::filesystem::path& path) : lock_(library_mutex()), name_(path.string()), file_bytes_(InputFile(path).size()) {
-  file_ = open_file(name_, file_access());
+Hdf5File::Hdf5File(const std::filesystem::path& path) : name_(path.string()) {
+  const auto file = std::make_shared<const InputFile>(path);
+  size_ = file->size();
+  read_ = [file](std::uint64_t offset, std::span<std::byte> into) { file->read(offset, into); };
+  open();
 }
 
-Hdf5File::Hdf5File(std::string name, std::vector<std::byte> image) : lock_(library_mutex()), name_(std::move(name)), file_bytes_(image.size()) {
-  const Handle access = file_access();
-  const bool accepted = !image.empty() && H5Pset_fapl_core(access, kSmall, false) >= 0 && H5Pset_file_image(access, image.data(), image.size()) >= 0;
-  check(accepted, "[hdf5] {}: cannot be read from memory", name_);
-  image = {};  // the library has a copy
-  file_ = open_file(name_, access);
+Hdf5File::Hdf5File(std::string name, std::vector<std::byte> image) : name_(std::move(name)) {
+  const auto memory = std::make_shared<const std::vector<std::byte>>(std::move(image));
+  size_ = memory->size();
+  read_ = [memory](std::uint64_t offset, std::span<std::byte> into) {
+    std::memcpy(into.data(), memory->data() + offset, into.size());
+  };
+  open();
 }
 
-Hdf5File::~Hdf5File() { H5Fclose(file_); }
+std::string Hdf5File::at(const std::string& what, Address address) const {
+  return fmt::format("[hdf5] {}: {} at byte {}", name_, what, base_ + address);
+}
 
-// Follows a path link by link, so that none leads out of the file.
-bool Hdf5File::exists(const std::string& path) const {
+std::vector<std::byte> Hdf5File::bytes(const std::string& what, Address address, std::uint64_t count) const {
+  const std::uint64_t available = size_ - base_;
+  check(address <= available && count <= available - address,
+        "[hdf5] {}: {}: {} bytes at byte {} lie beyond the end, the file has {}", name_, what, count, address, size_);
+  std::vector<std::byte> result(count);
+  if (count > 0) read_(base_ + address, result);
+  return result;
+}
+
+// The superblock (II.A): where the root is.
+void Hdf5File::open() {
+  std::array<std::byte, kSignature.size()> start{};
+  for (base_ = 0;; base_ = base_ == 0 ? 512 : 2 * base_) {
+    check(base_ + start.size() <= size_, "[hdf5] {}: there is no HDF5 signature", name_);
+    read_(base_, start);
+    if (std::memcmp(start.data(), kSignature.data(), start.size()) == 0) break;
+  }
+  const auto block = bytes("superblock", 0, std::min<std::uint64_t>(96, size_ - base_));
+  Cursor cursor(at("superblock", 0), block);
+  cursor.skip(kSignature.size());
+  const std::uint64_t version = cursor.number(1);
+  check(version <= 3, "{}: expected version 0 to 3, got {}", cursor.where(), version);
+  if (version <= 1) cursor.skip(4);
+  const std::uint64_t address_bytes = cursor.number(1), length_bytes = cursor.number(1);
+  check(address_bytes == 8 && length_bytes == 8, "{}: expected addresses and lengths of 8 bytes, got {} and {}",
+        cursor.where(), address_bytes, length_bytes);
+  cursor.skip(version == 0 ? 9 : version == 1 ? 13 : 1);
+  cursor.skip(16);  // base address and a reserved one
+  const std::uint64_t end = cursor.number(8);
+  check(end <= size_, "[hdf5] {}: truncated file: expected {} bytes, got {}", name_, end, size_);
+  if (version <= 1) cursor.skip(16);  // driver information, and the name of the root
+  root_ = cursor.number(8);
+}
+
+const Hdf5File::Header& Hdf5File::header(Address address) const {
+  const auto [found, added] = headers_.try_emplace(address);
+  if (added) {
+    const auto start = bytes("object header", address, 4);
+    if (std::memcmp(start.data(), "OHDR", 4) == 0)
+      read_header_2(address, found->second);
+    else
+      read_header_1(address, found->second);
+  }
+  return found->second;
+}
+
+// Version 1 (IV.A.1.a). Continuations are more runs of messages; `blocks` grows while it is gone through.
+void Hdf5File::read_header_1(Address address, Header& messages) const {
+  const auto prefix = bytes("object header", address, 16);
+  Cursor start(at("object header", address), prefix);
+  const std::uint64_t version = start.number(1);
+  check(version == 1, "{}: expected an object header of version 1 or 2, got {}", start.where(), version);
+  start.skip(7);
+  std::vector<std::pair<Address, std::uint64_t>> blocks = {{address + 16, start.number(4)}};
+  std::uint64_t total = 0;
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    total += blocks[i].second;
+    check(total <= kLargestHeader && i < kLargestHeader / 16, "{}: the object header continues without end",
+          start.where());
+    const auto block = bytes("object header", blocks[i].first, blocks[i].second);
+    Cursor cursor(at("object header", blocks[i].first), block);
+    while (cursor.left() >= 8) {
+      const auto type = static_cast<MessageType>(cursor.number(2));
+      const std::uint64_t size = cursor.number(2);
+      const bool shared = (cursor.number(1) & 2) != 0;
+      cursor.skip(3);
+      const auto body = cursor.take(size);
+      messages.push_back({type, shared, {body.begin(), body.end()}});
+      if (type == MessageType::continuation) {
+        Cursor next(cursor.where(), body);
+        const Address where = next.number(8);
+        blocks.emplace_back(where, next.number(8));
+      }
+    }
+  }
+}
+
+// Version 2 (IV.A.1.b). Every block ends in a checksum.
+void Hdf5File::read_header_2(Address address, Header& messages) const {
+  const auto prefix = bytes("object header", address, std::min<std::uint64_t>(64, size_ - base_ - address));
+  Cursor start(at("object header", address), prefix);
+  start.skip(4);
+  const std::uint64_t version = start.number(1);
+  check(version == 2, "{}: expected an object header of version 1 or 2, got {}", start.where(), version);
+  const std::uint64_t flags = start.number(1);
+  start.skip(((flags & 0x20) != 0 ? 16 : 0) + ((flags & 0x10) != 0 ? 4 : 0));
+  const std::uint64_t first = start.number(1 << (flags & 3));
+  std::vector<std::pair<Address, std::uint64_t>> blocks = {{address + prefix.size() - start.left(), first}};
+  std::uint64_t total = 0;
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    check(blocks[i].second <= kLargestHeader && i < kLargestHeader / 16, "{}: the object header continues without end",
+          start.where());
+    total += blocks[i].second;
+    check(total <= kLargestHeader, "{}: the object header continues without end", start.where());
+    const auto block = bytes("object header", blocks[i].first, blocks[i].second);
+    Cursor cursor(at("object header", blocks[i].first), block);
+    if (i > 0) cursor.expect("OCHK");
+    const std::size_t tail = i > 0 ? 4 : 0;  // the first block's checksum is not counted in its size
+    const std::size_t message_head = (flags & 4) != 0 ? 6 : 4;
+    while (cursor.left() >= tail + message_head) {
+      const auto type = static_cast<MessageType>(cursor.number(1));
+      const std::uint64_t size = cursor.number(2);
+      const bool shared = (cursor.number(1) & 2) != 0;
+      cursor.skip(message_head - 4);
+      const auto body = cursor.take(size);
+      messages.push_back({type, shared, {body.begin(), body.end()}});
+      if (type == MessageType::continuation) {
+        Cursor next(cursor.where(), body);
+        const Address where = next.number(8);
+        blocks.emplace_back(where, next.number(8));
+      }
+    }
+  }
+}
+
+// Groups keep their links in a tree of symbol tables (III.A to III.D), or since HDF5 1.8, if asked, as messages of
+// their own.
+const std::vector<Link>& Hdf5File::links(Address group) const {
+  const auto [found, added] = links_.try_emplace(group);
+  if (!added) return found->second;
+  std::vector<Link>& links = found->second;
+  for (const Message& message : header(group)) {
+    Cursor cursor(at("group", group), message.body);
+    if (message.type == MessageType::symbol_table) {
+      const Address tree = cursor.number(8);
+      read_symbols(tree, cursor.number(8), links);
+    } else if (message.type == MessageType::link) {
+      links.push_back(hdf5::parse_link(cursor));
+    } else if (message.type == MessageType::link_info) {
+      cursor.skip(1);
+      cursor.skip((cursor.number(1) & 1) != 0 ? 8 : 0);
+      check(cursor.number(8) == kUndefined,
+            "{}: its many links are indexed as only libver='latest' writes: save the file again without it",
+            cursor.where());
+    }
+  }
+  std::sort(links.begin(), links.end(), [](const Link& a, const Link& b) { return natural_less(a.name, b.name); });
+  return links;
+}
+
+void Hdf5File::read_symbols(Address tree, Address heap, std::vector<Link>& links) const {
+  const auto heap_head = bytes("heap of names", heap, 32);
+  Cursor heap_cursor(at("heap of names", heap), heap_head);
+  heap_cursor.expect("HEAP");
+  heap_cursor.skip(4);
+  const std::uint64_t name_bytes = heap_cursor.number(8);
+  heap_cursor.skip(8);
+  const auto names = bytes("heap of names", heap_cursor.number(8), name_bytes);
+  const std::string_view text(reinterpret_cast<const char*>(names.data()), names.size());
+
+  // Nodes still to be read and the level each must have: levels fall towards the leaves and no node is read twice, so
+  // it ends.
+  struct Node {
+    Address address;
+    std::optional<std::uint64_t> level;
+    bool leaf;
+  };
+  std::vector<Node> nodes = {{tree, std::nullopt, false}};
+  std::set<Address> seen;
+  while (!nodes.empty()) {
+    const Node node = nodes.back();
+    nodes.pop_back();
+    check(seen.insert(node.address).second, "{}: is reached twice", at("group tree", node.address));
+    const auto start = bytes("group tree", node.address, 8);
+    Cursor head(at("group tree", node.address), start);
+    head.expect(node.leaf ? "SNOD" : "TREE");
+    if (node.leaf) {
+      head.skip(2);
+      const std::uint64_t count = head.number(2);
+      const auto body = bytes("symbol table", node.address + 8, count * kSymbolBytes);
+      Cursor cursor(at("symbol table", node.address), body);
+      for (std::uint64_t i = 0; i < count; ++i) {
+        const std::uint64_t name = cursor.number(8);
+        const Address object = cursor.number(8);
+        const bool soft = cursor.number(4) == 2;
+        cursor.skip(20);
+        const std::size_t end = name < text.size() ? text.find('\0', name) : std::string_view::npos;
+        check(end != std::string_view::npos, "{}: a name at byte {} of the heap has no end", cursor.where(), name);
+        links.push_back(
+            {std::string(text.substr(name, end - name)), soft ? Link::Class::soft : Link::Class::hard, object});
+      }
+      continue;
+    }
+    check(head.number(1) == 0, "{}: expected a tree of names", head.where());
+    const std::uint64_t level = head.number(1);
+    check(node.level ? level == *node.level : level <= kDeepestTree, "{}: a node has the level {}", head.where(),
+          level);
+    const std::uint64_t count = head.number(2);
+    const auto body = bytes("group tree", node.address + 24, 16 * count);
+    Cursor cursor(head.where(), body);
+    for (std::uint64_t i = 0; i < count; ++i) {
+      cursor.skip(8);
+      nodes.push_back({cursor.number(8), level - 1, level == 0});
+    }
+  }
+}
+
+// Follows a path link by link. Only hard links stay in the file.
+std::optional<Hdf5File::Address> Hdf5File::find(const std::string& path) const {
+  Address address = root_;
   for (std::size_t begin = 0; begin < path.size();) {
     const std::size_t end = std::min(path.find('/', begin), path.size());
-    const std::string part = path.substr(0, end);
-    if (H5Lexists(file_, part.c_str(), H5P_DEFAULT) <= 0) return false;
-    H5L_info_t link;
-    if (H5Lget_info(file_, part.c_str(), &link, H5P_DEFAULT) < 0) fail("[hdf5] {}: /{}: the link cannot be read: {}", name_, part, library_message());
-    check(link.type == H5L_TYPE_HARD, "[hdf5] {}: /{}: expected an object, got a {} link, which may lead anywhere", name_, part,
-          link.type == H5L_TYPE_SOFT ? "soft" : link.type == H5L_TYPE_EXTERNAL ? "external" : "user-defined");
+    const std::string_view part = std::string_view(path).substr(begin, end - begin);
+    const std::vector<Link>& candidates = links(address);
+    const auto link = std::find_if(candidates.begin(), candidates.end(), [&](const Link& l) { return l.name == part; });
+    if (link == candidates.end()) return std::nullopt;
+    check(link->type == Link::Class::hard, "[hdf5] {}: /{}: expected an object, got {} link, which may lead anywhere",
+          name_, path.substr(0, end),
+          link->type == Link::Class::soft       ? "a soft"
+          : link->type == Link::Class::external ? "an external"
+                                                : "a user-defined");
+    address = link->address;
     begin = end + 1;
   }
-  return true;
+  return address;
+}
+
+Hdf5File::Kind Hdf5File::kind(Address address) const {
+  const Header& messages = header(address);
+  if (find_message(messages, MessageType::layout) != nullptr) return Kind::dataset;
+  for (const MessageType type :
+       {MessageType::symbol_table, MessageType::link_info, MessageType::link, MessageType::group_info}) {
+    if (find_message(messages, type) != nullptr) return Kind::group;
+  }
+  fail("{}: expected a group or a dataset, got another object", at("object header", address));
 }
 
 Hdf5File::Kind Hdf5File::kind(const std::string& path) const {
-  if (path.empty()) return Kind::group;
-  if (!exists(path)) return Kind::none;
-  const Handle object(H5Oopen(file_, path.c_str(), H5P_DEFAULT), H5Oclose);
-  if (object < 0) fail("[hdf5] {}: /{}: cannot be opened: {}", name_, path, library_message());
-  const H5I_type_t type = H5Iget_type(object);
-  check(type == H5I_GROUP || type == H5I_DATASET, "[hdf5] {}: /{}: expected a group or a dataset, got another object", name_, path);
-  return type == H5I_GROUP ? Kind::group : Kind::dataset;
+  const std::optional<Address> address = find(path);
+  return address ? kind(*address) : Kind::none;
 }
 
-void Hdf5File::list(const std::string& group, int depth, std::set<std::uint64_t>& seen, std::vector<Object>& objects) const {
+void Hdf5File::list(const std::string& group, Address address, int depth, std::set<Address>& seen,
+                    std::vector<Object>& objects) const {
   check(depth <= kDeepestGroup, "[hdf5] {}: /{}: groups lie deeper than {}", name_, group, kDeepestGroup);
-  const Handle object(H5Gopen2(file_, group.empty() ? "/" : group.c_str(), H5P_DEFAULT), H5Gclose);
-  H5O_info_t info;
-  if (object < 0 || H5Oget_info(object, &info) < 0) fail("[hdf5] {}: /{}: cannot be opened: {}", name_, group, library_message());
-  check(seen.insert(info.addr).second, "[hdf5] {}: /{}: the group can be reached in two ways, groups may form a ring", name_, group);
-
-  std::vector<std::string> names;
-  const auto collect = [](hid_t, const char* name, const H5L_info_t*, void* out) -> herr_t {
-    static_cast<std::vector<std::string>*>(out)->emplace_back(name);
-    return 0;
-  };
-  if (H5Literate(object, H5_INDEX_NAME, H5_ITER_NATIVE, nullptr, collect, &names) < 0) fail("[hdf5] {}: /{}: cannot be listed: {}", name_, group, library_message());
-  std::sort(names.begin(), names.end(), natural_less);
-  for (const std::string& name : names) {
-    const std::string path = group.empty() ? name : group + "/" + name;
+  check(seen.insert(address).second, "[hdf5] {}: /{}: the group can be reached in two ways, groups may form a ring",
+        name_, group);
+  for (const Link& link : links(address)) {
+    const std::string path = group.empty() ? link.name : group + "/" + link.name;
     objects.push_back({path, kind(path)});
-    if (objects.back().kind == Kind::group) list(path, depth + 1, seen, objects);
+    if (objects.back().kind == Kind::group) list(path, link.address, depth + 1, seen, objects);
   }
 }
 
 std::vector<Hdf5File::Object> Hdf5File::objects() const {
-  std::set<std::uint64_t> seen;
+  std::set<Address> seen;
   std::vector<Object> objects;
-  list("", 0, seen, objects);
+  list("", root_, 0, seen, objects);
   return objects;
-}
-
-bool Hdf5File::has_attribute(const std::string& path, const char* name) const {
-  check(kind(path) != Kind::none, "[hdf5] {}: there is no '/{}'", name_, path);
-  const htri_t found = H5Aexists_by_name(file_, path.empty() ? "/" : path.c_str(), name, H5P_DEFAULT);
-  if (found < 0) fail("[hdf5] {}: /{}: attribute '{}' cannot be looked for: {}", name_, path, name, library_message());
-  return found > 0;
-}
-
-std::optional<std::vector<std::string>> Hdf5File::strings(const std::string& path, const char* name) const {
-  if (!has_attribute(path, name)) return std::nullopt;
-  const std::string where = fmt::format("[hdf5] {}: /{}: attribute '{}'", name_, path, name);
-  const Handle attribute(H5Aopen_by_name(file_, path.empty() ? "/" : path.c_str(), name, H5P_DEFAULT, H5P_DEFAULT), H5Aclose);
-  if (attribute < 0) fail("{}: cannot be opened: {}", where, library_message());
-  const Handle type(H5Aget_type(attribute), H5Tclose);
-  const Handle space(H5Aget_space(attribute), H5Sclose);
-  if (type < 0 || space < 0) fail("{}: cannot be read: {}", where, library_message());
-  const hssize_t count = H5Sget_simple_extent_npoints(space);
-  if (count <= 0) return std::vector<std::string>{};
-  check(H5Tget_class(type) == H5T_STRING, "{}: expected text, got {}", where, describe(type));
-  check(static_cast<std::uint64_t>(count) <= file_bytes_, "{}: {} texts are more than the file holds", where, count);
-  const auto texts = static_cast<std::size_t>(count);
-  return H5Tis_variable_str(type) > 0 ? read_varying(where, attribute, type, space, texts) : read_fixed(where, attribute, type, texts, file_bytes_);
-}
-
-std::string Hdf5File::text(const std::string& object, const char* attribute) const {
-  const auto texts = strings(object, attribute);
-  return texts && !texts->empty() ? texts->front() : std::string();
-}
-
-Tensor Hdf5File::dataset(const std::string& path) const {
-  const std::string where = fmt::format("[hdf5] {}: /{}", name_, path);
-  check(kind(path) == Kind::dataset, "{}: expected a dataset, there is {}", where, kind(path) == Kind::none ? "nothing" : "a group");
-  const std::vector<std::string> dtype_attribute = strings(path, "dtype").value_or(std::vector<std::string>{});
-  const Handle dataset(H5Dopen2(file_, path.c_str(), H5P_DEFAULT), H5Dclose);
-  if (dataset < 0) fail("{}: cannot be opened: {}", where, library_message());
-  const Handle type(H5Dget_type(dataset), H5Tclose);
-  const Handle space(H5Dget_space(dataset), H5Sclose);
-  if (type < 0 || space < 0) fail("{}: cannot be read: {}", where, library_message());
-  const auto [dtype, memory] = element_type(where, type, dtype_attribute);
-  const Shape shape = dataset_shape(where, space);
-  const auto elements = static_cast<std::uint64_t>(shape.elements());
-  check(elements <= INT64_MAX / size_of(dtype), "{}: {} {} has more bytes than can be counted", where, dtype, shape);
-  if (elements == 0) return Tensor::empty(shape, dtype);
-  check_storage(where, dataset, elements * size_of(dtype), size_of(dtype), file_bytes_);
-  Tensor tensor = Tensor::empty(shape, dtype);
-  if (H5Dread(dataset, memory, H5S_ALL, H5S_ALL, H5P_DEFAULT, tensor.raw()) < 0) fail("{}: the values cannot be read: {}", where, library_message());
-  return tensor;
 }
 
 }  // namespace graft::io

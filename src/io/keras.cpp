@@ -1,8 +1,10 @@
+#include "io/keras.h"
+
 #include <algorithm>
+
 #include <nlohmann/json.hpp>
 
 #include "core/format.h"
-#include "io/keras.h"
 
 namespace graft::io {
 namespace {
@@ -16,7 +18,8 @@ bool has_list(const Hdf5File& file, const std::string& group, const std::string&
 
 bool has_vars(const std::vector<Hdf5File::Object>& objects) {
   return std::any_of(objects.begin(), objects.end(), [](const Hdf5File::Object& object) {
-    return object.path.ends_with("/vars") || object.path.ends_with("\\vars") || object.path.find("/vars/") != std::string::npos || object.path == "vars";
+    return object.path.ends_with("/vars") || object.path.ends_with("\\vars") ||
+           object.path.find("/vars/") != std::string::npos || object.path == "vars";
   });
 }
 
@@ -44,12 +47,15 @@ WeightFile read_keras_hdf5(const Hdf5File& file) {
   }
   // Keras 0.x counted its layers in an integer attribute and named nothing.
   const bool keras0 = file.has_attribute("", "nb_layers");
-  check(!keras0, "{}: this was written by Keras 0.x, which stored no names: load and save it with Keras 1 or 2 first", where);
+  check(!keras0, "{}: this was written by Keras 0.x, which stored no names: load and save it with Keras 1 or 2 first",
+        where);
   std::string roots;
   for (const auto& object : objects) {
-    if (object.path.find('/') == std::string::npos && roots.size() < 200) roots += (roots.empty() ? "" : ", ") + object.path;
+    if (object.path.find('/') == std::string::npos && roots.size() < 200)
+      roots += (roots.empty() ? "" : ", ") + object.path;
   }
-  fail("{}: expected Keras weights (layer_names, model_weights or groups with vars), the root holds: {}", where, roots.empty() ? "nothing" : roots);
+  fail("{}: expected Keras weights (layer_names, model_weights or groups with vars), the root holds: {}", where,
+       roots.empty() ? "nothing" : roots);
 }
 
 WeightFile read_keras_archive(const ZipArchive& archive) {
@@ -57,8 +63,10 @@ WeightFile read_keras_archive(const ZipArchive& archive) {
   result.format = "keras-archive";
   result.model_config = archive.text("config.json", kLongestConfig);
   if (archive.find("metadata.json")) {
-    const auto metadata = nlohmann::json::parse(archive.text("metadata.json", kLongestConfig), nullptr, /*allow_exceptions=*/false);
-    if (metadata.is_object() && metadata.contains("keras_version") && metadata["keras_version"].is_string()) result.keras_version = metadata["keras_version"];
+    const auto metadata =
+        nlohmann::json::parse(archive.text("metadata.json", kLongestConfig), nullptr, /*allow_exceptions=*/false);
+    if (metadata.is_object() && metadata.contains("keras_version") && metadata["keras_version"].is_string())
+      result.keras_version = metadata["keras_version"];
   }
   const auto weights = archive.find(kWeightsMember);
   check(weights.has_value(), "[keras] {}: expected a member '{}'{}", archive.file(), kWeightsMember,

@@ -1,5 +1,6 @@
 #include <array>
 #include <cctype>
+
 #include <nlohmann/json.hpp>
 
 #include "core/format.h"
@@ -16,17 +17,18 @@ struct Synonym {
   std::string_view in_file, today;
 };
 // Longer endings first: `running_mean` must not be taken for a layer called `running` with ... `mean`.
-constexpr std::array<Synonym, 11> kSynonyms = {{{"depthwise_kernel", "kernel"},
-                                                {"moving_variance", "moving_variance"},
-                                                {"moving_mean", "moving_mean"},
-                                                {"running_mean", "moving_mean"},
-                                                {"running_std", "moving_variance"},  // Keras 1 gave the variance this name
-                                                {"kernel", "kernel"},
-                                                {"gamma", "gamma"},
-                                                {"beta", "beta"},
-                                                {"bias", "bias"},
-                                                {"W", "kernel"},
-                                                {"b", "bias"}}};
+constexpr std::array<Synonym, 11> kSynonyms = {
+    {{"depthwise_kernel", "kernel"},
+     {"moving_variance", "moving_variance"},
+     {"moving_mean", "moving_mean"},
+     {"running_mean", "moving_mean"},
+     {"running_std", "moving_variance"},  // Keras 1 gave the variance this name
+     {"kernel", "kernel"},
+     {"gamma", "gamma"},
+     {"beta", "beta"},
+     {"bias", "bias"},
+     {"W", "kernel"},
+     {"b", "bias"}}};
 
 std::string_view without_counter(std::string_view name) {
   const std::size_t end = name.find_last_not_of("0123456789");
@@ -49,7 +51,8 @@ bool flag_of(const Json& object, const char* key, bool otherwise) {
   return value != nullptr && value->is_boolean() ? value->get<bool>() : otherwise;
 }
 
-// The list of layers of a model: under config.layers, or config itself in old Sequential models. Null for anything that is not a model.
+// The list of layers of a model: under config.layers, or config itself in old Sequential models. Null for anything that
+// is not a model.
 const Json* layers_of(const Json& model) {
   const Json* config = member(model, "config");
   if (config == nullptr) return nullptr;
@@ -58,7 +61,8 @@ const Json* layers_of(const Json& model) {
   return layers != nullptr && layers->is_array() ? layers : nullptr;
 }
 
-void add_layers(const std::string& where, const Json& model, int depth, int& position, KerasArchitecture::Layer& parent) {
+void add_layers(const std::string& where, const Json& model, int depth, int& position,
+                KerasArchitecture::Layer& parent) {
   check(depth <= kDeepestModel, "{}: models nest deeper than {}", where, kDeepestModel);
   const Json* layers = layers_of(model);
   if (layers == nullptr) return;
@@ -78,7 +82,8 @@ void add_layers(const std::string& where, const Json& model, int depth, int& pos
   }
 }
 
-void index_names(const KerasArchitecture::Layer& parent, std::map<std::string, const KerasArchitecture::Layer*>& by_name) {
+void index_names(const KerasArchitecture::Layer& parent,
+                 std::map<std::string, const KerasArchitecture::Layer*>& by_name) {
   for (const auto& layer : parent.layers) {
     const auto [found, inserted] = by_name.emplace(layer->name, layer.get());
     if (!inserted) found->second = nullptr;
@@ -98,20 +103,26 @@ KerasVariable parse_keras_variable(std::string_view weight_name) {
   for (const auto& [in_file, today] : kSynonyms) {
     if (last == in_file) return {owner, std::string(today)};
     // Keras 1 put layer and variable into one word.
-    const bool joined = !scoped && last.size() > in_file.size() && last.ends_with(in_file) && last[last.size() - in_file.size() - 1] == '_';
+    const bool joined = !scoped && last.size() > in_file.size() && last.ends_with(in_file) &&
+                        last[last.size() - in_file.size() - 1] == '_';
     if (joined) return {std::string(last.substr(0, last.size() - in_file.size() - 1)), std::string(today)};
   }
   return {owner, std::string(full)};
 }
 
 std::string snake_case(std::string_view class_name) {
-  const auto upper = [&](std::size_t i) { return i < class_name.size() && std::isupper(static_cast<unsigned char>(class_name[i])) != 0; };
-  const auto lower = [&](std::size_t i) { return i < class_name.size() && std::islower(static_cast<unsigned char>(class_name[i])) != 0; };
+  const auto upper = [&](std::size_t i) {
+    return i < class_name.size() && std::isupper(static_cast<unsigned char>(class_name[i])) != 0;
+  };
+  const auto lower = [&](std::size_t i) {
+    return i < class_name.size() && std::islower(static_cast<unsigned char>(class_name[i])) != 0;
+  };
   std::string snake;
   for (std::size_t i = 0; i < class_name.size(); ++i) {
     const char c = class_name[i];
     if (std::isalnum(static_cast<unsigned char>(c)) == 0 && c != '_') continue;
-    if (i > 0 && upper(i) && (lower(i + 1) || lower(i - 1)) && !snake.empty() && snake.back() != '_') snake.push_back('_');
+    if (i > 0 && upper(i) && (lower(i + 1) || lower(i - 1)) && !snake.empty() && snake.back() != '_')
+      snake.push_back('_');
     snake.push_back(static_cast<char>(std::tolower(static_cast<unsigned char>(c))));
   }
   return snake;

@@ -1,6 +1,8 @@
-// Keras 3's layout: `<path of the layer>/vars/<i>`. The path follows the attributes of Python objects (`layers/conv2d_1`, `block1/layers/conv2d`); the numbers
-// follow the creation of the variables. Since Keras 3.6 `vars` has the layer's name as an attribute. TensorFlow 2.12 to 2.14 wrote
-// `_layer_checkpoint_dependencies` for `layers`, counted weighted layers twice, and on Windows put backslashes into single link names.
+// Keras 3's layout: `<path of the layer>/vars/<i>`. The path follows the attributes of Python objects
+// (`layers/conv2d_1`, `block1/layers/conv2d`); the numbers follow the creation of the variables. Since Keras 3.6 `vars`
+// has the layer's name as an attribute. TensorFlow 2.12 to 2.14 wrote
+// `_layer_checkpoint_dependencies` for `layers`, counted weighted layers twice, and on Windows put backslashes into
+// single link names.
 #include <algorithm>
 #include <charconv>
 #include <set>
@@ -23,7 +25,9 @@ Parts split(std::string_view path) {
   return parts;
 }
 
-std::string join(Parts::const_iterator begin, Parts::const_iterator end) { return fmt::format("{}", fmt::join(begin, end, "/")); }
+std::string join(Parts::const_iterator begin, Parts::const_iterator end) {
+  return fmt::format("{}", fmt::join(begin, end, "/"));
+}
 
 bool is_layer_list(const std::string& part) { return part == "layers" || part == "_layer_checkpoint_dependencies"; }
 
@@ -54,7 +58,9 @@ class Places {
       Place place{without_counter(parts[i + 1]), 0, nullptr};
       place.rank = counts_[{parent, place.type}]++;
       const auto known = places_.find(parent);
-      const KerasArchitecture::Layer* model = parent.empty() ? &architecture_.root() : known != places_.end() ? known->second.layer : nullptr;
+      const KerasArchitecture::Layer* model = parent.empty()           ? &architecture_.root()
+                                              : known != places_.end() ? known->second.layer
+                                                                       : nullptr;
       if (model != nullptr) place.layer = model->ranked(place.type, place.rank);
       places_.emplace(path, place);
     }
@@ -71,8 +77,10 @@ class Places {
   std::map<std::pair<std::string, std::string>, int> counts_;
 };
 
-// Names the numbered variables of a layer after its class, or where that is unknown after their shapes. What neither tells keeps its number.
-void name_variables(const std::string& type, const KerasArchitecture::Layer* layer, std::vector<WeightTensor>& tensors) {
+// Names the numbered variables of a layer after its class, or where that is unknown after their shapes. What neither
+// tells keeps its number.
+void name_variables(const std::string& type, const KerasArchitecture::Layer* layer,
+                    std::vector<WeightTensor>& tensors) {
   const auto rank = [&](std::size_t i) { return tensors[i].value.shape().rank(); };
   const std::size_t count = tensors.size();
   std::vector<std::string> names;
@@ -102,14 +110,17 @@ void name_variables(const std::string& type, const KerasArchitecture::Layer* lay
 }
 
 struct Group {
-  std::string path;                                        // of the layer
-  std::string name;                                        // the attribute, or empty
+  std::string path;                                            // of the layer
+  std::string name;                                            // the attribute, or empty
   std::vector<std::pair<std::string, std::string>> variables;  // last part and HDF5 path
 };
 
-bool is_number(const std::string& text) { return !text.empty() && text.find_first_not_of("0123456789") == std::string::npos; }
+bool is_number(const std::string& text) {
+  return !text.empty() && text.find_first_not_of("0123456789") == std::string::npos;
+}
 
-WeightLayer read_layer(const Hdf5File& file, const Group& group, const Place& place, const KerasArchitecture& architecture) {
+WeightLayer read_layer(const Hdf5File& file, const Group& group, const Place& place,
+                       const KerasArchitecture& architecture) {
   WeightLayer layer;
   const Parts parts = split(group.path);
   layer.path = join(parts.begin() + (!parts.empty() && is_layer_list(parts.front()) ? 1 : 0), parts.end());
@@ -123,8 +134,10 @@ WeightLayer read_layer(const Hdf5File& file, const Group& group, const Place& pl
   bool numbered = true;
   for (const auto& [name, source] : group.variables) {
     numbered = numbered && name == std::to_string(layer.tensors.size());
-    check(numbered || !is_number(name), "[keras] {}: /{}: expected variable {}, got {}: the numbers have a gap", file.name(), source, layer.tensors.size(), name);
-    layer.tensors.push_back({is_number(name) ? name : parse_keras_variable(name).variable, file.dataset(source), "/" + source});
+    check(numbered || !is_number(name), "[keras] {}: /{}: expected variable {}, got {}: the numbers have a gap",
+          file.name(), source, layer.tensors.size(), name);
+    layer.tensors.push_back(
+        {is_number(name) ? name : parse_keras_variable(name).variable, file.dataset(source), "/" + source});
   }
   if (numbered) name_variables(layer.type, known, layer.tensors);
   return layer;
@@ -132,7 +145,8 @@ WeightLayer read_layer(const Hdf5File& file, const Group& group, const Place& pl
 
 }  // namespace
 
-std::vector<WeightLayer> read_keras_v3(const Hdf5File& file, const std::vector<Hdf5File::Object>& objects, const KerasArchitecture& architecture) {
+std::vector<WeightLayer> read_keras_v3(const Hdf5File& file, const std::vector<Hdf5File::Object>& objects,
+                                       const KerasArchitecture& architecture) {
   Places places(architecture);
   std::vector<Group> groups;
   std::map<std::string, std::size_t> group_of;
@@ -140,7 +154,9 @@ std::vector<WeightLayer> read_keras_v3(const Hdf5File& file, const std::vector<H
     const Parts parts = split(source);
     if (parts.empty()) continue;
     // Neither belongs to the network: the optimizer's moments, and the counters of dropout's random numbers.
-    if (parts.front() == "optimizer" || std::any_of(parts.begin(), parts.end(), [](const auto& p) { return p.starts_with("seed_generator"); })) continue;
+    if (parts.front() == "optimizer" ||
+        std::any_of(parts.begin(), parts.end(), [](const auto& p) { return p.starts_with("seed_generator"); }))
+      continue;
     places.add(parts);
     const bool is_vars = kind == Hdf5File::Kind::group && parts.back() == "vars";
     const bool is_variable = kind == Hdf5File::Kind::dataset && parts.size() >= 2 && parts[parts.size() - 2] == "vars";
@@ -148,8 +164,10 @@ std::vector<WeightLayer> read_keras_v3(const Hdf5File& file, const std::vector<H
     const std::string path = join(parts.begin(), parts.end() - (is_vars ? 1 : 2));
     const auto [found, added] = group_of.emplace(path, groups.size());
     if (added) groups.push_back({path, "", {}});
-    if (is_vars) groups[found->second].name = file.text(source, "name");
-    else groups[found->second].variables.emplace_back(parts.back(), source);
+    if (is_vars)
+      groups[found->second].name = file.text(source, "name");
+    else
+      groups[found->second].variables.emplace_back(parts.back(), source);
   }
 
   std::vector<std::pair<int, WeightLayer>> placed;
@@ -157,7 +175,8 @@ std::vector<WeightLayer> read_keras_v3(const Hdf5File& file, const std::vector<H
     if (group.variables.empty()) continue;
     const Place place = places.find(group.path);
     WeightLayer layer = read_layer(file, group, place, architecture);
-    const auto* known = place.layer != nullptr && place.layer->name == layer.name ? place.layer : architecture.named(layer.name);
+    const auto* known =
+        place.layer != nullptr && place.layer->name == layer.name ? place.layer : architecture.named(layer.name);
     placed.emplace_back(known != nullptr ? known->position : INT32_MAX, std::move(layer));
   }
   std::stable_sort(placed.begin(), placed.end(), [](const auto& a, const auto& b) { return a.first < b.first; });

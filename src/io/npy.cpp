@@ -89,7 +89,8 @@ class HeaderParser {
       const std::string_view digits = word();
       Index value = 0;
       const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-      check(error == std::errc{} && end == digits.data() + digits.size() && value >= 0, "[npy] {}: '{}' is no extent", file_, digits);
+      check(error == std::errc{} && end == digits.data() + digits.size() && value >= 0, "[npy] {}: '{}' is no extent",
+            file_, digits);
       values.push_back(value);
       if (!accept(',')) {
         expect(')');
@@ -111,31 +112,34 @@ Tensor read_npy(const fs::path& path) {
   check(input.size() >= 10, "[npy] {}: expected at least 10 bytes, got {}", file, input.size());
   const std::vector<std::byte> start = input.read(0, std::min<std::uint64_t>(input.size(), 12));
   const auto byte = [&](std::size_t i) { return i < start.size() ? std::to_integer<std::uint64_t>(start[i]) : 0; };
-  check(std::string_view(reinterpret_cast<const char*>(start.data()), kMagic.size()) == kMagic, "[npy] {}: this is no NumPy array file", file);
+  check(std::string_view(reinterpret_cast<const char*>(start.data()), kMagic.size()) == kMagic,
+        "[npy] {}: this is no NumPy array file", file);
   const std::uint64_t version = byte(6);
   check(version == 1 || version == 2, "[npy] {}: expected format 1 or 2, got {}", file, version);
   const std::uint64_t header_offset = version == 1 ? 10 : 12;
   const std::uint64_t header_bytes = byte(8) | byte(9) << 8 | (version == 1 ? 0 : byte(10) << 16 | byte(11) << 24);
-  check(header_bytes <= kLongestHeader, "[npy] {}: expected a header of at most {} bytes, it says {}", file, kLongestHeader, header_bytes);
+  check(header_bytes <= kLongestHeader, "[npy] {}: expected a header of at most {} bytes, it says {}", file,
+        kLongestHeader, header_bytes);
   const std::vector<std::byte> header = input.read(header_offset, header_bytes);
   const Spec spec = HeaderParser({reinterpret_cast<const char*>(header.data()), header.size()}, file).parse();
 
   const std::uint64_t data_offset = header_offset + header_bytes;
   const std::uint64_t available = input.size() - data_offset;
   const auto elements = static_cast<std::uint64_t>(spec.shape.elements());
-  check(available % size_of(spec.dtype) == 0 && available / size_of(spec.dtype) == elements, "[npy] {}: {} {} does not take the {} bytes after the header", file,
-        spec.dtype, spec.shape, available);
+  check(available % size_of(spec.dtype) == 0 && available / size_of(spec.dtype) == elements,
+        "[npy] {}: {} {} does not take the {} bytes after the header", file, spec.dtype, spec.shape, available);
   Tensor tensor = Tensor::empty(spec.shape, spec.dtype);
   input.read(data_offset, {static_cast<std::byte*>(tensor.raw()), tensor.bytes()});
   return tensor;
 }
 
 void write_npy(const fs::path& path, const Tensor& tensor) {
-  const auto type = std::find_if(std::begin(kTypes), std::end(kTypes), [&](const auto& t) { return t.second == tensor.dtype(); });
+  const auto type =
+      std::find_if(std::begin(kTypes), std::end(kTypes), [&](const auto& t) { return t.second == tensor.dtype(); });
   check(type != std::end(kTypes), "[npy] {}: NumPy has no {}", path.string(), tensor.dtype());
   const Shape& shape = tensor.shape();
-  std::string header = fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': ({}{}), }}", type->first, fmt::join(shape.begin(), shape.end(), ", "),
-                                   shape.rank() == 1 ? "," : "");
+  std::string header = fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': ({}{}), }}", type->first,
+                                   fmt::join(shape.begin(), shape.end(), ", "), shape.rank() == 1 ? "," : "");
   const std::size_t prefix = kMagic.size() + 4;
   header.append(kAlignment - 1 - (prefix + header.size()) % kAlignment, ' ');
   header.push_back('\n');

@@ -12,8 +12,8 @@
 
 namespace graft::io {
 
-/// A Python value as far as a PyTorch state dict needs it. Values refer to each other by pointer and belong to the Pickle that made them, so that a hostile
-/// pickle can neither nest destructors nor leak a ring.
+/// A Python value as far as a PyTorch state dict needs it. Values refer to each other by pointer and belong to the
+/// Pickle that made them, so that a hostile pickle can neither nest destructors nor leak a ring.
 struct PickleValue {
   enum class Kind : std::uint8_t {
     none,
@@ -40,11 +40,12 @@ struct PickleValue {
   const PickleValue* find(std::string_view key) const;
 };
 
-/// Reads one pickle and executes nothing: opcodes and globals come from a closed list, and a "call" of a global only builds the PickleValue that stands for it.
+/// Reads one pickle and executes nothing: opcodes and globals come from a closed list, and a "call" of a global only
+/// builds the PickleValue that stands for it.
 class Pickle {
  public:
-  /// Reads from the start of `bytes`. `where` stands in errors. Throws Error for an opcode or global outside the list, and for a pickle that is truncated,
-  /// malformed or would hold more than memory proportional to its length.
+  /// Reads from the start of `bytes`. `where` stands in errors. Throws Error for an opcode or global outside the list,
+  /// and for a pickle that is truncated, malformed or would hold more than memory proportional to its length.
   Pickle(std::string where, std::span<const std::byte> bytes);
 
   Pickle(Pickle&&) = default;

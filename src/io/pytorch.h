@@ -12,7 +12,8 @@ WeightFile read_pytorch_zip(const ZipArchive& archive);
 
 /// Whether a file starts like PyTorch's older stream: a pickle of the number 0x1950a86a20f9469cfc6c.
 bool is_pytorch_stream(const InputFile& file);
-/// Reads a state dict in the older stream: pickles of a magic number, a version, the machine, the dict and the keys, then the storages one after the other.
+/// Reads a state dict in the older stream: pickles of a magic number, a version, the machine, the dict and the keys,
+/// then the storages one after the other.
 WeightFile read_pytorch_stream(const InputFile& file);
 
 /// Groups keys `layer.variable` into layers by their last dot, in their order.

@@ -2,9 +2,10 @@
 
 #include <algorithm>
 #include <cstring>
-#include <nlohmann/json.hpp>
 #include <numeric>
 #include <set>
+
+#include <nlohmann/json.hpp>
 
 #include "graft/io/file.h"
 
@@ -21,15 +22,18 @@ constexpr std::uint64_t kLongestHeader = 100'000'000;  // the limit of the refer
 constexpr std::uint64_t kAlignment = 64;
 constexpr std::string_view kMetadata = "__metadata__";
 
-constexpr std::pair<std::string_view, DType> kTypes[] = {{"F32", DType::f32}, {"F64", DType::f64}, {"BF16", DType::bf16}, {"F16", DType::f16},
-                                                         {"I32", DType::i32}, {"I64", DType::i64}, {"U8", DType::u8}};
+constexpr std::pair<std::string_view, DType> kTypes[] = {
+    {"F32", DType::f32}, {"F64", DType::f64}, {"BF16", DType::bf16}, {"F16", DType::f16},
+    {"I32", DType::i32}, {"I64", DType::i64}, {"U8", DType::u8}};
 
 std::string_view type_name(DType dtype) {
-  return std::find_if(std::begin(kTypes), std::end(kTypes), [&](const auto& type) { return type.second == dtype; })->first;
+  return std::find_if(std::begin(kTypes), std::end(kTypes), [&](const auto& type) { return type.second == dtype; })
+      ->first;
 }
 
 // One tensor as the header describes it, its offset still relative to the end of the header.
-SafetensorsHeader::Entry parse_entry(const std::string& file, const std::string& name, const Json& json, std::uint64_t data_bytes) {
+SafetensorsHeader::Entry parse_entry(const std::string& file, const std::string& name, const Json& json,
+                                     std::uint64_t data_bytes) {
   const auto invalid = [&](std::string_view what) { fail("[safetensors] {}: tensor '{}': {}", file, name, what); };
   if (!json.is_object() || !json.contains("dtype") || !json.contains("shape") || !json.contains("data_offsets")) {
     invalid("expected dtype, shape and data_offsets");
@@ -42,15 +46,19 @@ SafetensorsHeader::Entry parse_entry(const std::string& file, const std::string&
   std::vector<Index> extents;
   if (!json["shape"].is_array()) invalid("shape is not a list");
   for (const Json& extent : json["shape"]) {
-    if (!extent.is_number_unsigned() || extent.get<std::uint64_t>() > static_cast<std::uint64_t>(INT64_MAX)) invalid("an extent is no size");
+    if (!extent.is_number_unsigned() || extent.get<std::uint64_t>() > static_cast<std::uint64_t>(INT64_MAX))
+      invalid("an extent is no size");
     extents.push_back(extent.get<Index>());
   }
   const Json& range = json["data_offsets"];
-  if (!range.is_array() || range.size() != 2 || !range[0].is_number_unsigned() || !range[1].is_number_unsigned()) invalid("data_offsets are not two offsets");
+  if (!range.is_array() || range.size() != 2 || !range[0].is_number_unsigned() || !range[1].is_number_unsigned())
+    invalid("data_offsets are not two offsets");
   const auto begin = range[0].get<std::uint64_t>(), end = range[1].get<std::uint64_t>();
-  if (begin > end || end > data_bytes) invalid(fmt::format("bytes {} to {} do not lie in the file's {} bytes of data", begin, end, data_bytes));
+  if (begin > end || end > data_bytes)
+    invalid(fmt::format("bytes {} to {} do not lie in the file's {} bytes of data", begin, end, data_bytes));
 
-  SafetensorsHeader::Entry entry{name, {checked_shape(fmt::format("[safetensors] {}: tensor '{}'", file, name), extents), known->second}, begin};
+  SafetensorsHeader::Entry entry{
+      name, {checked_shape(fmt::format("[safetensors] {}: tensor '{}'", file, name), extents), known->second}, begin};
   const auto elements = static_cast<std::uint64_t>(entry.spec.shape.elements());
   const std::uint64_t element_bytes = size_of(known->second);
   // Compared by division: the product could wrap around.
@@ -62,16 +70,22 @@ SafetensorsHeader::Entry parse_entry(const std::string& file, const std::string&
 
 // Brings the tensors into the order of their elements and checks that these leave no gap.
 void sort_and_check_fill(const std::string& file, SafetensorsHeader& header, std::uint64_t data_bytes) {
-  const auto bytes = [](const SafetensorsHeader::Entry& e) { return static_cast<std::uint64_t>(e.spec.shape.elements()) * size_of(e.spec.dtype); };
-  std::stable_sort(header.tensors.begin(), header.tensors.end(),
-                   [&](const auto& a, const auto& b) { return std::pair(a.offset, bytes(a)) < std::pair(b.offset, bytes(b)); });
+  const auto bytes = [](const SafetensorsHeader::Entry& e) {
+    return static_cast<std::uint64_t>(e.spec.shape.elements()) * size_of(e.spec.dtype);
+  };
+  std::stable_sort(header.tensors.begin(), header.tensors.end(), [&](const auto& a, const auto& b) {
+    return std::pair(a.offset, bytes(a)) < std::pair(b.offset, bytes(b));
+  });
   std::uint64_t expected = 0;
   for (const auto& entry : header.tensors) {
-    check(entry.offset == expected, "[safetensors] {}: tensor '{}' starts at byte {} of the data, expected {}: tensors may not overlap or leave a gap", file,
-          entry.name, entry.offset, expected);
+    check(entry.offset == expected,
+          "[safetensors] {}: tensor '{}' starts at byte {} of the data, expected {}: tensors may not overlap or leave "
+          "a gap",
+          file, entry.name, entry.offset, expected);
     expected += bytes(entry);
   }
-  check(expected == data_bytes, "[safetensors] {}: the tensors take {} bytes, the file has {}", file, expected, data_bytes);
+  check(expected == data_bytes, "[safetensors] {}: the tensors take {} bytes, the file has {}", file, expected,
+        data_bytes);
 }
 
 SafetensorsHeader parse_header(const InputFile& input) {
@@ -79,8 +93,10 @@ SafetensorsHeader parse_header(const InputFile& input) {
   check(input.size() >= 8, "[safetensors] {}: expected at least 8 bytes, got {}", file, input.size());
   std::uint64_t length = 0;  // little-endian, as every machine that graft runs on
   input.read(0, std::as_writable_bytes(std::span(&length, 1)));
-  check(length <= kLongestHeader, "[safetensors] {}: expected a header of at most {} bytes, it says {}", file, kLongestHeader, length);
-  check(length <= input.size() - 8, "[safetensors] {}: the header says it has {} bytes, the file has {}", file, length, input.size());
+  check(length <= kLongestHeader, "[safetensors] {}: expected a header of at most {} bytes, it says {}", file,
+        kLongestHeader, length);
+  check(length <= input.size() - 8, "[safetensors] {}: the header says it has {} bytes, the file has {}", file, length,
+        input.size());
   const std::vector<std::byte> text = input.read(8, length);
   const auto* first = reinterpret_cast<const char*>(text.data());
   const Json json = Json::parse(first, first + text.size(), nullptr, /*allow_exceptions=*/false);
@@ -149,7 +165,8 @@ void write_safetensors(const fs::path& path, const Safetensors& content) {
   std::set<std::string_view> names;
   for (std::size_t i = 0; i < order.size(); ++i) {
     const auto& [name, tensor] = content.tensors[i];
-    check(name != kMetadata && names.insert(name).second, "[safetensors] {}: the name '{}' cannot be used for a tensor twice or at all", path.string(), name);
+    check(name != kMetadata && names.insert(name).second,
+          "[safetensors] {}: the name '{}' cannot be used for a tensor twice or at all", path.string(), name);
     header[name] = {{"dtype", type_name(tensor.dtype())},
                     {"shape", std::vector<Index>(tensor.shape().begin(), tensor.shape().end())},
                     {"data_offsets", {offsets[i], offsets[i] + tensor.bytes()}}};

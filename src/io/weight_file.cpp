@@ -39,9 +39,11 @@ bool is_safetensors(const InputFile& file) {
 WeightFile read_zip(const ZipArchive& archive) {
   const auto& members = archive.members();
   if (archive.find("config.json")) return read_keras_archive(archive);
-  const bool pytorch = std::any_of(members.begin(), members.end(), [](const auto& m) { return m.name == "data.pkl" || m.name.ends_with("/data.pkl"); });
+  const bool pytorch = std::any_of(members.begin(), members.end(),
+                                   [](const auto& m) { return m.name == "data.pkl" || m.name.ends_with("/data.pkl"); });
   if (pytorch) return read_pytorch_zip(archive);
-  fail("[weights] {}: this zip archive holds neither a Keras model (config.json) nor a PyTorch state dict (data.pkl)", archive.file());
+  fail("[weights] {}: this zip archive holds neither a Keras model (config.json) nor a PyTorch state dict (data.pkl)",
+       archive.file());
 }
 
 WeightFile read_safetensors_weights(const std::filesystem::path& path) {
@@ -54,7 +56,8 @@ WeightFile read_safetensors_weights(const std::filesystem::path& path) {
 }  // namespace
 
 const Tensor* WeightLayer::find(std::string_view tensor) const {
-  const auto found = std::find_if(tensors.begin(), tensors.end(), [&](const WeightTensor& t) { return t.name == tensor; });
+  const auto found =
+      std::find_if(tensors.begin(), tensors.end(), [&](const WeightTensor& t) { return t.name == tensor; });
   return found == tensors.end() ? nullptr : &found->value;
 }
 
@@ -67,13 +70,18 @@ WeightFile read_weights(const std::filesystem::path& path) {
   const InputFile file(path);
   const std::string start = text_at(file, 0, 64);
   check(!start.empty(), "[weights] {}: the file is empty", path.string());
-  check(!start.starts_with("version https://git-lfs"), "[weights] {}: this is a Git LFS pointer, not the file: run git lfs pull", path.string());
-  check(!start.starts_with("<!") && !start.starts_with("<html"), "[weights] {}: this is a web page, not the file: the download went wrong", path.string());
+  check(!start.starts_with("version https://git-lfs"),
+        "[weights] {}: this is a Git LFS pointer, not the file: run git lfs pull", path.string());
+  check(!start.starts_with("<!") && !start.starts_with("<html"),
+        "[weights] {}: this is a web page, not the file: the download went wrong", path.string());
   if (start.starts_with("PK\x03\x04")) return read_zip(ZipArchive(path));
   if (is_pytorch_stream(file)) return read_pytorch_stream(file);
   if (is_safetensors(file)) return read_safetensors_weights(path);
   if (is_hdf5(file)) return read_keras_hdf5(Hdf5File(path));
-  fail("[weights] {}: expected Keras HDF5, a .keras archive, a PyTorch state dict or safetensors, got a file that starts like none of these", path.string());
+  fail(
+      "[weights] {}: expected Keras HDF5, a .keras archive, a PyTorch state dict or safetensors, got a file that "
+      "starts like none of these",
+      path.string());
 }
 
 }  // namespace graft::io

@@ -1,9 +1,9 @@
 #include "io/zip.h"
 
-#include <zip.h>
-
 #include <algorithm>
 #include <memory>
+
+#include <zip.h>
 
 #include "core/format.h"
 
@@ -40,12 +40,12 @@ ZipArchive::ZipArchive(const std::filesystem::path& path) : file_(path.string())
   for (zip_uint64_t i = 0; i < static_cast<zip_uint64_t>(std::max<zip_int64_t>(count, 0)); ++i) {
     zip_stat_t stat;
     zip_stat_init(&stat);
-    const bool complete = zip_stat_index(archive.get(), i, 0, &stat) == 0 && (stat.valid & ZIP_STAT_NAME) != 0 && (stat.valid & ZIP_STAT_SIZE) != 0 &&
-                          (stat.valid & ZIP_STAT_COMP_SIZE) != 0;
+    const bool complete = zip_stat_index(archive.get(), i, 0, &stat) == 0 && (stat.valid & ZIP_STAT_NAME) != 0 &&
+                          (stat.valid & ZIP_STAT_SIZE) != 0 && (stat.valid & ZIP_STAT_COMP_SIZE) != 0;
     check(complete, "[zip] {}: member {} has no name or size", file_, i);
     check(!leaves_the_archive(stat.name), "[zip] {}: member '{}' would leave the archive", file_, stat.name);
-    check(stat.size <= kSmall || stat.size / kLargestDeflateRatio <= stat.comp_size, "[zip] {}: member '{}' says that {} bytes expand to {}", file_, stat.name,
-          stat.comp_size, stat.size);
+    check(stat.size <= kSmall || stat.size / kLargestDeflateRatio <= stat.comp_size,
+          "[zip] {}: member '{}' says that {} bytes expand to {}", file_, stat.name, stat.comp_size, stat.size);
     members_.push_back({stat.name, i, stat.size});
   }
   archive_ = archive.release();
@@ -54,14 +54,17 @@ ZipArchive::ZipArchive(const std::filesystem::path& path) : file_(path.string())
 ZipArchive::~ZipArchive() { zip_discard(archive_); }
 
 std::optional<ZipArchive::Member> ZipArchive::find(std::string_view name) const {
-  const auto found = std::find_if(members_.begin(), members_.end(), [&](const Member& member) { return member.name == name; });
+  const auto found =
+      std::find_if(members_.begin(), members_.end(), [&](const Member& member) { return member.name == name; });
   if (found == members_.end()) return std::nullopt;
   return *found;
 }
 
 void ZipArchive::read(const Member& member, std::span<std::byte> into) const {
-  check(into.size() == member.bytes, "[zip] {}: member '{}' expands to {} bytes, expected {}", file_, member.name, member.bytes, into.size());
-  const std::unique_ptr<zip_file_t, int (*)(zip_file_t*)> stream(zip_fopen_index(archive_, member.index, 0), zip_fclose);
+  check(into.size() == member.bytes, "[zip] {}: member '{}' expands to {} bytes, expected {}", file_, member.name,
+        member.bytes, into.size());
+  const std::unique_ptr<zip_file_t, int (*)(zip_file_t*)> stream(zip_fopen_index(archive_, member.index, 0),
+                                                                 zip_fclose);
   check(stream != nullptr, "[zip] {}: member '{}' cannot be opened: {}", file_, member.name, zip_strerror(archive_));
   while (!into.empty()) {
     const zip_int64_t count = zip_fread(stream.get(), into.data(), into.size());
@@ -70,7 +73,8 @@ void ZipArchive::read(const Member& member, std::span<std::byte> into) const {
     into = into.subspan(static_cast<std::size_t>(count));
   }
   std::byte beyond;  // libzip compares the checksum when it meets the end
-  check(zip_fread(stream.get(), &beyond, 1) == 0, "[zip] {}: member '{}' is damaged: its checksum or length is wrong", file_, member.name);
+  check(zip_fread(stream.get(), &beyond, 1) == 0, "[zip] {}: member '{}' is damaged: its checksum or length is wrong",
+        file_, member.name);
 }
 
 std::vector<std::byte> ZipArchive::read(const Member& member) const {
@@ -82,7 +86,8 @@ std::vector<std::byte> ZipArchive::read(const Member& member) const {
 std::string ZipArchive::text(std::string_view name, std::uint64_t limit) const {
   const std::optional<Member> member = find(name);
   check(member.has_value(), "[zip] {}: there is no member '{}'", file_, name);
-  check(member->bytes <= limit, "[zip] {}: member '{}' has {} bytes, expected at most {}", file_, name, member->bytes, limit);
+  check(member->bytes <= limit, "[zip] {}: member '{}' has {} bytes, expected at most {}", file_, name, member->bytes,
+        limit);
   std::string text(member->bytes, '\0');
   read(*member, std::as_writable_bytes(std::span(text)));
   return text;

@@ -15,7 +15,8 @@ namespace graft::io {
 /// No deflate stream grows more than this when it is expanded: what claims to is a bomb.
 inline constexpr std::uint64_t kLargestDeflateRatio = 1032;
 
-/// A zip archive opened for reading. Members whose names leave the archive (`..`, absolute) or that would grow more than deflate can are refused at once.
+/// A zip archive opened for reading. Members whose names leave the archive (`..`, absolute) or that would grow more
+/// than deflate can are refused at once.
 class ZipArchive {
  public:
   struct Member {

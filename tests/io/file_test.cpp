@@ -1,8 +1,8 @@
 #include "graft/io/file.h"
 
-#include <sys/resource.h>
-
 #include <csignal>
+
+#include <sys/resource.h>
 
 #include "io/samples.h"
 #include "support/expect.h"
@@ -64,7 +64,8 @@ TEST(WriteFileAtomically, NamesTheFileWhenThereIsNoRoom) {
   const auto handler = std::signal(SIGXFSZ, SIG_IGN);
   const rlimit small{1000, before.rlim_max};
   setrlimit(RLIMIT_FSIZE, &small);
-  EXPECT_ERROR(write_file_atomically(folder / "a", std::string(5000, 'x')), (folder / "a").string() + ": 4000 bytes could not be written: File too large");
+  EXPECT_ERROR(write_file_atomically(folder / "a", std::string(5000, 'x')),
+               (folder / "a").string() + ": 4000 bytes could not be written: File too large");
   setrlimit(RLIMIT_FSIZE, &before);
   std::signal(SIGXFSZ, handler);
   EXPECT_EQ(read_text(folder / "a"), "old");

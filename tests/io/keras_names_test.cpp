@@ -34,9 +34,16 @@ TEST(KerasVariable, NamesOfEveryEra) {
 }
 
 TEST(KerasClass, InSnakeCaseAsKerasWritesGroups) {
-  for (const auto& [name, snake] : std::vector<std::pair<const char*, const char*>>{
-           {"Conv2D", "conv2d"}, {"DepthwiseConv2D", "depthwise_conv2d"}, {"BatchNormalization", "batch_normalization"}, {"Dense", "dense"},
-           {"GlobalAveragePooling2D", "global_average_pooling2d"}, {"ReLU", "re_lu"}, {"InputLayer", "input_layer"}, {"LSTM", "lstm"}, {"", ""}}) {
+  for (const auto& [name, snake] :
+       std::vector<std::pair<const char*, const char*>>{{"Conv2D", "conv2d"},
+                                                        {"DepthwiseConv2D", "depthwise_conv2d"},
+                                                        {"BatchNormalization", "batch_normalization"},
+                                                        {"Dense", "dense"},
+                                                        {"GlobalAveragePooling2D", "global_average_pooling2d"},
+                                                        {"ReLU", "re_lu"},
+                                                        {"InputLayer", "input_layer"},
+                                                        {"LSTM", "lstm"},
+                                                        {"", ""}}) {
     EXPECT_EQ(snake_case(name), snake);
   }
 }
@@ -55,7 +62,11 @@ TEST(KerasArchitecture, FindsLayersByNameAndByRank) {
   EXPECT_EQ(architecture.named("twice"), nullptr);
   EXPECT_EQ(architecture.named("absent"), nullptr);
   // Keras 1 and 2 wrote the layers of a Sequential model as a bare list.
-  EXPECT_EQ(KerasArchitecture("test", R"({"class_name": "Sequential", "config": [{"class_name": "Dense", "config": {"name": "d"}}]})").named("d")->type, "dense");
+  EXPECT_EQ(KerasArchitecture(
+                "test", R"({"class_name": "Sequential", "config": [{"class_name": "Dense", "config": {"name": "d"}}]})")
+                .named("d")
+                ->type,
+            "dense");
 }
 
 TEST(KerasArchitecture, RefusesWhatIsNoModel) {

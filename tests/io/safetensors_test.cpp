@@ -44,7 +44,9 @@ TEST(Safetensors, RoundTripKeepsEverything) {
 TEST(Safetensors, TensorsOfOneTypeKeepTheirOrderAndAllAreAligned) {
   const TemporaryFolder folder;
   const Tensor a = Tensor::zeros({5});
-  write_safetensors(folder / "a.safetensors", {{{"z", a}, {"u", Tensor::zeros({3}, DType::u8)}, {"a", a}, {"m", a}, {"d", a.to(DType::f64)}}, {}});
+  write_safetensors(
+      folder / "a.safetensors",
+      {{{"z", a}, {"u", Tensor::zeros({3}, DType::u8)}, {"a", a}, {"m", a}, {"d", a.to(DType::f64)}}, {}});
   const SafetensorsHeader header = read_safetensors_header(folder / "a.safetensors");
   std::string order;
   for (const auto& entry : header.tensors) {
@@ -58,7 +60,8 @@ TEST(Safetensors, TensorsOfOneTypeKeepTheirOrderAndAllAreAligned) {
 TEST(Safetensors, WritesNothingThatCannotBeReadBack) {
   const TemporaryFolder folder;
   const Tensor a = Tensor::zeros({1});
-  EXPECT_ERROR(write_safetensors(folder / "a", {{{"a", a}, {"a", a}}, {}}), "the name 'a' cannot be used for a tensor twice or at all");
+  EXPECT_ERROR(write_safetensors(folder / "a", {{{"a", a}, {"a", a}}, {}}),
+               "the name 'a' cannot be used for a tensor twice or at all");
   EXPECT_ERROR(write_safetensors(folder / "a", {{{"__metadata__", a}}, {}}), "'__metadata__' cannot be used");
   EXPECT_FALSE(std::filesystem::exists(folder / "a"));
 }
@@ -68,32 +71,36 @@ TEST(Safetensors, RefusesWithTheReason) {
   const auto one = [](const char* dtype, const char* shape, const char* range) {
     return fmt::format(R"({{"a": {{"dtype": {}, "shape": {}, "data_offsets": {}}}}})", dtype, shape, range);
   };
-  for (const auto& [content, message] : std::vector<std::pair<std::string, std::string>>{
-           {"", "expected at least 8 bytes, got 0"},
-           {std::string(8, '\xff'), "expected a header of at most 100000000 bytes"},
-           {std::string("\x40\0\0\0\0\0\0\0{}", 10), "the header says it has 64 bytes, the file has 10"},
-           {safetensors("[]", ""), "the header is not a JSON object"},
-           {safetensors("{\"a\": ", ""), "the header is not a JSON object"},
-           {safetensors(std::string(100000, '['), ""), "the header is not a JSON object"},
-           {safetensors(R"({"a": 1})", ""), "tensor 'a': expected dtype, shape and data_offsets"},
-           {safetensors(one("\"F8_E4M3\"", "[1]", "[0, 1]"), "x"), "expected F32, F64, BF16, F16, I32, I64 or U8, got 'F8_E4M3'"},
-           {safetensors(one("4", "[1]", "[0, 1]"), "x"), "dtype is not a string"},
-           {safetensors(one("\"U8\"", "[-1]", "[0, 1]"), "x"), "an extent is no size"},
-           {safetensors(one("\"U8\"", "[1.5]", "[0, 1]"), "x"), "an extent is no size"},
-           {safetensors(one("\"U8\"", "3", "[0, 1]"), "x"), "shape is not a list"},
-           {safetensors(one("\"U8\"", "[1]", "[0]"), "x"), "data_offsets are not two offsets"},
-           {safetensors(one("\"U8\"", "[2]", "[0, 2]"), "x"), "bytes 0 to 2 do not lie in the file's 1 bytes of data"},
-           {safetensors(one("\"U8\"", "[1]", "[1, 0]"), "x"), "bytes 1 to 0 do not lie"},
-           {safetensors(one("\"F32\"", "[2]", "[0, 4]"), "abcd"), "f32 [2] does not take the 4 bytes it is given"},
-           {safetensors(one("\"F64\"", "[2305843009213693952]", "[0, 0]"), ""), "does not take the 0 bytes"},
-           {safetensors(one("\"U8\"", "[9223372036854775807, 2]", "[0, 2]"), "ab"), "more elements than can be counted"},
-           {safetensors(one("\"U8\"", "[1]", "[1, 2]"), "ab"), "starts at byte 1 of the data, expected 0"},
-           {safetensors(one("\"U8\"", "[1]", "[0, 1]"), "ab"), "the tensors take 1 bytes, the file has 2"},
-           {safetensors(R"({"a": {"dtype": "U8", "shape": [2], "data_offsets": [0, 2]}, "b": {"dtype": "U8", "shape": [2], "data_offsets": [1, 3]}})", "abc"),
-            "tensor 'b' starts at byte 1 of the data, expected 2"},
-           {safetensors(R"({"__metadata__": {"a": 1}})", ""), "metadata 'a' is not a string"},
-           {safetensors(R"({"__metadata__": 1})", ""), "the metadata is not a JSON object"},
-       }) {
+  for (
+      const auto& [content, message] : std::vector<std::pair<std::string, std::string>>{
+          {"", "expected at least 8 bytes, got 0"},
+          {std::string(8, '\xff'), "expected a header of at most 100000000 bytes"},
+          {std::string("\x40\0\0\0\0\0\0\0{}", 10), "the header says it has 64 bytes, the file has 10"},
+          {safetensors("[]", ""), "the header is not a JSON object"},
+          {safetensors("{\"a\": ", ""), "the header is not a JSON object"},
+          {safetensors(std::string(100000, '['), ""), "the header is not a JSON object"},
+          {safetensors(R"({"a": 1})", ""), "tensor 'a': expected dtype, shape and data_offsets"},
+          {safetensors(one("\"F8_E4M3\"", "[1]", "[0, 1]"), "x"),
+           "expected F32, F64, BF16, F16, I32, I64 or U8, got 'F8_E4M3'"},
+          {safetensors(one("4", "[1]", "[0, 1]"), "x"), "dtype is not a string"},
+          {safetensors(one("\"U8\"", "[-1]", "[0, 1]"), "x"), "an extent is no size"},
+          {safetensors(one("\"U8\"", "[1.5]", "[0, 1]"), "x"), "an extent is no size"},
+          {safetensors(one("\"U8\"", "3", "[0, 1]"), "x"), "shape is not a list"},
+          {safetensors(one("\"U8\"", "[1]", "[0]"), "x"), "data_offsets are not two offsets"},
+          {safetensors(one("\"U8\"", "[2]", "[0, 2]"), "x"), "bytes 0 to 2 do not lie in the file's 1 bytes of data"},
+          {safetensors(one("\"U8\"", "[1]", "[1, 0]"), "x"), "bytes 1 to 0 do not lie"},
+          {safetensors(one("\"F32\"", "[2]", "[0, 4]"), "abcd"), "f32 [2] does not take the 4 bytes it is given"},
+          {safetensors(one("\"F64\"", "[2305843009213693952]", "[0, 0]"), ""), "does not take the 0 bytes"},
+          {safetensors(one("\"U8\"", "[9223372036854775807, 2]", "[0, 2]"), "ab"), "more elements than can be counted"},
+          {safetensors(one("\"U8\"", "[1]", "[1, 2]"), "ab"), "starts at byte 1 of the data, expected 0"},
+          {safetensors(one("\"U8\"", "[1]", "[0, 1]"), "ab"), "the tensors take 1 bytes, the file has 2"},
+          {safetensors(
+               R"({"a": {"dtype": "U8", "shape": [2], "data_offsets": [0, 2]}, "b": {"dtype": "U8", "shape": [2], "data_offsets": [1, 3]}})",
+               "abc"),
+           "tensor 'b' starts at byte 1 of the data, expected 2"},
+          {safetensors(R"({"__metadata__": {"a": 1}})", ""), "metadata 'a' is not a string"},
+          {safetensors(R"({"__metadata__": 1})", ""), "the metadata is not a JSON object"},
+      }) {
     write_text(folder / "a.safetensors", content);
     EXPECT_ERROR(read_safetensors(folder / "a.safetensors"), message);
   }

@@ -1,11 +1,11 @@
 #include "io/samples.h"
 
-#include <fmt/format.h>
-#include <unistd.h>
-
 #include <cstdlib>
 #include <fstream>
 #include <sstream>
+
+#include <fmt/format.h>
+#include <unistd.h>
 
 namespace graft::io {
 namespace fs = std::filesystem;
@@ -17,8 +17,9 @@ TemporaryFolder::TemporaryFolder() {
 TemporaryFolder::~TemporaryFolder() { fs::remove_all(path_); }
 
 bool run_oracle(const std::string& arguments) {
-  const std::string command = fmt::format("KERAS_BACKEND=torch TF_CPP_MIN_LOG_LEVEL=3 '{}' -W ignore '{}/tests/io/write_samples.py' {}",
-                                          std::getenv("GRAFT_ORACLE_PYTHON"), GRAFT_SOURCE_DIR, arguments);
+  const std::string command =
+      fmt::format("KERAS_BACKEND=torch TF_CPP_MIN_LOG_LEVEL=3 '{}' -W ignore '{}/tests/io/write_samples.py' {}",
+                  std::getenv("GRAFT_ORACLE_PYTHON"), GRAFT_SOURCE_DIR, arguments);
   return std::system(command.c_str()) == 0;
 }
 

@@ -24,7 +24,8 @@ class TemporaryFolder {
   std::filesystem::path path_;
 };
 
-/// The folder that write_samples.py fills, once a run. Nothing where GRAFT_ORACLE_PYTHON does not name a Python with keras, torch, h5py and safetensors.
+/// The folder that write_samples.py fills, once a run. Nothing where GRAFT_ORACLE_PYTHON does not name a Python with
+/// keras, torch, h5py and safetensors.
 std::optional<std::filesystem::path> oracle_samples();
 /// Runs write_samples.py with arguments; true if it succeeds. GRAFT_ORACLE_PYTHON must be set.
 bool run_oracle(const std::string& arguments);

@@ -1,7 +1,6 @@
 #include "graft/io/weight_file.h"
 
 #include <fmt/format.h>
-
 #include <nlohmann/json.hpp>
 
 #include "io/samples.h"
@@ -21,7 +20,9 @@ std::string hex(const Tensor& tensor) {
 std::string listing(const WeightFile& file) {
   std::string text = file.format + "\n";
   for (const WeightLayer& layer : file.layers) {
-    for (const WeightTensor& t : layer.tensors) text += fmt::format("{} {} {} {} {}\n", layer.name, t.name, name(t.value.dtype()), t.value.shape().to_string(), hex(t.value));
+    for (const WeightTensor& t : layer.tensors)
+      text += fmt::format("{} {} {} {} {}\n", layer.name, t.name, name(t.value.dtype()), t.value.shape().to_string(),
+                          hex(t.value));
   }
   return text;
 }
@@ -31,8 +32,9 @@ std::string listing(const nlohmann::json& expected) {
   for (const auto& layer : expected["layers"]) {
     for (const auto& t : layer["tensors"]) {
       const auto extents = t["shape"].get<std::vector<Index>>();
-      text += fmt::format("{} {} {} {} {}\n", layer["name"].get<std::string>(), t["name"].get<std::string>(), t["dtype"].get<std::string>(),
-                          Shape(std::span<const Index>(extents)).to_string(), t["hex"].get<std::string>());
+      text += fmt::format("{} {} {} {} {}\n", layer["name"].get<std::string>(), t["name"].get<std::string>(),
+                          t["dtype"].get<std::string>(), Shape(std::span<const Index>(extents)).to_string(),
+                          t["hex"].get<std::string>());
     }
   }
   return text;
@@ -72,10 +74,14 @@ TEST(ReadWeights, TellsWhereLayersComeFrom) {
   for (const Case& c : std::vector<Case>{
            {"keras_frozen.h5", "c2", "conv2d", "base/c2", "/model_weights/base/c2/kernel", -1},
            {"keras_frozen_weights.h5", "c2", "", "base/c2", "/base/c2/kernel", -1},
-           {"keras_frozen.weights.h5", "c2", "conv2d", "functional/layers/conv2d_1", "/layers/functional/layers/conv2d_1/vars/0", 1},
-           {"keras_frozen.keras", "c2", "conv2d", "functional/layers/conv2d_1", "/layers/functional/layers/conv2d_1/vars/0", 1},
-           {"v3_tf212.weights.h5", "conv2d_20", "conv2d", "conv2d_20", "/_layer_checkpoint_dependencies/conv2d_20/vars/0", 10},
-           {"v3_attributes.weights.h5", "block1_conv1", "conv2d", "block1/layers/conv2d", "/block1/layers/conv2d/vars/0", 0},
+           {"keras_frozen.weights.h5", "c2", "conv2d", "functional/layers/conv2d_1",
+            "/layers/functional/layers/conv2d_1/vars/0", 1},
+           {"keras_frozen.keras", "c2", "conv2d", "functional/layers/conv2d_1",
+            "/layers/functional/layers/conv2d_1/vars/0", 1},
+           {"v3_tf212.weights.h5", "conv2d_20", "conv2d", "conv2d_20",
+            "/_layer_checkpoint_dependencies/conv2d_20/vars/0", 10},
+           {"v3_attributes.weights.h5", "block1_conv1", "conv2d", "block1/layers/conv2d",
+            "/block1/layers/conv2d/vars/0", 0},
            {"v3_attributes.weights.h5", "conv2d_7", "", "head", "/head/vars/0", -1},
            {"legacy_keras1_fixed.h5", "conv1", "", "conv1", "/conv1/conv1_W_1:0", -1},
            {"torch_checkpoint_zip.pth", "conv", "", "conv", "module.conv.weight", -1},
@@ -95,7 +101,8 @@ TEST(ReadWeights, TellsWhereLayersComeFrom) {
   EXPECT_EQ(nlohmann::json::parse(read_weights(*samples / "keras_frozen.h5").model_config)["class_name"], "Functional");
 }
 
-// Real files, where they lie beside the project. MobileNet has 55 layers with weights, 137 tensors; half its width 1,342,536 parameters.
+// Real files, where they lie beside the project. MobileNet has 55 layers with weights, 137 tensors; half its width
+// 1,342,536 parameters.
 TEST(ReadWeights, RealMobileNetIsTheSameInEveryLayout) {
   const fs::path fixtures = fs::path(GRAFT_SOURCE_DIR) / "../shared/fixtures";
   if (!fs::exists(fixtures)) GTEST_SKIP() << "there is no folder " << fixtures;

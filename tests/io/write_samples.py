@@ -370,17 +370,17 @@ def refused_samples():
 
     cases = {
         "soft_link.h5": (lambda g: g.__setitem__("kernel:0", h5py.SoftLink("/elsewhere")), "got a soft link"),
-        "external_link.h5": (lambda g: g.__setitem__("kernel:0", h5py.ExternalLink("/etc/passwd", "/")), "got a external link"),
+        "external_link.h5": (lambda g: g.__setitem__("kernel:0", h5py.ExternalLink("/etc/passwd", "/")), "got an external link"),
         "external_data.h5": (lambda g: g.create_dataset("kernel:0", (4,), "f4", external=[("/etc/passwd", 0, 16)]), "the dataset is external"),
         "missing.h5": (lambda g: None, "there is nothing"),
         "group.h5": (lambda g: g.create_group("kernel:0"), "there is a group"),
         "unwritten.h5": (lambda g: g.create_dataset("kernel:0", (1 << 30,), "f4"), "0 are stored"),
-        "bomb.h5": (lambda g: g.create_dataset("kernel:0", (1 << 20, 1 << 20), "f4", chunks=(1 << 10, 1), compression="gzip"), "more than compression can do"),
-        "chunk_bomb.h5": (lambda g: g.create_dataset("kernel:0", (4,), "f4", chunks=(1 << 28,), maxshape=(None,), compression="gzip"), "more than compression can do"),
+        "bomb.h5": (lambda g: g.create_dataset("kernel:0", (1 << 20, 1 << 20), "f4", chunks=(1 << 10, 1), compression="gzip"), "chunks, 0 are stored"),
+        "chunk_bomb.h5": (lambda g: g.create_dataset("kernel:0", (4,), "f4", chunks=(1 << 28,), maxshape=(None,), compression="gzip"), "1 chunks, 0 are stored"),
         "int8.h5": (lambda g: g.create_dataset("kernel:0", data=np.zeros(4, "i1")), "got signed 8-bit integers (quantised?)"),
         "opaque.h5": (lambda g: g.create_dataset("kernel:0", data=np.zeros(4, "V2")), "got opaque elements of 16 bits"),
         "filter.h5": (lambda g: g.create_dataset("kernel:0", data=np.zeros(4096, "f4"), compression="lzf"), "'lzf'"),
-        "null.h5": (lambda g: g.create_dataset("kernel:0", data=h5py.Empty("f4")), "has no extent"),
+        "null.h5": (lambda g: g.create_dataset("kernel:0", data=h5py.Empty("f4")), "has no type or no extent"),
     }
     for file, (fill, message) in cases.items():
         one_layer(file, fill)

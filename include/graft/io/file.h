@@ -10,7 +10,8 @@
 
 namespace graft::io {
 
-/// A regular file opened for reading at any position. Nothing is mapped, so a file that shrinks while it is read ends in an Error, not in a signal.
+/// A regular file opened for reading at any position. Nothing is mapped, so a file that shrinks while it is read ends
+/// in an Error, not in a signal.
 class InputFile {
  public:
   /// Throws Error if the file cannot be opened or is not a regular file.
@@ -48,10 +49,12 @@ class OutputFile {
   const std::filesystem::path& target_;
 };
 
-/// Writes a file so that its path shows the old content or all of the new, whatever happens in between: `content` writes to a file beside the target, which is
-/// then synced to the disk and renamed. If anything fails, `content` included, the file beside is removed and the target is as it was.
+/// Writes a file so that its path shows the old content or all of the new, whatever happens in between: `content`
+/// writes to a file beside the target, which is then synced to the disk and renamed. If anything fails, `content`
+/// included, the file beside is removed and the target is as it was.
 ///
-/// Throws Error if the folder is missing or not writable, the disk is full, or the target exists and is not a regular file.
+/// Throws Error if the folder is missing or not writable, the disk is full, or the target exists and is not a regular
+/// file.
 void write_file_atomically(const std::filesystem::path& target, const std::function<void(OutputFile&)>& content);
 /// The same with the whole content at hand.
 void write_file_atomically(const std::filesystem::path& target, std::string_view content);

@@ -10,7 +10,8 @@ namespace graft::io {
 /// Throws Error for any other type or order, and if the size of the file is not what the header makes it.
 Tensor read_npy(const std::filesystem::path& path);
 
-/// Writes a NumPy array file, format 1, atomically (see write_file_atomically). Throws Error for bf16, which NumPy does not have.
+/// Writes a NumPy array file, format 1, atomically (see write_file_atomically). Throws Error for bf16, which NumPy does
+/// not have.
 void write_npy(const std::filesystem::path& path, const Tensor& tensor);
 
 }  // namespace graft::io

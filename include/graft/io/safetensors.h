@@ -11,9 +11,8 @@
 
 namespace graft::io {
 
-/// The content of a safetensors file (https://github.com/huggingface/safetensors): named tensors in the order of their elements in the file, and text
-/// beside them.
-/// Element types: F32, F64, BF16, F16, I32, I64 and U8.
+/// The content of a safetensors file (https://github.com/huggingface/safetensors): named tensors in the order of their
+/// elements in the file, and text beside them. Element types: F32, F64, BF16, F16, I32, I64 and U8.
 struct Safetensors {
   std::vector<std::pair<std::string, Tensor>> tensors;
   std::map<std::string, std::string> metadata;
@@ -34,14 +33,15 @@ struct SafetensorsHeader {
   std::map<std::string, std::string> metadata;
 };
 
-/// Reads and checks the header alone. Throws Error if the file is truncated, the header is malformed or longer than 100 MB, a tensor's bytes disagree with
-/// its shape, or the tensors do not fill the file without gap and overlap.
+/// Reads and checks the header alone. Throws Error if the file is truncated, the header is malformed or longer than 100
+/// MB, a tensor's bytes disagree with its shape, or the tensors do not fill the file without gap and overlap.
 SafetensorsHeader read_safetensors_header(const std::filesystem::path& path);
 /// Reads the file. Throws Error as read_safetensors_header does.
 Safetensors read_safetensors(const std::filesystem::path& path);
 
-/// Writes the file atomically (see write_file_atomically). Tensors with wider elements come first, otherwise the order is kept; so every tensor is
-/// aligned to its elements, and the first one to 64 bytes. Throws Error if a name is used twice or is `__metadata__`, or the disk is full.
+/// Writes the file atomically (see write_file_atomically). Tensors with wider elements come first, otherwise the order
+/// is kept; so every tensor is aligned to its elements, and the first one to 64 bytes. Throws Error if a name is used
+/// twice or is `__metadata__`, or the disk is full.
 void write_safetensors(const std::filesystem::path& path, const Safetensors& content);
 
 }  // namespace graft::io
