@@ -29,14 +29,14 @@ struct ConversionReport {
 
 struct ConvertOptions {
   /// A name of `models::make`; empty to read the model from the file: its architecture, or the names of its layers.
-  std::string model;
+  std::string model = {};
   Index input_size = 0;               ///< 0 for what the file says, or the model's usual size
-  std::optional<double> alpha;        ///< MobileNet's width; empty to tell it from the weights
-  std::filesystem::path map;          ///< a map file for layouts made by hand, see docs/importing.md
-  std::string preprocessing;          ///< caffe, tf, torch or none; empty for the model's own
-  std::vector<std::string> classes;   ///< names of the outputs
+  std::optional<double> alpha = {};        ///< MobileNet's width; empty to tell it from the weights
+  std::filesystem::path map = {};          ///< a map file for layouts made by hand, see docs/importing.md
+  std::string preprocessing = {};          ///< caffe, tf, torch or none; empty for the model's own
+  std::vector<std::string> classes = {};   ///< names of the outputs
   /// Globs over parameters and tensors that may stay without a partner; a gap that none matches is an error.
-  std::vector<std::string> allow_partial;
+  std::vector<std::string> allow_partial = {};
 };
 
 struct Conversion {

@@ -41,21 +41,21 @@ struct NodeEntry {
 struct LowerOptions {
   bool training = false;
   DType dtype = DType::f32;             ///< of activations; parameters stay f32 beside halves
-  std::vector<std::string> outputs;     ///< only what these nodes need is lowered; empty for the network's output
+  std::vector<std::string> outputs = {};     ///< only what these nodes need is lowered; empty for the network's output
 };
 
 struct RunOptions {
   bool training = false;
   /// Nodes whose values are returned beside the output.
-  std::vector<std::string> watch;
+  std::vector<std::string> watch = {};
   /// Nodes whose values become leaves that require a gradient: what comes after is recorded as if they were inputs.
-  std::vector<std::string> leaves;
+  std::vector<std::string> leaves = {};
   /// Nodes to stop at: the rest of the network is not run, and `output` is the last one's value.
-  std::vector<std::string> until;
+  std::vector<std::string> until = {};
   /// Values to start from instead of computing them, by node: everything that only they need is left out.
-  std::map<std::string, Tensor> given;
+  std::map<std::string, Tensor> given = {};
   /// Called after each op with its call, its results and its wall-clock seconds.
-  std::function<void(const Program::Call&, std::span<const Tensor>, double)> observe;
+  std::function<void(const Program::Call&, std::span<const Tensor>, double)> observe = {};
 };
 
 struct RunResult {
@@ -69,8 +69,8 @@ struct HeadOptions {
   Index classes = 0;
   std::vector<Index> hidden = {};
   double dropout = 0;
-  std::string cut;                        ///< the node to graft on; empty for the network's features
-  std::vector<std::string> class_names;   ///< empty, or one a class
+  std::string cut = {};                        ///< the node to graft on; empty for the network's features
+  std::vector<std::string> class_names = {};   ///< empty, or one a class
 };
 
 /// A convolutional network as a named graph: a table of layers, which own parameters, and a table of nodes, which apply them. The names are Keras's.
