@@ -3,10 +3,12 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <iostream>
 
 #include "graft/autograd/backward.h"
 #include "graft/autograd/gradient_check.h"
 #include "graft/io/network_file.h"
+#include "graft/models/models.h"
 #include "graft/nn/layers.h"
 #include "graft/nn/network.h"
 #include "graft/ops/ops.h"
@@ -57,11 +59,40 @@ void check_network(const std::filesystem::path& file) {
   }
 }
 
+void check_freezing() {
+  graft::nn::Network network =
+      graft::models::mobilenet({.include_top = false, .height = 64, .width = 64, .alpha = 0.25});
+  network.freeze();                 // no gradients, moving statistics
+  network.unfreeze("conv_pw_13*");  // by name or pattern
+  network.graft({.classes = 7, .hidden = {32}, .dropout = 0.5});
+  expect(!network.layer("conv1").trainable && network.layer("conv_pw_13").trainable, "the pattern to choose layers");
+
+  const Tensor images = Tensor::full({1, 64, 64, 3}, 0.5);
+  const auto result = network.run(images, {.training = true, .watch = {"conv_pw_11_relu"}});
+  expect(result.watched.at("conv_pw_11_relu").shape() == graft::Shape{1, 4, 4, 128}, "an intermediate value by name");
+  expect(result.output.shape() == graft::Shape{1, 7}, "seven classes");
+}
+
+void check_tape() {
+  Tensor weight = Tensor::full({8, 16}, 0.1);
+  Tensor bias = Tensor::zeros({8});
+  weight.set_requires_grad(true);
+  const Tensor x = Tensor::full({4, 16}, 1.0);
+  const Tensor y = graft::ops::relu(graft::ops::linear(x, weight, bias));
+  const Tensor loss = graft::ops::mean(y);
+  graft::autograd::print_tape(std::cout, loss);
+  expect(graft::autograd::tape(loss).size() == 3, "linear, relu and mean on the tape");
+  graft::autograd::backward(loss);
+  expect(weight.grad().shape() == weight.shape() && !bias.grad().defined(), "a gradient for the weight alone");
+}
+
 }  // namespace
 
 int main(int, char** argv) {
   try {
     check_op();
+    check_freezing();
+    check_tape();
     check_network(std::filesystem::path(argv[0]).replace_extension(".safetensors"));
     std::puts("consumer: passed");
   } catch (const graft::Error& error) {
