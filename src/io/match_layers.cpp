@@ -98,7 +98,7 @@ std::vector<LayerMatch> match_by_map(const WeightFile& file, const WeightMap& ma
 }  // namespace
 
 std::vector<LayerMatch> match_layers(const nn::Network& network, const WeightFile& file, const WeightMap* map, std::vector<std::string>& notes) {
-  if (map != nullptr) return match_by_map(file, *map);
+  if (map != nullptr && !map->layers.empty()) return match_by_map(file, *map);
   std::map<const WeightLayer*, std::string> found;
   const std::vector<std::string> ours = weighted(network);
   const bool keras_3 = file.format == "keras-v3-weights" || file.format == "keras-archive";

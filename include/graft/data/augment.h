@@ -31,8 +31,8 @@ struct Augmentation {
 Generator augmentation_generator(std::uint64_t seed, std::uint64_t epoch, Index photo);
 
 /// A randomly changed copy: flip, rotation and zoom about the centre as one bilinear sampling whose border pixels reach
-/// outwards for ever; then brightness, then contrast (Keras's RandomBrightness and RandomContrast), each clipped to 0
-/// .. 255.
+/// outwards for ever; then brightness, then contrast (Keras's RandomBrightness and RandomContrast), each clipped to
+/// 0 .. 255.
 ///
 /// image    [H, W, C], u8 or f32, from 0 to 255
 /// returns  f32, same shape
