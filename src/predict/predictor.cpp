@@ -1,0 +1,126 @@
+#include "graft/predict/predictor.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "graft/autograd/tape.h"
+#include "graft/data/image.h"
+#include "graft/data/preprocess.h"
+#include "graft/io/network_file.h"
+#include "graft/ops/softmax.h"
+
+#include "core/format.h"
+#include "core/parallel.h"
+
+namespace graft::predict {
+namespace {
+
+// Photos that are decoded and run together: enough to keep every core busy, few enough for the activations of a VGG.
+constexpr Index kBatch = 16;
+
+Shape batched(const Shape& input, Index batch) {
+  std::vector<Index> extents{batch};
+  extents.insert(extents.end(), input.begin(), input.end());
+  return Shape{std::span<const Index>(extents)};
+}
+
+}  // namespace
+
+Predictor::Predictor(nn::Network network) : network_(std::make_shared<nn::Network>(std::move(network))) {
+  network_->materialize();
+  const nn::Program program = network_->lower(batched(network_->input_shape(), 1));
+  const Shape& output = program[program.output].spec.shape;
+  check(output.rank() == 2,
+        "[predict] expected a classifier with an output of [N, classes], '{}' gives {}; train a head on it with 'graft "
+        "finetune'",
+        network_->name, output);
+  classes_ = output[1];
+  check(network_->classes.empty() || static_cast<Index>(network_->classes.size()) == classes_,
+        "[predict] '{}' has {} outputs but names for {} classes", network_->name, classes_, network_->classes.size());
+}
+
+Predictor Predictor::load(const std::filesystem::path& path) {
+  nn::Network network = io::load_network(path);
+  try {
+    return Predictor(std::move(network));
+  } catch (const Error& error) {
+    fail("{}: {}", path.string(), error.what());
+  }
+}
+
+std::string Predictor::label(Index index) const {
+  check(index >= 0 && index < classes_, "[predict] '{}' has classes 0 to {}, not {}", network_->name, classes_ - 1,
+        index);
+  return network_->classes.empty() ? std::to_string(index) : network_->classes[static_cast<std::size_t>(index)];
+}
+
+std::vector<Prediction> Predictor::predict(const std::filesystem::path& photo, Index top) const {
+  return predict(data::decode_image(photo, network_->preprocessing.background), top);
+}
+
+std::vector<Prediction> Predictor::predict(const Tensor& image, Index top) const {
+  return predict(std::span(&image, 1), top).front();
+}
+
+std::vector<std::vector<Prediction>> Predictor::predict(std::span<const std::filesystem::path> photos,
+                                                        Index top) const {
+  return predict_batches(static_cast<Index>(photos.size()), top, [&](Index i) {
+    return data::decode_image(photos[static_cast<std::size_t>(i)], network_->preprocessing.background);
+  });
+}
+
+std::vector<std::vector<Prediction>> Predictor::predict(std::span<const Tensor> images, Index top) const {
+  return predict_batches(static_cast<Index>(images.size()), top,
+                         [&](Index i) { return images[static_cast<std::size_t>(i)]; });
+}
+
+std::vector<std::vector<Prediction>> Predictor::predict_batches(Index count, Index top,
+                                                                const std::function<Tensor(Index)>& image) const {
+  const Preprocessing& preprocessing = network_->preprocessing;
+  std::vector<std::vector<Prediction>> all;
+  for (Index first = 0; first < count; first += kBatch) {
+    const Index size = std::min(kBatch, count - first);
+    Tensor batch = Tensor::empty({size, preprocessing.height, preprocessing.width, 3});
+    parallel_for(size, [&](Index i) {
+      data::normalize_into(data::fit(image(first + i), preprocessing), preprocessing, batch.rows(i, 1));
+    });
+    const auto predictions = rank(probabilities(batch), top);
+    all.insert(all.end(), predictions.begin(), predictions.end());
+  }
+  return all;
+}
+
+Tensor Predictor::probabilities(const Tensor& batch) const {
+  check(batch.defined() && batch.shape().rank() > 0 &&
+            batch.shape() == batched(network_->input_shape(), batch.shape()[0]) && batch.dtype() == DType::f32,
+        "[predict] '{}' expects f32 {}, got {}", network_->name, batched(network_->input_shape(), 0),
+        batch.defined() ? fmt::format("{} {}", batch.dtype(), batch.shape()) : "nothing");
+  // With recording off and the values made, a run only reads the network, so threads may share it.
+  const autograd::NoGrad off;
+  const nn::RunResult result = network_->run(batch);
+  const bool ends_in_softmax = result.logits.id() != result.output.id();
+  return ends_in_softmax ? result.output : ops::softmax(result.output);
+}
+
+std::vector<std::vector<Prediction>> Predictor::rank(const Tensor& probabilities, Index top) const {
+  check(top >= 1, "[predict] expected to name at least 1 class, got {}", top);
+  check(probabilities.shape().rank() == 2 && probabilities.shape()[1] == classes_,
+        "[predict] expected probabilities [N, {}], got {}", classes_, probabilities.shape());
+  const auto count = std::min(top, classes_);
+  std::vector<std::vector<Prediction>> all;
+  std::vector<Index> order(static_cast<std::size_t>(classes_));
+  for (Index n = 0; n < probabilities.shape()[0]; ++n) {
+    const float* row = probabilities.data<float>() + n * classes_;
+    std::iota(order.begin(), order.end(), Index{0});
+    std::partial_sort(order.begin(), order.begin() + count, order.end(),
+                      [&](Index a, Index b) { return row[a] != row[b] ? row[a] > row[b] : a < b; });
+    std::vector<Prediction>& ranked = all.emplace_back();
+    for (Index i = 0; i < count; ++i) {
+      const Index index = order[static_cast<std::size_t>(i)];
+      ranked.push_back({index, label(index), row[index]});
+    }
+  }
+  return all;
+}
+
+}  // namespace graft::predict

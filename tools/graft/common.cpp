@@ -1,0 +1,127 @@
+#include "common.h"
+
+#include <fstream>
+#include <memory>
+
+#include <unistd.h>
+
+#include "graft/core/context.h"
+
+namespace graft::tools {
+
+CLI::App* add_command(CLI::App& app, const std::string& name, const std::string& description,
+                      const std::string& example) {
+  CLI::App* command = app.add_subcommand(name, description);
+  command->footer("Example:\n  " + example);
+  command->option_defaults()->always_capture_default();
+  return command;
+}
+
+void add_machine_options(CLI::App& command) {
+  // CLI11 runs these while it parses, so they hold for the whole command.
+  command
+      .add_option_function<int>(
+          "--threads", [](int count) { set_threads(count); }, "Threads for everything; 0 takes all cores")
+      ->check(CLI::NonNegativeNumber)
+      ->group("Machine");
+  command
+      .add_option_function<std::string>(
+          "--engine", [](const std::string& text) { Context::current().engine = engine_from_name(text); },
+          "auto (the fastest), native (graft's own kernels) or library (oneDNN)")
+      ->check(CLI::IsMember({"auto", "native", "library"}))
+      ->group("Machine");
+  command
+      .add_option_function<std::string>(
+          "--device",
+          [](const std::string& text) {
+            const Device device = Device::parse(text);
+            check(device.kind == Device::Kind::cpu, "--device {}: this build has no kernels for it, only for 'cpu'",
+                  text);
+          },
+          "cpu")
+      ->group("Machine");
+}
+
+void add_weights_option(CLI::App& command, WeightsOption& option) {
+  command
+      .add_option("--weights", option.weights,
+                  "A network in a safetensors file, made by 'graft convert' or 'graft finetune'")
+      ->type_name("FILE");
+  command.add_option("--run", option.run, "A folder that 'graft finetune' made: its best network")->type_name("RUN");
+}
+
+std::filesystem::path WeightsOption::file() const {
+  check_usage(weights.empty() != run.empty(), "expected one of --weights and --run, got {}",
+              weights.empty() ? "neither" : "both");
+  if (run.empty()) return weights;
+  const std::filesystem::path best = run / "best.safetensors";
+  check(std::filesystem::is_regular_file(best), "{}: not the folder of a run, it has no best.safetensors",
+        run.string());
+  return best;
+}
+
+std::vector<std::string> read_class_names(const std::filesystem::path& path) {
+  std::ifstream stream(path, std::ios::binary);
+  check(stream.good() && std::filesystem::is_regular_file(path), "{}: cannot be read", path.string());
+  const std::string text((std::istreambuf_iterator<char>(stream)), std::istreambuf_iterator<char>());
+  std::vector<std::string> names;
+  const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (json.is_array()) {
+    for (const Json& name : json) {
+      check(name.is_string(), "{}: expected a list of class names, got the entry {}", path.string(), name.dump());
+      names.push_back(name);
+    }
+  } else if (json.is_object()) {
+    for (std::size_t i = 0; i < json.size(); ++i) {
+      const auto found = json.find(std::to_string(i));
+      check(found != json.end(), "{}: expected names of the classes 0 to {}, {} is missing", path.string(),
+            json.size() - 1, i);
+      const Json& name = found->is_array() && !found->empty() ? found->back() : *found;
+      check(name.is_string(), "{}: expected a name for class {}, got {}", path.string(), i, found->dump());
+      names.push_back(name);
+    }
+  } else {
+    std::istringstream lines(text);
+    for (std::string line; std::getline(lines, line);) {
+      if (!line.empty() && line.back() == '\r') line.pop_back();
+      if (!line.empty()) names.push_back(line);
+    }
+  }
+  check(!names.empty(), "{}: holds no class names", path.string());
+  return names;
+}
+
+std::vector<std::string> split_commas(const std::vector<std::string>& texts) {
+  std::vector<std::string> parts;
+  for (const std::string& text : texts) {
+    std::istringstream stream(text);
+    for (std::string part; std::getline(stream, part, ',');) {
+      if (!part.empty()) parts.push_back(part);
+    }
+  }
+  return parts;
+}
+
+void print_json(const Json& json) { say("{}\n", json.dump(2, ' ', false, Json::error_handler_t::replace)); }
+
+std::string grouped(Index value) {
+  std::string digits = std::to_string(value);
+  for (int at = static_cast<int>(digits.size()) - 3; at > 0; at -= 3) digits.insert(static_cast<std::size_t>(at), ",");
+  return digits;
+}
+
+Counter::Counter(std::string what, Index total, bool quiet)
+    : what_(std::move(what)), total_(total), quiet_(quiet || isatty(STDERR_FILENO) != 1) {}
+
+void Counter::show(Index done) {
+  if (quiet_) return;
+  fmt::print(stderr, "\r\x1b[K{} {}/{}", what_, done, total_);
+  std::fflush(stderr);
+  drawn_ = true;
+}
+
+Counter::~Counter() {
+  if (drawn_) std::fputs("\r\x1b[K", stderr);
+}
+
+}  // namespace graft::tools

@@ -1,0 +1,145 @@
+#include <fstream>
+
+#include "common.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+#if GRAFT_HAS_ONEDNN
+#include <oneapi/dnnl/dnnl.h>
+#endif
+
+#include "graft/core/context.h"
+#include "graft/core/version.h"
+
+#include "kernels/registry.h"
+
+namespace graft::tools {
+namespace {
+
+struct Feature {
+  const char* name;
+  bool there;
+};
+
+std::vector<Feature> cpu_features() {
+#if defined(__x86_64__)
+  // AMX: CPUID leaf 7, EDX bits 22 (bf16) and 24 (tile); g++ 12's __builtin_cpu_supports does not know them.
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  __get_cpuid_count(7, 0, &a, &b, &c, &d);
+  constexpr unsigned kAmx = (1u << 22) | (1u << 24);
+  return {{"sse4.2", __builtin_cpu_supports("sse4.2") > 0},
+          {"avx2", __builtin_cpu_supports("avx2") > 0},
+          {"fma", __builtin_cpu_supports("fma") > 0},
+          {"avx512f", __builtin_cpu_supports("avx512f") > 0},
+          {"avx512bw", __builtin_cpu_supports("avx512bw") > 0},
+          {"avx512_bf16", __builtin_cpu_supports("avx512bf16") > 0},
+          {"amx_bf16", (d & kAmx) == kAmx}};
+#else
+  return {};
+#endif
+}
+
+// A field of a /proc file, as text behind its colon; empty where there is no such file or field.
+std::string proc_field(const char* path, const std::string& field) {
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);) {
+    if (!line.starts_with(field)) continue;
+    const auto start = line.find_first_not_of(" \t:", field.size());
+    return start == std::string::npos ? "" : line.substr(start);
+  }
+  return {};
+}
+
+std::string onednn_version() {
+#if GRAFT_HAS_ONEDNN
+  const dnnl_version_t* v = dnnl_version();
+  return fmt::format("{}.{}.{}", v->major, v->minor, v->patch);
+#else
+  return {};
+#endif
+}
+
+Json examine() {
+  std::vector<std::string> by_library, by_native, warnings;
+  for (const kernels::Entry& kernel : kernels::all())
+    (kernel.cpu_library ? by_library : by_native).emplace_back(kernel.name);
+  Json features = Json::object();
+  for (const Feature& feature : cpu_features()) features[feature.name] = feature.there;
+
+  if (!GRAFT_HAS_ONEDNN)
+    warnings.emplace_back(
+        "built without oneDNN: 'auto' runs graft's own kernels, which are slower (install libdnnl-dev, "
+        "GRAFT_WITH_ONEDNN=ON)");
+  if (!GRAFT_HAS_OPENMP)
+    warnings.emplace_back("built without OpenMP: kernels run on one thread (GRAFT_WITH_OPENMP=ON)");
+  if (!GRAFT_HAS_HDF5)
+    warnings.emplace_back("built without HDF5: Keras files cannot be read (install libhdf5-dev, GRAFT_WITH_HDF5=ON)");
+  if (!GRAFT_HAS_TURBOJPEG)
+    warnings.emplace_back(
+        "built without libjpeg-turbo: photos are decoded more slowly (install libturbojpeg0-dev, "
+        "GRAFT_WITH_TURBOJPEG=ON)");
+#ifndef NDEBUG
+  warnings.emplace_back("built without optimisation: configure with --preset release");
+#endif
+  if (features.contains("avx2") && !features["avx2"])
+    warnings.emplace_back("this CPU has no AVX2: everything is several times slower");
+  if (features.contains("avx512_bf16") && !features["avx512_bf16"] && !features["amx_bf16"])
+    warnings.emplace_back("this CPU has no bf16 arithmetic: --precision bf16 saves memory, not time");
+
+  return {{"graft", kVersion},
+          {"build",
+           {{"compiler", __VERSION__},
+            {"onednn", GRAFT_HAS_ONEDNN ? Json(onednn_version()) : Json(false)},
+            {"hdf5", GRAFT_HAS_HDF5 != 0},
+            {"turbojpeg", GRAFT_HAS_TURBOJPEG != 0},
+            {"openmp", GRAFT_HAS_OPENMP != 0},
+            {"cuda", false}}},
+          {"cpu", {{"model", proc_field("/proc/cpuinfo", "model name")}, {"features", features}}},
+          {"threads", threads()},
+          {"memory",
+           {{"total", proc_field("/proc/meminfo", "MemTotal")},
+            {"available", proc_field("/proc/meminfo", "MemAvailable")}}},
+          {"devices", {"cpu"}},
+          {"auto", {{"library", by_library}, {"native", by_native}}},
+          {"warnings", warnings}};
+}
+
+void show(const Json& found) {
+  const auto yes_no = [](const Json& there) {
+    return there.is_string() ? there.get<std::string>() : there.get<bool>() ? "yes" : "no";
+  };
+  say("graft {}\n", found["graft"].get<std::string>());
+  for (const auto& [part, there] : found["build"].items()) say("  {:<12} {}\n", part, yes_no(there));
+  say("cpu            {}\n", found["cpu"]["model"].get<std::string>());
+  for (const auto& [feature, there] : found["cpu"]["features"].items()) say("  {:<12} {}\n", feature, yes_no(there));
+  say("threads        {}\n", found["threads"].get<int>());
+  say("memory         {}, {} available\n", found["memory"]["total"].get<std::string>(),
+      found["memory"]["available"].get<std::string>());
+  say("devices        cpu\n");
+  say("engine auto    oneDNN first for: {}\n",
+      found["auto"]["library"].empty()
+          ? "nothing"
+          : fmt::format("{}", fmt::join(found["auto"]["library"].get<std::vector<std::string>>(), ", ")));
+  say("               graft's own for: {}\n", fmt::join(found["auto"]["native"].get<std::vector<std::string>>(), ", "));
+  for (const Json& warning : found["warnings"]) say("warning: {}\n", warning.get<std::string>());
+}
+
+}  // namespace
+
+void add_doctor(CLI::App& app) {
+  auto json = std::make_shared<bool>(false);
+  CLI::App* c = add_command(app, "doctor", "Say what this build has, what this machine can do, and what will be slow",
+                            "graft doctor --json");
+  c->add_flag("--json", *json, "As JSON");
+  add_machine_options(*c);
+  c->callback([json] {
+    const Json found = examine();
+    if (*json)
+      print_json(found);
+    else
+      show(found);
+  });
+}
+
+}  // namespace graft::tools

@@ -1,0 +1,334 @@
+#include <charconv>
+#include <set>
+
+#include "graft/core/context.h"
+#include "graft/data/split.h"
+#include "graft/io/file.h"
+#include "graft/io/network_file.h"
+#include "graft/train/trainer.h"
+
+#include "common.h"
+
+namespace graft::tools {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Options {
+  fs::path weights, data, validation, out;
+  double validation_split = 0.2;
+  std::vector<std::string> freeze, unfreeze, rates;
+  int train_last = 0;
+  std::string batch_norm = "moving", cut, head = "none", optimizer = "adam", schedule = "constant", augment,
+              precision = "f32";
+  double dropout = 0;
+  bool keep_head = false, random_weights = false, no_cache = false, json = false, quiet = false;
+  train::TrainOptions train;
+};
+
+double number(const std::string& text, const std::string& option) {
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  check_usage(error == std::errc() && end == text.data() + text.size(), "{}: expected a number, got '{}'", option,
+              text);
+  return value;
+}
+
+// `256` or `512,256`, from the features to the classes; `none` for a linear classifier.
+std::vector<Index> hidden_widths(const std::string& text) {
+  std::vector<Index> widths;
+  if (text == "none") return widths;
+  for (const std::string& part : split_commas({text})) {
+    const double width = number(part, "--head");
+    check_usage(width >= 1 && width <= 1 << 20 && width == static_cast<double>(static_cast<Index>(width)),
+                "--head: expected widths of hidden layers such as 256 or 512,256, or none, got '{}'", text);
+    widths.push_back(static_cast<Index>(width));
+  }
+  check_usage(!widths.empty(), "--head: expected widths of hidden layers or none, got '{}'", text);
+  return widths;
+}
+
+std::vector<std::pair<std::string, double>> rates_of(const std::vector<std::string>& texts) {
+  std::vector<std::pair<std::string, double>> rates;
+  for (const std::string& text : split_commas(texts)) {
+    const auto equals = text.rfind('=');
+    check_usage(equals != std::string::npos && equals > 0, "--lr-of: expected PATTERN=RATE, got '{}'", text);
+    rates.emplace_back(text.substr(0, equals), number(text.substr(equals + 1), "--lr-of"));
+  }
+  return rates;
+}
+
+// The part that a head is grafted on.
+nn::Network backbone_of(const nn::Network& network, const std::string& cut) {
+  const std::string at = !cut.empty() ? cut : !network.features.empty() ? network.features : network.output().name;
+  nn::Network backbone = network.cut(at);
+  backbone.features = at;
+  return backbone;
+}
+
+// Which layers before the head are trained. Nothing of the backbone unless asked for.
+void choose_trained(nn::Network& backbone, const Options& options) {
+  if (!options.freeze.empty()) {
+    backbone.unfreeze();
+    for (const std::string& pattern : split_commas(options.freeze)) backbone.freeze(pattern);
+  } else {
+    backbone.train_last(options.train_last);
+    for (const std::string& pattern : split_commas(options.unfreeze)) backbone.unfreeze(pattern);
+  }
+}
+
+// Batch-norms use their moving statistics, unless those of trained layers are asked to follow the batches.
+void choose_statistics(nn::Network& network, const Options& options) {
+  network.use_statistics(nn::Statistics::moving);
+  if (options.batch_norm == "moving") return;
+  bool found = false;
+  for (const nn::LayerEntry& layer : network.layers()) {
+    if (!layer.trainable || layer.layer->type() != "batch_norm") continue;
+    network.use_statistics(nn::Statistics::batch, layer.name);
+    found = true;
+  }
+  check_usage(
+      found,
+      "--batch-norm batch: no batch-norm of '{}' is among the layers that are trained; unfreeze some or leave it out",
+      network.name);
+}
+
+nn::Network prepare_network(const Options& options, const std::vector<std::string>& classes) {
+  nn::Network network = io::load_network(options.weights);
+  if (options.random_weights) network = nn::Network::from_json(network.to_json());
+  network.seed = options.train.seed;
+  nn::Network backbone = backbone_of(network, options.cut);
+  if (options.keep_head) {
+    check(network.nodes().size() > backbone.nodes().size(), "{}: --keep-head: the network has no head",
+          options.weights.string());
+    std::set<std::string> before;
+    for (const nn::LayerEntry& layer : backbone.layers()) before.insert(layer.name);
+    choose_trained(backbone, options);
+    network.freeze();
+    for (const nn::LayerEntry& layer : network.layers()) {
+      if (!before.contains(layer.name) || backbone.layer(layer.name).trainable) network.unfreeze(layer.name);
+    }
+    if (network.classes.empty()) network.classes = classes;
+  } else {
+    choose_trained(backbone, options);
+    backbone.graft({.classes = static_cast<Index>(classes.size()),
+                    .hidden = hidden_widths(options.head),
+                    .dropout = options.dropout,
+                    .cut = backbone.features,
+                    .class_names = classes});
+    network = std::move(backbone);
+  }
+  choose_statistics(network, options);
+  return network;
+}
+
+struct Photos {
+  data::ImageFolder train, validation;
+};
+
+Photos read_photos(const Options& options) {
+  const data::ImageFolder all = data::read_image_folder(options.data);
+  check(all.classes.size() >= 2, "{}: expected folders of at least two classes, got only '{}'", options.data.string(),
+        all.classes.front());
+  if (!options.validation.empty()) return {all, data::read_image_folder(options.validation)};
+  if (options.validation_split == 0) return {all, {}};
+  const data::Split split = data::stratified_split(all.labels, options.validation_split, options.train.seed);
+  return {all.select(split.train), all.select(split.validation)};
+}
+
+Json files_of(const data::ImageFolder& photos) {
+  Json list = Json::array();
+  for (std::size_t i = 0; i < photos.files.size(); ++i) list.push_back({photos.files[i].string(), photos.labels[i]});
+  return list;
+}
+
+// What a report shows beside the numbers: how the run was started, and which photos it never trained on.
+void describe_run(const Options& options, const nn::Network& network, const Photos& photos) {
+  std::vector<std::string> trained;
+  for (const nn::LayerEntry& layer : network.layers()) {
+    if (layer.trainable && !layer.parameters.empty()) trained.push_back(layer.name);
+  }
+  const Json json{{"weights", options.weights.string()}, {"random_weights", options.random_weights},
+                  {"data", options.data.string()},       {"trained_layers", trained},
+                  {"batch_norm", options.batch_norm},    {"validation", files_of(photos.validation)}};
+  io::write_file_atomically(options.out / "data.json", json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n");
+}
+
+void check_options(const Options& options) {
+  if (options.keep_head) {
+    check_usage(options.cut.empty() && options.head == "none" && options.dropout == 0,
+                "--keep-head trains the head that is there: leave out --cut, --head and --dropout");
+  }
+  check_usage(options.dropout >= 0 && options.dropout < 1, "--dropout: expected a share in [0, 1), got {}",
+              options.dropout);
+  check_usage(options.validation_split >= 0 && options.validation_split < 1,
+              "--validation-split: expected a share in [0, 1), got {}", options.validation_split);
+  check_usage(options.train.optimizer.momentum == 0 || options.optimizer == "sgd",
+              "--momentum is an option of --optimizer sgd, not of {}", options.optimizer);
+}
+
+train::Report train(const Options& options, nn::Network& network, const Photos& photos) {
+  std::error_code error;
+  const bool fresh = !fs::exists(options.out, error);
+  try {
+    fs::create_directories(options.out, error);
+    check(!error, "{}: cannot make the folder of the run: {}", options.out.string(), error.message());
+    train::Report report = train::Trainer(network, photos.train, photos.validation, options.train).run();
+    describe_run(options, network, photos);
+    return report;
+  } catch (...) {
+    if (fresh) fs::remove(options.out, error);  // only while it is empty: checkpoints stay
+    throw;
+  }
+}
+
+void show(const Options& options, const nn::Network& network, const Photos& photos, const train::Report& report) {
+  const train::EpochRecord& best = report.best();
+  if (options.json) {
+    const auto scores = [](const train::Scores& s) {
+      return Json{{"loss", s.loss}, {"top1", s.top1}, {"top5", s.top5}};
+    };
+    print_json(Json{{"run", options.out.string()},
+                    {"network", network.name},
+                    {"classes", network.classes},
+                    {"photos", {{"train", photos.train.size()}, {"validation", photos.validation.size()}}},
+                    {"epochs", report.epochs.size()},
+                    {"best_epoch", report.best_epoch},
+                    {"train", scores(best.train)},
+                    {"validation", best.validation ? scores(*best.validation) : Json()},
+                    {"stopped_early", report.stopped_early},
+                    {"frozen", report.frozen_hashes.size()},
+                    {"seconds", report.seconds}});
+    return;
+  }
+  say("{}: best epoch {} of {}", options.out.string(), report.best_epoch, report.epochs.size());
+  if (best.validation)
+    say(", validation top-1 {:.4f}, loss {:.4f} on {} photos", best.validation->top1, best.validation->loss,
+        photos.validation.size());
+  else
+    say(", training loss {:.4f}", best.train.loss);
+  say(", {:.1f} s\n{} frozen tensors are bit for bit what they were\n", report.seconds, report.frozen_hashes.size());
+  if (!report.profile.empty()) say("{}", report.profile);
+}
+
+void finetune(Options options) {
+  check_options(options);
+  options.train.optimizer.algorithm = optim::algorithm_from_name(options.optimizer);
+  options.train.schedule.kind = optim::schedule_from_name(options.schedule);
+  options.train.learning_rate_of = rates_of(options.rates);
+  options.train.augmentation = data::Augmentation::parse(options.augment);
+  options.train.precision = dtype_from_name(options.precision);
+  options.train.cache_features = !options.no_cache;
+  options.train.out = options.out;
+  options.train.progress = options.quiet ? train::Progress::none : train::Progress::automatic;
+  const Photos photos = read_photos(options);
+  nn::Network network = prepare_network(options, photos.train.classes);
+  const train::Report report = train(options, network, photos);
+  show(options, network, photos, report);
+}
+
+void add_data_options(CLI::App& c, Options& o) {
+  c.add_option("--weights", o.weights, "The network to start from")->required()->type_name("FILE");
+  c.add_option("--data", o.data, "A folder with a folder of photos for each class")->required()->type_name("DIR");
+  CLI::Option* validation = c.add_option("--validation", o.validation, "The same, never trained on")->type_name("DIR");
+  c.add_option("--validation-split", o.validation_split,
+               "Share of each class of --data that is kept for validation; 0 for none")
+      ->excludes(validation);
+  c.add_option("--out", o.out, "The folder for best.safetensors, last.safetensors, run.json and log.jsonl")
+      ->required()
+      ->type_name("RUN");
+  c.add_flag("--resume", o.train.resume, "Continue the run in --out; the other options as they were");
+}
+
+void add_network_options(CLI::App& c, Options& o) {
+  const auto list = [](CLI::Option* option) {
+    return option->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)->group("Network");
+  };
+  CLI::Option* freeze =
+      list(c.add_option("--freeze", o.freeze, "Train all layers but those that match")->type_name("PATTERN"));
+  CLI::Option* unfreeze =
+      list(c.add_option("--unfreeze", o.unfreeze, "Train the head and the layers that match, e.g. 'block5_*'")
+               ->type_name("PATTERN"));
+  CLI::Option* last =
+      c.add_option("--train-last", o.train_last, "Train the head and the last N layers with weights before it")
+          ->check(CLI::PositiveNumber)
+          ->group("Network");
+  freeze->excludes(unfreeze)->excludes(last);
+  unfreeze->excludes(last);
+  c.add_option("--batch-norm", o.batch_norm,
+               "Statistics of trained batch-norms: moving stay as they are, batch follow the photos")
+      ->check(CLI::IsMember({"moving", "batch"}))
+      ->group("Network");
+  c.add_option("--cut", o.cut, "The layer that the new head is put on; the network's features if not given")
+      ->type_name("LAYER")
+      ->group("Network");
+  c.add_option("--head", o.head,
+               "Widths of the new head's hidden layers, e.g. 256 or 512,256; none for a linear classifier")
+      ->group("Network");
+  c.add_option("--dropout", o.dropout, "In the new head")->group("Network");
+  c.add_flag("--keep-head", o.keep_head, "Train the head that the network has further")->group("Network");
+  c.add_flag("--random-weights", o.random_weights,
+             "Throw the weights away and start from random ones: shows what they are worth")
+      ->group("Network");
+}
+
+void add_training_options(CLI::App& c, Options& o) {
+  constexpr const char* kGroup = "Training";
+  train::TrainOptions& t = o.train;
+  c.add_option("--epochs", t.epochs, "Times that every photo is seen")->check(CLI::PositiveNumber)->group(kGroup);
+  c.add_option("--batch", t.batch, "Photos a step")->check(CLI::PositiveNumber)->group(kGroup);
+  c.add_option("--optimizer", o.optimizer, "Update rule")
+      ->check(CLI::IsMember({"sgd", "adam", "adamw"}))
+      ->group(kGroup);
+  c.add_option("--lr", t.optimizer.learning_rate, "Learning rate")->check(CLI::PositiveNumber)->group(kGroup);
+  c.add_option("--lr-of", o.rates, "Another rate for some layers, e.g. 'conv5_*=1e-5'; the first that matches counts")
+      ->type_name("PATTERN=RATE")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->group(kGroup);
+  c.add_option("--momentum", t.optimizer.momentum, "Of sgd")->check(CLI::Range(0.0, 1.0))->group(kGroup);
+  c.add_option("--weight-decay", t.optimizer.weight_decay, "Of all trained weights")
+      ->check(CLI::NonNegativeNumber)
+      ->group(kGroup);
+  c.add_option("--schedule", o.schedule, "How the rate falls")
+      ->check(CLI::IsMember({"constant", "step", "cosine"}))
+      ->group(kGroup);
+  c.add_option("--warmup", t.schedule.warmup, "Steps in which the rate rises")
+      ->check(CLI::NonNegativeNumber)
+      ->group(kGroup);
+  c.add_option("--label-smoothing", t.label_smoothing, "Share of each label that goes to all classes")
+      ->check(CLI::Range(0.0, 0.99))
+      ->group(kGroup);
+  c.add_option("--patience", t.patience, "Stop after so many epochs without a better one; 0 never does")
+      ->check(CLI::NonNegativeNumber)
+      ->group(kGroup);
+  c.add_option("--augment", o.augment, "Random changes: flip,rotate=15,zoom=0.1,brightness=0.2,contrast=0.2")
+      ->type_name("LIST")
+      ->group(kGroup);
+  c.add_option("--precision", o.precision, "Of activations")->check(CLI::IsMember({"f32", "bf16"}))->group(kGroup);
+  c.add_option("--seed", t.seed, "Of the head, the split, the order, augmentation and dropout")
+      ->check(CLI::NonNegativeNumber)
+      ->group(kGroup);
+  c.add_option("--workers", t.workers, "Threads that read photos")->check(CLI::PositiveNumber)->group(kGroup);
+  c.add_flag("--no-cache", o.no_cache, "Run frozen layers in every step, even where their values could be kept")
+      ->group(kGroup);
+  c.add_flag("--profile", t.profile, "Print where the time went")->group(kGroup);
+}
+
+}  // namespace
+
+void add_finetune(CLI::App& app) {
+  auto o = std::make_shared<Options>();
+  CLI::App* c = add_command(app, "finetune", "Graft a new head onto a network and train it on a folder of photos",
+                            "graft finetune --weights efficientnet.safetensors --data flowers --head 256 --dropout 0.3 "
+                            "--epochs 20 --out flowers-run");
+  add_data_options(*c, *o);
+  add_network_options(*c, *o);
+  add_training_options(*c, *o);
+  c->add_flag("--json", o->json, "Print the result as JSON");
+  c->add_flag("--quiet", o->quiet, "No progress on standard error");
+  add_machine_options(*c);
+  c->callback([o] { finetune(*o); });
+}
+
+}  // namespace graft::tools

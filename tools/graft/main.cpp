@@ -1,0 +1,69 @@
+#include <cerrno>
+#include <cstring>
+#include <new>
+
+#include "graft/core/version.h"
+
+#include "common.h"
+
+namespace graft::tools {
+namespace {
+
+constexpr int kFailed = 1;
+constexpr int kWrongUsage = 2;
+
+// A message of several lines, such as a conversion report, keeps them; the sentence comes first.
+int complain(const std::string& sentence, int code) {
+  std::string text = sentence;
+  while (!text.empty() && text.back() == '\n') text.pop_back();
+  std::fflush(stdout);
+  fmt::print(stderr, "graft: {}\n", text);
+  return code;
+}
+
+int run(int argc, char** argv) {
+  CLI::App app("Takes a trained convolutional network, grafts a new head onto it and trains it on your photos.",
+               "graft");
+  app.set_version_flag("--version", kVersion);
+  app.require_subcommand(1);
+  app.get_formatter()->column_width(34);
+  add_convert(app);
+  add_info(app);
+  add_summary(app);
+  add_predict(app);
+  add_features(app);
+  add_finetune(app);
+  add_evaluate(app);
+  add_report(app);
+  add_doctor(app);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& help) {
+    return app.exit(help);
+  } catch (const CLI::ParseError& error) {
+    const auto chosen = app.get_subcommands();
+    return complain(
+        fmt::format("{} (see 'graft {}--help')", error.what(), chosen.empty() ? "" : chosen.front()->get_name() + " "),
+        kWrongUsage);
+  }
+  // A full disk behind standard output shows only here.
+  check(std::fflush(stdout) == 0 && std::ferror(stdout) == 0, "standard output cannot be written: {}",
+        std::strerror(errno));
+  return 0;
+}
+
+}  // namespace
+}  // namespace graft::tools
+
+int main(int argc, char** argv) {
+  using namespace graft::tools;
+  try {
+    return run(argc, argv);
+  } catch (const UsageError& error) {
+    return complain(error.what(), kWrongUsage);
+  } catch (const std::bad_alloc&) {
+    return complain("out of memory", kFailed);
+  } catch (const std::exception& error) {
+    return complain(error.what(), kFailed);
+  }
+}

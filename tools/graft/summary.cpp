@@ -1,0 +1,99 @@
+#include <sstream>
+
+#include "graft/io/network_file.h"
+#include "graft/models/models.h"
+
+#include "common.h"
+
+namespace graft::tools {
+namespace {
+
+struct Options {
+  WeightsOption weights;
+  std::string model;
+  models::Options of_model;
+  Index input_size = 0, batch = 1;
+  bool no_top = false, json = false;
+};
+
+nn::Network network_of(const Options& options) {
+  if (options.model.empty()) return io::load_network(options.weights.file());
+  check_usage(options.weights.weights.empty() && options.weights.run.empty(),
+              "expected one of --weights, --run and --model, got two");
+  models::Options o = options.of_model;
+  o.include_top = !options.no_top;
+  o.height = o.width = options.input_size;
+  return models::make(options.model, o);
+}
+
+Json describe(const nn::Network& network, Index batch) {
+  std::vector<Index> extents{batch};
+  extents.insert(extents.end(), network.input_shape().begin(), network.input_shape().end());
+  const nn::Program program = network.lower(Shape{std::span<const Index>(extents)});
+  std::map<std::string, double> operations;
+  for (const nn::Program::Call& call : program.calls) {
+    std::vector<Spec> inputs, outputs;
+    for (const nn::Value value : call.inputs) inputs.push_back(program[value].spec);
+    for (const nn::Value value : call.outputs) outputs.push_back(program[value].spec);
+    operations[call.node] += call.op->operations(inputs, outputs);
+  }
+  double all = 0;
+  Json layers = Json::array();
+  for (const nn::NodeEntry& node : network.nodes()) {
+    const Shape& shape = program[program.node(node.name)].spec.shape;
+    Json from = Json::array();
+    for (const int input : node.inputs) from.push_back(network.nodes()[static_cast<std::size_t>(input)].name);
+    Json layer{{"name", node.name}, {"type", "input"}, {"output", std::vector<Index>(shape.begin(), shape.end())}};
+    Index parameters = 0;
+    if (node.layer >= 0) {
+      const nn::LayerEntry& entry = network.layers()[static_cast<std::size_t>(node.layer)];
+      for (const std::string& name : entry.parameters)
+        parameters += network.parameter_table().at(name)->shape.elements();
+      layer["type"] = entry.layer->type();
+      layer["trainable"] = entry.trainable;
+    }
+    layer["parameters"] = parameters;
+    layer["flops"] = operations[node.name];
+    layer["from"] = from;
+    all += operations[node.name];
+    layers.push_back(std::move(layer));
+  }
+  return {{"network", network.name},
+          {"batch", batch},
+          {"parameters", network.parameter_count()},
+          {"flops", all},
+          {"layers", layers}};
+}
+
+}  // namespace
+
+void add_summary(CLI::App& app) {
+  auto o = std::make_shared<Options>();
+  CLI::App* c = add_command(app, "summary", "Show a network's layers, shapes, parameters and operations",
+                            "graft summary --model resnet50 --no-top --batch 8");
+  add_weights_option(*c, o->weights);
+  c->add_option("--model", o->model, fmt::format("A network by name: {}", fmt::join(models::names(), ", ")))
+      ->type_name("NAME");
+  const auto of_model = [c](CLI::Option* option) {
+    return option->needs(c->get_option("--model"))->group("With --model");
+  };
+  of_model(c->add_option("--input-size", o->input_size, "Height and width; the network's usual ones if not given")
+               ->check(CLI::PositiveNumber));
+  of_model(c->add_option("--alpha", o->of_model.alpha, "MobileNet's width")->check(CLI::PositiveNumber));
+  of_model(c->add_option("--classes", o->of_model.classes, "Classes of the top")->check(CLI::PositiveNumber));
+  of_model(c->add_flag("--no-top", o->no_top, "Without the classifier"));
+  c->add_option("--batch", o->batch, "Images at once")->check(CLI::PositiveNumber);
+  c->add_flag("--json", o->json, "As JSON");
+  c->callback([o] {
+    const nn::Network network = network_of(*o);
+    if (o->json) {
+      print_json(describe(network, o->batch));
+    } else {
+      std::ostringstream text;
+      network.summary(text, o->batch);
+      say("{}", text.str());
+    }
+  });
+}
+
+}  // namespace graft::tools
