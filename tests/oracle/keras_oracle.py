@@ -16,6 +16,7 @@ import sys
 
 os.environ["KERAS_BACKEND"] = "torch"
 
+import absl.logging
 import h5py
 import keras
 import numpy as np
@@ -23,6 +24,8 @@ import torch
 from keras.src.backend.common import dtypes
 from keras.src.legacy.saving import legacy_h5_format
 from safetensors.numpy import save_file
+
+absl.logging.set_verbosity("error")  # Keras advises against .h5 each time
 
 CLASSES = 10
 STEPS = 20
@@ -99,7 +102,10 @@ def write_layouts(model, folder):
     # Keras before 3.6 wrote no names of layers: they are known by class and order alone.
     model.save_weights(f"{folder}/nameless.weights.h5")
     with h5py.File(f"{folder}/nameless.weights.h5", "r+") as file:
-        file.visititems(lambda path, item: item.attrs.pop("name", None))
+        groups = []
+        file.visit(groups.append)
+        for group in groups:
+            file[group].attrs.pop("name", None)
 
 
 def write_layers(model, folder):

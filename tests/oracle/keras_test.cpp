@@ -25,6 +25,8 @@ struct Case {
   std::string oracle;  // the model's name in keras_oracle.py
   std::string model;   // and in graft
   double alpha = 1;
+
+  friend void PrintTo(const Case& c, std::ostream* out) { *out << c.oracle; }
 };
 
 class KerasParity : public testing::TestWithParam<Case> {
