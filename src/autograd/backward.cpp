@@ -15,13 +15,15 @@ void accumulate(Tensor& to, const Tensor& from) {
   to.bump_version();
 }
 
-std::vector<Operand> restore(const Node& node, const std::vector<Node::Slot>& slots, const std::vector<Spec>& specs, const char* side) {
+std::vector<Operand> restore(const Node& node, const std::vector<Node::Slot>& slots, const std::vector<Spec>& specs,
+                             const char* side) {
   std::vector<Operand> operands;
   for (std::size_t i = 0; i < slots.size(); ++i) {
     const Node::Slot& slot = slots[i];
     check(!slot.value.defined() || slot.value.version() == slot.version,
-          "[backward] {} {} of {}, {} {}, was changed in place after it was saved (version {}, now {})", side, i, node.op->name(), specs[i].dtype,
-          specs[i].shape, slot.version, slot.value.defined() ? slot.value.version() : 0);
+          "[backward] {} {} of {}, {} {}, was changed in place after it was saved (version {}, now {})", side, i,
+          node.op->name(), specs[i].dtype, specs[i].shape, slot.version,
+          slot.value.defined() ? slot.value.version() : 0);
     operands.emplace_back(slot.value.defined() ? slot.value.raw() : nullptr, specs[i].shape, specs[i].dtype);
   }
   return operands;
@@ -31,14 +33,20 @@ std::vector<Operand> restore(const Node& node, const std::vector<Node::Slot>& sl
 class Walk {
  public:
   Walk(const Tensor& root, const BackwardOptions& options) : retain_(options.retain_graph) {
-    check(root.defined() && root.producer() != nullptr, "[backward] the tensor was not recorded: no input of it requires a gradient, or recording was off");
-    check(options.seed.defined() || root.elements() == 1, "[backward] a result of shape {} needs a seed: its gradient from outside", root.shape());
-    check(!options.seed.defined() || options.seed.spec() == root.spec(), "[backward] the seed must be {} {} like the result, got {} {}", root.dtype(),
-          root.shape(), options.seed.defined() ? options.seed.dtype() : DType::f32, options.seed.defined() ? options.seed.shape() : Shape{});
-    of(root.producer(), root.producer_output()) = options.seed.defined() ? options.seed.clone() : Tensor::full(root.shape(), 1, root.dtype(), root.device());
+    check(root.defined() && root.producer() != nullptr,
+          "[backward] the tensor was not recorded: no input of it requires a gradient, or recording was off");
+    check(options.seed.defined() || root.elements() == 1,
+          "[backward] a result of shape {} needs a seed: its gradient from outside", root.shape());
+    check(!options.seed.defined() || options.seed.spec() == root.spec(),
+          "[backward] the seed must be {} {} like the result, got {} {}", root.dtype(), root.shape(),
+          options.seed.defined() ? options.seed.dtype() : DType::f32,
+          options.seed.defined() ? options.seed.shape() : Shape{});
+    of(root.producer(), root.producer_output()) =
+        options.seed.defined() ? options.seed.clone() : Tensor::full(root.shape(), 1, root.dtype(), root.device());
   }
 
-  // Gradients that the caller asked for by tensor; the leaves' own are then left alone, and so are nodes that lead to none of the tensors.
+  // Gradients that the caller asked for by tensor; the leaves' own are then left alone, and so are nodes that lead to
+  // none of the tensors.
   void collect(const Tensor& root, std::span<const Tensor> tensors) {
     collecting_ = true;
     for (const Tensor& tensor : tensors) {
@@ -52,7 +60,8 @@ class Walk {
     const auto nodes = tape(root);
     for (auto node = nodes.rbegin(); node != nodes.rend(); ++node) {  // producers first
       for (const Node::Edge& edge : (*node)->edges) {
-        const bool leads = edge.producer != nullptr ? leading_.contains(edge.producer.get()) : edge.leaf.defined() && leaves_.contains(edge.leaf.id());
+        const bool leads = edge.producer != nullptr ? leading_.contains(edge.producer.get())
+                                                    : edge.leaf.defined() && leaves_.contains(edge.leaf.id());
         if (leads) leading_.insert(node->get());
       }
     }
@@ -70,8 +79,10 @@ class Walk {
 
   Tensor collected(const Tensor& tensor) {
     Tensor found;
-    if (tensor.producer() != nullptr) found = kept_[{tensor.producer().get(), tensor.producer_output()}];
-    else found = leaves_[tensor.id()];
+    if (tensor.producer() != nullptr)
+      found = kept_[{tensor.producer().get(), tensor.producer_output()}];
+    else
+      found = leaves_[tensor.id()];
     return found.defined() ? found : Tensor::zeros(tensor.shape(), tensor.dtype(), tensor.device());
   }
 
@@ -88,7 +99,9 @@ class Walk {
   }
 
   void visit(Node& node, const std::vector<Tensor>& gradients) {
-    check(!node.consumed, "[backward] {} was already used by an earlier backward, which gave its saved tensors back; pass retain_graph to the first",
+    check(!node.consumed,
+          "[backward] {} was already used by an earlier backward, which gave its saved tensors back; pass retain_graph "
+          "to the first",
           node.op->name());
     std::vector<Operand> dy;
     std::vector<Tensor> alive = gradients;
@@ -110,7 +123,8 @@ class Walk {
       const Spec& spec = node.input_specs[i];
       if (first) *total = Tensor::empty(spec.shape, spec.dtype);
       bool twice = false;
-      for (std::size_t j = 0; j < i; ++j) twice = twice || (destinations[j].defined() && destinations[j].id() == total->id());
+      for (std::size_t j = 0; j < i; ++j)
+        twice = twice || (destinations[j].defined() && destinations[j].id() == total->id());
       destinations[i] = *total;
       if (twice) {  // the op may fill its destinations in any order, so the second one is added afterwards
         const Tensor own = Tensor::empty(spec.shape, spec.dtype);
@@ -137,7 +151,8 @@ class Walk {
 
   // The running sum for an edge; null if nobody wants it.
   Tensor* destination(const Node::Edge& edge) {
-    if (edge.producer != nullptr) return collecting_ && !leading_.contains(edge.producer.get()) ? nullptr : &of(edge.producer, edge.output);
+    if (edge.producer != nullptr)
+      return collecting_ && !leading_.contains(edge.producer.get()) ? nullptr : &of(edge.producer, edge.output);
     if (!edge.leaf.defined()) return nullptr;
     const void* key = edge.leaf.id();
     if (collecting_) {

@@ -1,17 +1,19 @@
 #include "graft/autograd/tape.h"
 
-#include <fmt/ostream.h>
-
 #include <algorithm>
 #include <atomic>
 #include <ostream>
 #include <unordered_set>
 
+#include <fmt/ostream.h>
+
 #include "core/format.h"
 
 namespace graft {
 
-void Op::backward(Context&, const Saved&, std::span<const Operand>, std::span<const Gradient>) const { fail("[{}] has no gradient", name()); }
+void Op::backward(Context&, const Saved&, std::span<const Operand>, std::span<const Gradient>) const {
+  fail("[{}] has no gradient", name());
+}
 
 double Op::operations(std::span<const Spec>, std::span<const Spec> outputs) const {
   return outputs.empty() ? 0 : static_cast<double>(outputs[0].shape.elements());
@@ -41,7 +43,8 @@ std::vector<Node::Slot> save(std::span<const Tensor> tensors, Slots wanted) {
   return slots;
 }
 
-std::shared_ptr<Node> record(std::shared_ptr<const Op> op, std::span<const Tensor> inputs, std::span<const Tensor> outputs) {
+std::shared_ptr<Node> record(std::shared_ptr<const Op> op, std::span<const Tensor> inputs,
+                             std::span<const Tensor> outputs) {
   auto node = std::make_shared<Node>();
   Slots wanted;
   for (std::size_t i = 0; i < inputs.size(); ++i) {
@@ -68,7 +71,8 @@ std::shared_ptr<Node> record(std::shared_ptr<const Op> op, std::span<const Tenso
 
 }  // namespace
 
-// A chain of thousands of nodes must not be destroyed by recursion: producers that only this node holds are taken apart in a loop.
+// A chain of thousands of nodes must not be destroyed by recursion: producers that only this node holds are taken apart
+// in a loop.
 Node::~Node() {
   std::vector<std::shared_ptr<Node>> doomed;
   const auto take = [&doomed](Node& node) {
@@ -112,7 +116,8 @@ std::size_t saved_bytes(const Tensor& root) {
     }
   }
   std::size_t bytes = 0;
-  for (const auto& node : nodes) bytes += count_slots(node->saved_inputs, seen) + count_slots(node->saved_outputs, seen);
+  for (const auto& node : nodes)
+    bytes += count_slots(node->saved_inputs, seen) + count_slots(node->saved_outputs, seen);
   return bytes;
 }
 
@@ -120,12 +125,14 @@ void print_tape(std::ostream& out, const Tensor& root) {
   for (const auto& node : tape(root)) {
     std::string inputs;
     for (std::size_t i = 0; i < node->input_specs.size(); ++i) {
-      fmt::format_to(std::back_inserter(inputs), "{}{}{}{}", i ? ", " : "", node->input_specs[i].shape, node->edges[i].wanted() ? "" : " (no gradient)",
+      fmt::format_to(std::back_inserter(inputs), "{}{}{}{}", i ? ", " : "", node->input_specs[i].shape,
+                     node->edges[i].wanted() ? "" : " (no gradient)",
                      node->saved_inputs[i].value.defined() ? " (saved)" : "");
     }
     const std::string attributes = node->op->attributes();
-    fmt::print(out, "{}{}: {} -> {}, {} bytes saved\n", node->op->name(), attributes.empty() ? "" : " (" + attributes + ")", inputs,
-               node->output_specs.front().shape, node->saved_bytes());
+    fmt::print(out, "{}{}: {} -> {}, {} bytes saved\n", node->op->name(),
+               attributes.empty() ? "" : " (" + attributes + ")", inputs, node->output_specs.front().shape,
+               node->saved_bytes());
   }
   fmt::print(out, "kept for backward: {} bytes\n", saved_bytes(root));
 }
@@ -136,7 +143,8 @@ std::vector<Tensor> apply(std::shared_ptr<const Op> op, std::span<const Tensor> 
   bool differentiable = false;
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     check(inputs[i].defined(), "[{}] input {} has no value", op->name(), i);
-    check(inputs[i].device() == inputs[0].device(), "[{}] inputs are on different devices: {} and {}", op->name(), inputs[0].device(), inputs[i].device());
+    check(inputs[i].device() == inputs[0].device(), "[{}] inputs are on different devices: {} and {}", op->name(),
+          inputs[0].device(), inputs[i].device());
     specs.push_back(inputs[i].spec());
     input_operands.emplace_back(inputs[i]);
     differentiable = differentiable || inputs[i].requires_grad();
@@ -160,7 +168,8 @@ std::vector<Tensor> apply(std::shared_ptr<const Op> op, std::span<const Tensor> 
   if (differentiable && is_recording) {
     const std::shared_ptr<Node> node = record(std::move(op), inputs, outputs);
     for (int i = 0; i < results; ++i) {
-      if (is_floating(outputs[static_cast<std::size_t>(i)].dtype())) outputs[static_cast<std::size_t>(i)].set_producer(node, i);
+      if (is_floating(outputs[static_cast<std::size_t>(i)].dtype()))
+        outputs[static_cast<std::size_t>(i)].set_producer(node, i);
     }
   }
   outputs.resize(static_cast<std::size_t>(results));

@@ -8,7 +8,8 @@ namespace graft {
 namespace {
 
 // In the order of the enumeration.
-constexpr std::array<std::string_view, 8> kNames{"linear", "relu", "relu6", "sigmoid", "tanh", "gelu", "gelu_tanh", "silu"};
+constexpr std::array<std::string_view, 8> kNames{"linear", "relu", "relu6",     "sigmoid",
+                                                 "tanh",   "gelu", "gelu_tanh", "silu"};
 
 }  // namespace
 

@@ -27,9 +27,12 @@ std::atomic<int> budget{0};
 
 std::string_view name(Engine engine) {
   switch (engine) {
-    case Engine::automatic: return "auto";
-    case Engine::native: return "native";
-    case Engine::library: return "library";
+    case Engine::automatic:
+      return "auto";
+    case Engine::native:
+      return "native";
+    case Engine::library:
+      return "library";
   }
   return {};
 }

@@ -14,7 +14,8 @@ struct Row {
 };
 
 // In the order of the enumeration.
-constexpr std::array<Row, 7> kRows{{{"f32", 4}, {"f64", 8}, {"bf16", 2}, {"f16", 2}, {"i32", 4}, {"i64", 8}, {"u8", 1}}};
+constexpr std::array<Row, 7> kRows{
+    {{"f32", 4}, {"f64", 8}, {"bf16", 2}, {"f16", 2}, {"i32", 4}, {"i64", 8}, {"u8", 1}}};
 
 }  // namespace
 

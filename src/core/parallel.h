@@ -7,8 +7,9 @@
 
 namespace graft {
 
-/// Calls body(i) for i in 0 .. count-1, spread over the threads of the budget. Each call must write what no other call touches, so the result does not
-/// depend on the number of threads. An exception is thrown again here, the first one that came.
+/// Calls body(i) for i in 0 .. count-1, spread over the threads of the budget. Each call must write what no other call
+/// touches, so the result does not depend on the number of threads. An exception is thrown again here, the first one
+/// that came.
 template <class Body>
 void parallel_for(Index count, Body&& body) {
   if (count <= 1) {
@@ -28,10 +29,12 @@ void parallel_for(Index count, Body&& body) {
   if (error) std::rethrow_exception(error);
 }
 
-/// The same over ranges of at most `grain` neighbours: body(begin, end). The ranges depend on `count` and `grain` alone.
+/// The same over ranges of at most `grain` neighbours: body(begin, end). The ranges depend on `count` and `grain`
+/// alone.
 template <class Body>
 void parallel_ranges(Index count, Index grain, Body&& body) {
-  parallel_for((count + grain - 1) / grain, [&](Index chunk) { body(chunk * grain, std::min(count, (chunk + 1) * grain)); });
+  parallel_for((count + grain - 1) / grain,
+               [&](Index chunk) { body(chunk * grain, std::min(count, (chunk + 1) * grain)); });
 }
 
 }  // namespace graft

@@ -34,11 +34,13 @@ Shape Shape::reshaped(std::span<const Index> extents) const {
   if (unknown != wanted.end()) {
     *unknown = 1;
     const Index rest = Shape(std::span<const Index>(wanted)).elements();
-    check(rest > 0 && elements() % rest == 0, "[reshape] {} cannot become [{}]: no extent in place of -1 fits", *this, fmt::join(extents, ", "));
+    check(rest > 0 && elements() % rest == 0, "[reshape] {} cannot become [{}]: no extent in place of -1 fits", *this,
+          fmt::join(extents, ", "));
     *unknown = elements() / rest;
   }
   const Shape target{std::span<const Index>(wanted)};
-  check(target.elements() == elements(), "[reshape] {} has {} elements, {} has {}", *this, elements(), target, target.elements());
+  check(target.elements() == elements(), "[reshape] {} has {} elements, {} has {}", *this, elements(), target,
+        target.elements());
   return target;
 }
 

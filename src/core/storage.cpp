@@ -13,7 +13,8 @@ namespace {
 
 constexpr std::size_t kAlignment = 64;  // a cache line, and the widest vector register
 
-// Sizes are rounded to a quarter of a power of two: at most 25 % is wasted, and shapes that are nearly alike share blocks.
+// Sizes are rounded to a quarter of a power of two: at most 25 % is wasted, and shapes that are nearly alike share
+// blocks.
 std::size_t size_class(std::size_t bytes) {
   if (bytes <= kAlignment) return kAlignment;
   const std::size_t quantum = std::max(kAlignment, std::bit_floor(bytes) / 4);
@@ -41,7 +42,8 @@ class CachingAllocator {
       block = static_cast<std::byte*>(std::aligned_alloc(kAlignment, size));
     }
     const std::lock_guard lock(mutex_);
-    check(block != nullptr, "[memory] the system has no {} bytes left; graft holds {} bytes in tensors", size, use_.in_use);
+    check(block != nullptr, "[memory] the system has no {} bytes left; graft holds {} bytes in tensors", size,
+          use_.in_use);
     ++use_.system_allocations;
     count(size);
     return block;
@@ -101,7 +103,8 @@ std::shared_ptr<Storage> Storage::allocate(std::size_t bytes, Device device) {
   return std::shared_ptr<Storage>(new Storage(allocator().allocate(bytes), bytes, device, nullptr));
 }
 
-std::shared_ptr<Storage> Storage::borrow(void* data, std::size_t bytes, std::shared_ptr<const void> keep_alive, Device device) {
+std::shared_ptr<Storage> Storage::borrow(void* data, std::size_t bytes, std::shared_ptr<const void> keep_alive,
+                                         Device device) {
   check(keep_alive != nullptr, "[memory] borrowed memory needs an owner");
   return std::shared_ptr<Storage>(new Storage(static_cast<std::byte*>(data), bytes, device, std::move(keep_alive)));
 }

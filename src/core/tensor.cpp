@@ -26,8 +26,8 @@ Tensor::State& Tensor::state() const {
 
 Tensor Tensor::over(std::shared_ptr<Storage> storage, std::size_t offset, const Shape& shape, DType dtype) {
   const std::size_t bytes = static_cast<std::size_t>(shape.elements()) * size_of(dtype);
-  check(offset <= storage->bytes() && bytes <= storage->bytes() - offset, "[tensor] {} {} at byte {} ends beyond its {} bytes of memory", dtype, shape,
-        offset, storage->bytes());
+  check(offset <= storage->bytes() && bytes <= storage->bytes() - offset,
+        "[tensor] {} {} at byte {} ends beyond its {} bytes of memory", dtype, shape, offset, storage->bytes());
   Tensor tensor;
   tensor.state_ = std::make_shared<State>();
   tensor.state_->storage = std::move(storage);
@@ -55,7 +55,8 @@ Tensor Tensor::full(const Shape& shape, double value, DType dtype, Device device
 
 Tensor Tensor::from_bytes(const Shape& shape, DType dtype, std::span<const std::byte> bytes) {
   Tensor tensor = empty(shape, dtype);
-  check(bytes.size() == tensor.bytes(), "[tensor] {} {} takes {} bytes, got {}", dtype, shape, tensor.bytes(), bytes.size());
+  check(bytes.size() == tensor.bytes(), "[tensor] {} {} takes {} bytes, got {}", dtype, shape, tensor.bytes(),
+        bytes.size());
   if (!bytes.empty()) std::memcpy(tensor.raw(), bytes.data(), bytes.size());
   return tensor;
 }
@@ -80,15 +81,18 @@ double Tensor::item() const {
 }
 
 Tensor Tensor::reshaped(std::initializer_list<Index> extents) const {
-  return over(state().storage, state().offset, shape().reshaped(std::span<const Index>(extents.begin(), extents.size())), dtype());
+  return over(state().storage, state().offset,
+              shape().reshaped(std::span<const Index>(extents.begin(), extents.size())), dtype());
 }
 
 Tensor Tensor::reshaped(const Shape& target) const {
-  return over(state().storage, state().offset, shape().reshaped(std::span<const Index>(target.begin(), target.end())), dtype());
+  return over(state().storage, state().offset, shape().reshaped(std::span<const Index>(target.begin(), target.end())),
+              dtype());
 }
 
 Tensor Tensor::rows(Index first, Index count) const {
-  check(shape().rank() > 0 && first >= 0 && count >= 0 && first + count <= shape()[0], "[rows] {} has no rows {} to {}", shape(), first, first + count);
+  check(shape().rank() > 0 && first >= 0 && count >= 0 && first + count <= shape()[0], "[rows] {} has no rows {} to {}",
+        shape(), first, first + count);
   const Shape target = shape().with(0, count);
   const std::size_t row_bytes = shape()[0] == 0 ? 0 : bytes() / static_cast<std::size_t>(shape()[0]);
   return over(state().storage, state().offset + static_cast<std::size_t>(first) * row_bytes, target, dtype());
@@ -139,7 +143,8 @@ void Tensor::set_requires_grad(bool value) {
 Tensor Tensor::grad() const { return state().grad; }
 
 void Tensor::set_grad(Tensor grad) {
-  check(!grad.defined() || grad.shape() == shape(), "[grad] expected {}, got {}", shape(), grad.defined() ? grad.shape() : Shape{});
+  check(!grad.defined() || grad.shape() == shape(), "[grad] expected {}, got {}", shape(),
+        grad.defined() ? grad.shape() : Shape{});
   state().grad = std::move(grad);
 }
 

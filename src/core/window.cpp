@@ -9,8 +9,10 @@ struct Side {
   Index before, after, out;
 };
 
-Side lay_side(std::string_view op, std::string_view what, Index input, Index kernel, Index stride, Index dilation, Index before, Index after, bool same) {
-  check(kernel > 0 && stride > 0 && dilation > 0, "[{}] kernel, stride and dilation must be positive, got {}, {}, {} ({})", op, kernel, stride, dilation, what);
+Side lay_side(std::string_view op, std::string_view what, Index input, Index kernel, Index stride, Index dilation,
+              Index before, Index after, bool same) {
+  check(kernel > 0 && stride > 0 && dilation > 0,
+        "[{}] kernel, stride and dilation must be positive, got {}, {}, {} ({})", op, kernel, stride, dilation, what);
   const Index reach = dilation * (kernel - 1) + 1;
   if (same) {
     const Index out = (input + stride - 1) / stride;
@@ -19,7 +21,8 @@ Side lay_side(std::string_view op, std::string_view what, Index input, Index ker
   }
   check(before >= 0 && after >= 0, "[{}] padding must not be negative, got {} and {} ({})", op, before, after, what);
   const Index padded = input + before + after;
-  check(padded >= reach, "[{}] the window reaches over {} pixels, the padded image has {} ({} {} + {} + {})", op, reach, padded, what, before, input, after);
+  check(padded >= reach, "[{}] the window reaches over {} pixels, the padded image has {} ({} {} + {} + {})", op, reach,
+        padded, what, before, input, after);
   return {before, after, (padded - reach) / stride + 1};
 }
 
@@ -34,8 +37,10 @@ std::string Window::to_string() const {
 
 WindowGeometry lay(std::string_view op, const Window& w, const Shape& image) {
   check(image.rank() == 4, "[{}] expected an image [N, H, W, C], got {}", op, image);
-  const Side rows = lay_side(op, "height", image[1], w.kernel.height, w.stride.height, w.dilation.height, w.padding.top, w.padding.bottom, w.padding.is_same);
-  const Side columns = lay_side(op, "width", image[2], w.kernel.width, w.stride.width, w.dilation.width, w.padding.left, w.padding.right, w.padding.is_same);
+  const Side rows = lay_side(op, "height", image[1], w.kernel.height, w.stride.height, w.dilation.height, w.padding.top,
+                             w.padding.bottom, w.padding.is_same);
+  const Side columns = lay_side(op, "width", image[2], w.kernel.width, w.stride.width, w.dilation.width, w.padding.left,
+                                w.padding.right, w.padding.is_same);
   return {.batch = image[0],
           .height = image[1],
           .width = image[2],

@@ -1,12 +1,12 @@
 #include "io/convert.h"
 
-#include <fnmatch.h>
-
 #include <algorithm>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <regex>
 #include <set>
+
+#include <fnmatch.h>
+#include <nlohmann/json.hpp>
 
 #include "core/format.h"
 #include "io/keras_graph.h"
@@ -15,7 +15,8 @@ namespace graft::io {
 namespace {
 
 bool matches_any(const std::vector<std::string>& globs, const std::string& name) {
-  return std::any_of(globs.begin(), globs.end(), [&](const std::string& glob) { return fnmatch(glob.c_str(), name.c_str(), 0) == 0; });
+  return std::any_of(globs.begin(), globs.end(),
+                     [&](const std::string& glob) { return fnmatch(glob.c_str(), name.c_str(), 0) == 0; });
 }
 
 bool is_channels_first(const WeightFile& file) { return file.format == "pytorch" || file.format == "safetensors"; }
@@ -39,14 +40,16 @@ std::optional<Index> top_classes(const WeightFile& file) {
 std::optional<double> mobilenet_alpha(const WeightFile& file) {
   for (const WeightLayer& layer : file.layers) {
     const Tensor* kernel = layer.find("kernel");
-    if (kernel != nullptr && kernel->shape().rank() == 4 && kernel->shape()[2] == 3) return static_cast<double>(kernel->shape()[3]) / 32;
+    if (kernel != nullptr && kernel->shape().rank() == 4 && kernel->shape()[2] == 3)
+      return static_cast<double>(kernel->shape()[3]) / 32;
   }
   return std::nullopt;
 }
 
 // The image preprocessing that goes with the name of a Keras model, wherever it stands in the architecture.
 std::string preprocessing_of_keras_model(const std::string& config) {
-  static const std::regex kName("\"name\" *: *\"(vgg16|vgg19|resnet50|resnet101|resnet152|mobilenet|inception_v3)[^\"]*\"");
+  static const std::regex kName(
+      "\"name\" *: *\"(vgg16|vgg19|resnet50|resnet101|resnet152|mobilenet|inception_v3)[^\"]*\"");
   std::smatch found;
   if (!std::regex_search(config, found, kName)) return {};
   const std::string name = found[1];
@@ -65,7 +68,8 @@ std::string last_image(const nn::Network& network) {
   return name;
 }
 
-nn::Network build(const WeightFile& file, const ConvertOptions& options, const WeightMap* map, std::vector<std::string>& notes) {
+nn::Network build(const WeightFile& file, const ConvertOptions& options, const WeightMap* map,
+                  std::vector<std::string>& notes) {
   const std::string asked = !options.model.empty() ? options.model : map != nullptr ? map->model : "";
   if (asked.empty() && !file.model_config.empty()) {
     nn::Network network = network_from_keras(file.model_config, options.input_size, options.input_size);
@@ -76,21 +80,28 @@ nn::Network build(const WeightFile& file, const ConvertOptions& options, const W
     network.preprocessing.height = size.height;
     network.preprocessing.width = size.width;
     if (mode.empty() && options.preprocessing.empty()) {
-      notes.push_back("the file does not say how images are prepared: pixels are taken as 0 to 255 (say otherwise with --preprocessing)");
+      notes.push_back(
+          "the file does not say how images are prepared: pixels are taken as 0 to 255 (say otherwise with "
+          "--preprocessing)");
     }
     return network;
   }
   const std::string model = asked.empty() ? detect_model(file) : asked;
-  check(!model.empty(), "the file does not say which model its weights belong to; name it with --model ({})", fmt::join(models::names(), ", "));
+  check(!model.empty(), "the file does not say which model its weights belong to; name it with --model ({})",
+        fmt::join(models::names(), ", "));
   models::Options o{.height = options.input_size, .width = options.input_size};
   const std::optional<Index> classes = top_classes(file);
-  o.include_top = map != nullptr && map->include_top ? *map->include_top : classes.has_value() || is_channels_first(file);
+  o.include_top =
+      map != nullptr && map->include_top ? *map->include_top : classes.has_value() || is_channels_first(file);
   if (classes) o.classes = *classes;
   if (model == "mobilenet") {
-    if (options.alpha) o.alpha = *options.alpha;
-    else if (const auto alpha = mobilenet_alpha(file)) o.alpha = *alpha;
+    if (options.alpha)
+      o.alpha = *options.alpha;
+    else if (const auto alpha = mobilenet_alpha(file))
+      o.alpha = *alpha;
     // Its top may stand in a file without names: a convolution more than the backbone has.
-    const auto convolutions = std::count_if(file.layers.begin(), file.layers.end(), [](const WeightLayer& l) { return l.type == "conv2d"; });
+    const auto convolutions =
+        std::count_if(file.layers.begin(), file.layers.end(), [](const WeightLayer& l) { return l.type == "conv2d"; });
     constexpr int kBackboneConvolutions = 14;
     if (!classes && convolutions == kBackboneConvolutions + 1) {
       o.include_top = true;
@@ -102,8 +113,9 @@ nn::Network build(const WeightFile& file, const ConvertOptions& options, const W
   } else if (options.alpha) {
     o.alpha = *options.alpha;
   }
-  notes.push_back(fmt::format("model {}{}{}", model, o.include_top ? fmt::format(" with its top of {} classes", o.classes) : " without its top",
-                              model == "mobilenet" ? fmt::format(", width {}", o.alpha) : ""));
+  notes.push_back(fmt::format(
+      "model {}{}{}", model, o.include_top ? fmt::format(" with its top of {} classes", o.classes) : " without its top",
+      model == "mobilenet" ? fmt::format(", width {}", o.alpha) : ""));
   return models::make(model, o);
 }
 
@@ -114,7 +126,8 @@ void assign(nn::Network& network, const WeightFile& file, const WeightMap* map, 
   std::set<const WeightLayer*> used;
   for (const auto& [from, to] : matches) {
     used.insert(from);
-    check(network.has_layer(to), "the map sends '{}' to layer '{}', which {} does not have", from->path, to, network.name);
+    check(network.has_layer(to), "the map sends '{}' to layer '{}', which {} does not have", from->path, to,
+          network.name);
     const nn::LayerEntry& layer = network.layer(to);
     for (const WeightTensor& tensor : from->tensors) {
       if (tensor.name == "num_batches_tracked") continue;  // PyTorch's counter of training steps
@@ -124,8 +137,9 @@ void assign(nn::Network& network, const WeightFile& file, const WeightMap* map, 
       if (parameter == network.parameter_table().end()) {
         report.unexpected.push_back(tensor.source);
       } else if (!(placed.value.shape() == parameter->second->shape)) {
-        report.mismatched.push_back(fmt::format("{}: expected {}, got {} ({} as {} in the file)", name, parameter->second->shape, placed.value.shape(),
-                                                tensor.source, tensor.value.shape()));
+        report.mismatched.push_back(fmt::format("{}: expected {}, got {} ({} as {} in the file)", name,
+                                                parameter->second->shape, placed.value.shape(), tensor.source,
+                                                tensor.value.shape()));
         open.erase(name);
       } else if (open.erase(name) == 0) {
         report.mismatched.push_back(fmt::format("{}: given twice, the second time by {}", name, tensor.source));
@@ -136,8 +150,10 @@ void assign(nn::Network& network, const WeightFile& file, const WeightMap* map, 
     }
   }
   for (const WeightLayer& layer : file.layers) {
-    const bool ignored = map != nullptr && std::any_of(map->ignore.begin(), map->ignore.end(),
-                                                       [&](const std::string& pattern) { return std::regex_match(layer.path, std::regex(pattern)); });
+    const bool ignored =
+        map != nullptr && std::any_of(map->ignore.begin(), map->ignore.end(), [&](const std::string& pattern) {
+          return std::regex_match(layer.path, std::regex(pattern));
+        });
     if (used.contains(&layer) || ignored) continue;
     for (const WeightTensor& tensor : layer.tensors) {
       if (tensor.name != "num_batches_tracked") report.unexpected.push_back(tensor.source);
@@ -150,8 +166,10 @@ void forgive(ConversionReport& report, const std::vector<std::string>& allowed) 
   const auto strip = [&](std::vector<std::string>& gaps, std::string_view what) {
     std::vector<std::string> left;
     for (const std::string& gap : gaps) {
-      if (!matches_any(allowed, gap.substr(0, gap.find(": ")))) left.push_back(gap);
-      else report.notes.push_back(fmt::format("{} and allowed: {}", what, gap));
+      if (!matches_any(allowed, gap.substr(0, gap.find(": "))))
+        left.push_back(gap);
+      else
+        report.notes.push_back(fmt::format("{} and allowed: {}", what, gap));
     }
     gaps = std::move(left);
   };
@@ -163,7 +181,8 @@ void forgive(ConversionReport& report, const std::vector<std::string>& allowed) 
 }  // namespace
 
 std::string ConversionReport::to_string() const {
-  std::string text = fmt::format("{} matched, {} missing, {} unexpected, {} mismatched\n", matched.size(), missing.size(), unexpected.size(), mismatched.size());
+  std::string text = fmt::format("{} matched, {} missing, {} unexpected, {} mismatched\n", matched.size(),
+                                 missing.size(), unexpected.size(), mismatched.size());
   for (const std::string& note : notes) text += fmt::format("  note        {}\n", note);
   for (const std::string& name : missing) text += fmt::format("  missing     {}\n", name);
   for (const std::string& name : unexpected) text += fmt::format("  unexpected  {}\n", name);
@@ -183,8 +202,10 @@ Conversion convert(const std::filesystem::path& path, const ConvertOptions& opti
     forgive(result.report, options.allow_partial);
     check(result.report.complete(), "the weights do not fit {}: {}", network.name, result.report.to_string());
     const Preprocessing size = network.preprocessing;
-    if (!options.preprocessing.empty()) network.preprocessing = preprocessing_by_name(options.preprocessing, size.height);
-    else if (map && map->preprocessing) network.preprocessing = *map->preprocessing;
+    if (!options.preprocessing.empty())
+      network.preprocessing = preprocessing_by_name(options.preprocessing, size.height);
+    else if (map && map->preprocessing)
+      network.preprocessing = *map->preprocessing;
     network.preprocessing.height = size.height;
     network.preprocessing.width = size.width;
     network.classes = options.classes;

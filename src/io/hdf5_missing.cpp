@@ -6,9 +6,10 @@ namespace graft::io {
 namespace {
 
 [[noreturn]] void refuse(const std::string& name) {
-  fail("{}: this is an HDF5 file, and this build of graft is without HDF5: install zlib and configure with "
-       "-DGRAFT_WITH_HDF5=ON",
-       name);
+  fail(
+      "{}: this is an HDF5 file, and this build of graft is without HDF5: install zlib and configure with "
+      "-DGRAFT_WITH_HDF5=ON",
+      name);
 }
 
 }  // namespace

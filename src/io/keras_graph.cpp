@@ -2,11 +2,13 @@
 
 #include <functional>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <optional>
 
-#include "core/format.h"
+#include <nlohmann/json.hpp>
+
 #include "graft/nn/layers.h"
+
+#include "core/format.h"
 
 namespace graft::io {
 namespace {
@@ -29,7 +31,8 @@ Padding read_padding(const Json& config) {
 
 void need_channels_last(const Json& config) {
   const auto format = config.find("data_format");
-  check(format == config.end() || format->is_null() || *format == "channels_last", "data format {} is not supported, only channels_last", format->dump());
+  check(format == config.end() || format->is_null() || *format == "channels_last",
+        "data format {} is not supported, only channels_last", format->dump());
 }
 
 // An activation is saved as a name or as {"class_name": ...}; softmax is not a function of one number.
@@ -40,8 +43,9 @@ struct KerasActivation {
 
 KerasActivation read_activation(const Json& config) {
   static const std::map<std::string, Activation> kFunctions{
-      {"linear", Activation::linear},   {"relu", Activation::relu}, {"relu6", Activation::relu6}, {"sigmoid", Activation::sigmoid},
-      {"tanh", Activation::tanh},       {"gelu", Activation::gelu}, {"swish", Activation::silu},  {"silu", Activation::silu},
+      {"linear", Activation::linear},   {"relu", Activation::relu}, {"relu6", Activation::relu6},
+      {"sigmoid", Activation::sigmoid}, {"tanh", Activation::tanh}, {"gelu", Activation::gelu},
+      {"swish", Activation::silu},      {"silu", Activation::silu},
   };
   const auto found = config.find("activation");
   if (found == config.end() || found->is_null()) return {};
@@ -56,7 +60,9 @@ Window read_pool(const Json& config) {
   need_channels_last(config);
   const Json& size = config.at("pool_size");
   const auto strides = config.find("strides");
-  return {.kernel = read_extent(size), .stride = read_extent(strides == config.end() || strides->is_null() ? size : *strides), .padding = read_padding(config)};
+  return {.kernel = read_extent(size),
+          .stride = read_extent(strides == config.end() || strides->is_null() ? size : *strides),
+          .padding = read_padding(config)};
 }
 
 void need_last_axis(const Json& config, int rank) {
@@ -108,24 +114,33 @@ class Reader {
     }
     const auto known = [&](const Key& key) { return values_.contains(key); };
     while (!pending.empty()) {
-      const auto ready = std::find_if(pending.begin(), pending.end(), [&](const Pending& p) { return std::all_of(p.inputs.begin(), p.inputs.end(), known); });
-      check(ready != pending.end(), "[convert] the inputs of Keras layer '{}' are not in the model", layer_name(*pending.front().layer));
+      const auto ready = std::find_if(pending.begin(), pending.end(), [&](const Pending& p) {
+        return std::all_of(p.inputs.begin(), p.inputs.end(), known);
+      });
+      check(ready != pending.end(), "[convert] the inputs of Keras layer '{}' are not in the model",
+            layer_name(*pending.front().layer));
       std::vector<Node> inputs;
       for (const Key& key : ready->inputs) inputs.push_back(values_.at(key));
       values_[{layer_name(*ready->layer), ready->application}] = apply(*ready->layer, inputs, ready->application);
       pending.erase(ready);
     }
     const Json& outputs = config.at("output_layers");
-    const Json& output = outputs.at(0).is_array() ? outputs.at(0) : outputs;  // Keras 3 writes a single output without the outer list
-    check(!outputs.at(0).is_array() || outputs.size() == 1, "[convert] the model has {} outputs, graft's networks have one", outputs.size());
+    const Json& output =
+        outputs.at(0).is_array() ? outputs.at(0) : outputs;  // Keras 3 writes a single output without the outer list
+    check(!outputs.at(0).is_array() || outputs.size() == 1,
+          "[convert] the model has {} outputs, graft's networks have one", outputs.size());
     const auto found = values_.find({output.at(0).get<std::string>(), output.at(1).get<int>()});
     check(found != values_.end(), "[convert] the output layer {} is not in the model", output.at(0).dump());
     return found->second;
   }
 
-  static std::string layer_name(const Json& layer) { return layer.contains("name") ? layer.at("name").get<std::string>() : layer.at("config").at("name").get<std::string>(); }
+  static std::string layer_name(const Json& layer) {
+    return layer.contains("name") ? layer.at("name").get<std::string>()
+                                  : layer.at("config").at("name").get<std::string>();
+  }
 
-  // The tensors that an application reads: [["layer", node, tensor, {}], ...] before Keras 3, and since then tensors anywhere among the arguments.
+  // The tensors that an application reads: [["layer", node, tensor, {}], ...] before Keras 3, and since then tensors
+  // anywhere among the arguments.
   static std::vector<Key> sources(const Json& node) {
     std::vector<Key> keys;
     if (node.is_array()) {
@@ -148,7 +163,8 @@ class Reader {
   Node apply(const Json& layer, const std::vector<Node>& inputs, int application = 0) {
     const std::string type = layer.at("class_name");
     if (type == "Functional" || type == "Model" || type == "Sequential") {
-      check(inputs.size() == 1 && application == 0, "[convert] the inner model '{}' is applied several times or to several inputs", layer_name(layer));
+      check(inputs.size() == 1 && application == 0,
+            "[convert] the inner model '{}' is applied several times or to several inputs", layer_name(layer));
       return Reader(b_, depth_ + 1).model(layer, inputs[0]);
     }
     const std::string name = layer_name(layer);
@@ -162,29 +178,50 @@ class Reader {
 
   Node create(const std::string& type, const std::string& name, const Json& c, const std::vector<Node>& inputs) {
     const Node x = inputs.at(0);
-    if (type == "Conv2D" || type == "Convolution2D") return with_softmax(c, name, [&](const std::string& own, Activation activation) {
-      need_channels_last(c);
-      return b_.add(own,
-                    nn::Conv2d({.out = c.at("filters"), .kernel = read_extent(c.at("kernel_size")), .stride = read_extent(c.at("strides")),
-                                .padding = read_padding(c), .dilation = read_extent(c.value("dilation_rate", Json(1))), .groups = c.value("groups", Index{1}),
-                                .bias = c.value("use_bias", true), .activation = activation}),
-                    x);
-    });
-    if (type == "DepthwiseConv2D") return with_softmax(c, name, [&](const std::string& own, Activation activation) {
-      need_channels_last(c);
-      return b_.add(own,
-                    nn::DepthwiseConv2d({.kernel = read_extent(c.at("kernel_size")), .stride = read_extent(c.at("strides")), .padding = read_padding(c),
-                                         .dilation = read_extent(c.value("dilation_rate", Json(1))), .multiplier = c.value("depth_multiplier", Index{1}),
-                                         .bias = c.value("use_bias", true), .activation = activation}),
-                    x);
-    });
+    if (type == "Conv2D" || type == "Convolution2D")
+      return with_softmax(c, name, [&](const std::string& own, Activation activation) {
+        need_channels_last(c);
+        return b_.add(own,
+                      nn::Conv2d({.out = c.at("filters"),
+                                  .kernel = read_extent(c.at("kernel_size")),
+                                  .stride = read_extent(c.at("strides")),
+                                  .padding = read_padding(c),
+                                  .dilation = read_extent(c.value("dilation_rate", Json(1))),
+                                  .groups = c.value("groups", Index{1}),
+                                  .bias = c.value("use_bias", true),
+                                  .activation = activation}),
+                      x);
+      });
+    if (type == "DepthwiseConv2D")
+      return with_softmax(c, name, [&](const std::string& own, Activation activation) {
+        need_channels_last(c);
+        return b_.add(own,
+                      nn::DepthwiseConv2d({.kernel = read_extent(c.at("kernel_size")),
+                                           .stride = read_extent(c.at("strides")),
+                                           .padding = read_padding(c),
+                                           .dilation = read_extent(c.value("dilation_rate", Json(1))),
+                                           .multiplier = c.value("depth_multiplier", Index{1}),
+                                           .bias = c.value("use_bias", true),
+                                           .activation = activation}),
+                      x);
+      });
     if (type == "Dense") {
       const KerasActivation activation = read_activation(c);
-      return b_.add(name, nn::Linear({.out = c.at("units"), .bias = c.value("use_bias", true), .activation = activation.function, .softmax = activation.softmax}), x);
+      return b_.add(name,
+                    nn::Linear({.out = c.at("units"),
+                                .bias = c.value("use_bias", true),
+                                .activation = activation.function,
+                                .softmax = activation.softmax}),
+                    x);
     }
     if (type == "BatchNormalization") {
       need_last_axis(c, b_.shape(x).rank());
-      return b_.add(name, nn::BatchNorm({.epsilon = c.at("epsilon"), .momentum = c.at("momentum"), .scale = c.value("scale", true), .center = c.value("center", true)}), x);
+      return b_.add(name,
+                    nn::BatchNorm({.epsilon = c.at("epsilon"),
+                                   .momentum = c.at("momentum"),
+                                   .scale = c.value("scale", true),
+                                   .center = c.value("center", true)}),
+                    x);
     }
     if (type == "LayerNormalization") {
       need_last_axis(c, b_.shape(x).rank());
@@ -198,7 +235,8 @@ class Reader {
     if (type == "ReLU") {
       const Json limit = c.value("max_value", Json());
       check(limit.is_null() || limit == 6.0, "a maximum of {} is not supported, only 6 or none", limit.dump());
-      check(c.value("negative_slope", Json(0.0)) == 0.0 && c.value("threshold", Json(0.0)) == 0.0, "a slope or threshold is not supported");
+      check(c.value("negative_slope", Json(0.0)) == 0.0 && c.value("threshold", Json(0.0)) == 0.0,
+            "a slope or threshold is not supported");
       return b_.add(name, nn::Activate(limit.is_null() ? Activation::relu : Activation::relu6), x);
     }
     if (type == "Softmax") {
@@ -208,7 +246,10 @@ class Reader {
     if (type == "ZeroPadding2D") {
       need_channels_last(c);
       const Json& p = c.at("padding");
-      return b_.add(name, nn::ZeroPad({.top = p.at(0).at(0), .bottom = p.at(0).at(1), .left = p.at(1).at(0), .right = p.at(1).at(1)}), x);
+      return b_.add(
+          name,
+          nn::ZeroPad({.top = p.at(0).at(0), .bottom = p.at(0).at(1), .left = p.at(1).at(0), .right = p.at(1).at(1)}),
+          x);
     }
     if (type == "MaxPooling2D") return b_.add(name, nn::MaxPool(read_pool(c)), x);
     if (type == "AveragePooling2D") return b_.add(name, nn::AveragePool(read_pool(c)), x);
@@ -229,7 +270,8 @@ class Reader {
   }
 
   // A convolution whose activation is a softmax gets a layer for it; every other activation is fused.
-  Node with_softmax(const Json& config, const std::string& name, const std::function<Node(const std::string&, Activation)>& make) {
+  Node with_softmax(const Json& config, const std::string& name,
+                    const std::function<Node(const std::string&, Activation)>& make) {
     const KerasActivation activation = read_activation(config);
     const Node y = make(name, activation.function);
     return activation.softmax ? b_.add(name + "_softmax", nn::Softmax(), y) : y;
@@ -240,7 +282,8 @@ class Reader {
   std::map<Key, Node> values_;
 };
 
-// The shape of the model's input without the batch: on its InputLayer, or on the first layer of a Sequential. Models may start with a model.
+// The shape of the model's input without the batch: on its InputLayer, or on the first layer of a Sequential. Models
+// may start with a model.
 std::optional<Json> input_shape(const Json& model, int depth = 0) {
   check(depth < kMaxNesting, "[convert] models are nested more than {} deep", kMaxNesting);
   const Json& config = model.at("config");
@@ -261,14 +304,18 @@ nn::Network network_from_keras(std::string_view model_config, Index height, Inde
   try {
     const Json model = Json::parse(model_config);
     const std::optional<Json> shape = input_shape(model);
-    check(shape.has_value() && shape->size() == 4, "[convert] the model does not take images: its input is {}", shape ? shape->dump() : "not said");
+    check(shape.has_value() && shape->size() == 4, "[convert] the model does not take images: its input is {}",
+          shape ? shape->dump() : "not said");
     const auto extent = [&](std::size_t axis, Index asked) {
       if (asked > 0) return asked;
-      check(!shape->at(axis).is_null(), "[convert] the model's input size is open ({}): give one with --input-size", shape->dump());
+      check(!shape->at(axis).is_null(), "[convert] the model's input size is open ({}): give one with --input-size",
+            shape->dump());
       return shape->at(axis).get<Index>();
     };
     const Json& config = model.at("config");
-    nn::Builder builder({.height = extent(1, height), .width = extent(2, width), .channels = shape->at(3),
+    nn::Builder builder({.height = extent(1, height),
+                         .width = extent(2, width),
+                         .channels = shape->at(3),
                          .name = config.is_object() ? config.value("name", "keras") : "keras"});
     const Node output = Reader(builder, 0).model(model, builder.input());
     return builder.build(output);

@@ -2,9 +2,10 @@
 
 #include <set>
 
-#include "core/format.h"
 #include "graft/core/version.h"
 #include "graft/io/safetensors.h"
+
+#include "core/format.h"
 #include "io/tensor_checks.h"
 
 namespace graft::io {
@@ -15,19 +16,22 @@ constexpr const char* kVersionKey = "graft.version";
 
 }  // namespace
 
-void save_network(nn::Network& network, const std::filesystem::path& path, const std::map<std::string, std::string>& metadata) {
+void save_network(nn::Network& network, const std::filesystem::path& path,
+                  const std::map<std::string, std::string>& metadata) {
   Safetensors file;
   file.metadata = metadata;
   file.metadata[kGraphKey] = network.to_json();
   file.metadata[kVersionKey] = kVersion;
-  for (const nn::Parameter* parameter : network.parameters()) file.tensors.emplace_back(parameter->name, parameter->value);
+  for (const nn::Parameter* parameter : network.parameters())
+    file.tensors.emplace_back(parameter->name, parameter->value);
   write_safetensors(path, file);
 }
 
 nn::Network load_network(const std::filesystem::path& path) {
   Safetensors file = read_safetensors(path);
   const auto graph = file.metadata.find(kGraphKey);
-  check(graph != file.metadata.end(), "{}: the file holds tensors but no graft network; import it with 'graft convert'", path.string());
+  check(graph != file.metadata.end(), "{}: the file holds tensors but no graft network; import it with 'graft convert'",
+        path.string());
   try {
     nn::Network network = nn::Network::from_json(graph->second);
     std::set<std::string> missing;
@@ -35,11 +39,13 @@ nn::Network load_network(const std::filesystem::path& path) {
     for (auto& [name, tensor] : file.tensors) {
       check(missing.erase(name) == 1, "tensor '{}' belongs to no layer of the network", name);
       nn::Parameter& parameter = network.parameter(name);
-      check(tensor.shape() == parameter.shape, "tensor '{}': expected {}, got {}", name, parameter.shape, tensor.shape());
+      check(tensor.shape() == parameter.shape, "tensor '{}': expected {}, got {}", name, parameter.shape,
+            tensor.shape());
       check_finite(name, tensor);
       parameter.value = tensor.dtype() == DType::f64 ? tensor : tensor.to(DType::f32);
     }
-    check(missing.empty(), "tensor '{}' is missing ({} in all)", missing.empty() ? "" : *missing.begin(), missing.size());
+    check(missing.empty(), "tensor '{}' is missing ({} in all)", missing.empty() ? "" : *missing.begin(),
+          missing.size());
     return network;
   } catch (const Error& error) {
     fail("{}: {}", path.string(), error.what());

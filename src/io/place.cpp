@@ -1,7 +1,8 @@
 #include <numeric>
 
-#include "core/dtype_dispatch.h"
 #include "graft/nn/layers.h"
+
+#include "core/dtype_dispatch.h"
 #include "io/convert.h"
 #include "io/tensor_checks.h"
 
@@ -14,7 +15,8 @@ Tensor permuted(const Tensor& tensor, const std::vector<int>& order) {
   const Shape& shape = source.shape();
   const int rank = shape.rank();
   std::vector<Index> strides(static_cast<std::size_t>(rank), 1), extents, steps;
-  for (int axis = rank - 2; axis >= 0; --axis) strides[static_cast<std::size_t>(axis)] = strides[static_cast<std::size_t>(axis + 1)] * shape[axis + 1];
+  for (int axis = rank - 2; axis >= 0; --axis)
+    strides[static_cast<std::size_t>(axis)] = strides[static_cast<std::size_t>(axis + 1)] * shape[axis + 1];
   for (const int axis : order) {
     extents.push_back(shape[axis]);
     steps.push_back(strides[static_cast<std::size_t>(axis)]);
@@ -25,7 +27,8 @@ Tensor permuted(const Tensor& tensor, const std::vector<int>& order) {
   std::vector<Index> at(static_cast<std::size_t>(rank), 0);
   for (Index i = 0; i < result.elements(); ++i) {
     to[i] = from[std::inner_product(at.begin(), at.end(), steps.begin(), Index{0})];
-    for (int axis = rank - 1; axis >= 0 && ++at[static_cast<std::size_t>(axis)] == extents[static_cast<std::size_t>(axis)]; --axis) {
+    for (int axis = rank - 1;
+         axis >= 0 && ++at[static_cast<std::size_t>(axis)] == extents[static_cast<std::size_t>(axis)]; --axis) {
       at[static_cast<std::size_t>(axis)] = 0;
     }
   }
@@ -35,11 +38,13 @@ Tensor permuted(const Tensor& tensor, const std::vector<int>& order) {
 // [H, W, C] in front of the Flatten that feeds a linear layer; empty if there is none.
 Shape flattened_image(const nn::Network& network, const nn::LayerEntry& layer) {
   const auto& nodes = network.nodes();
-  const nn::Program program = network.lower(Shape{1, network.input_shape()[0], network.input_shape()[1], network.input_shape()[2]});
+  const nn::Program program =
+      network.lower(Shape{1, network.input_shape()[0], network.input_shape()[1], network.input_shape()[2]});
   for (const nn::NodeEntry& node : nodes) {
     if (node.layer < 0 || &network.layers()[static_cast<std::size_t>(node.layer)] != &layer) continue;
     const nn::NodeEntry& before = nodes[static_cast<std::size_t>(node.inputs[0])];
-    if (before.layer < 0 || network.layers()[static_cast<std::size_t>(before.layer)].layer->type() != "flatten") return {};
+    if (before.layer < 0 || network.layers()[static_cast<std::size_t>(before.layer)].layer->type() != "flatten")
+      return {};
     const Shape& image = program[program.node(nodes[static_cast<std::size_t>(before.inputs[0])].name)].spec.shape;
     return image.rank() == 4 ? Shape{image[1], image[2], image[3]} : Shape{};
   }
@@ -60,7 +65,8 @@ std::string parameter_name(std::string_view type, std::string_view name) {
 
 }  // namespace
 
-Placement place(const nn::Network& network, const nn::LayerEntry& layer, const WeightTensor& tensor, bool channels_first) {
+Placement place(const nn::Network& network, const nn::LayerEntry& layer, const WeightTensor& tensor,
+                bool channels_first) {
   check_finite(tensor.source, tensor.value);
   const std::string_view type = layer.layer->type();
   Placement placement{parameter_name(type, tensor.name), tensor.value.to(DType::f32)};
@@ -72,7 +78,8 @@ Placement place(const nn::Network& network, const nn::LayerEntry& layer, const W
   }
   if (placement.parameter != "weight") return placement;
   if (type == "conv2d" && shape.rank() == 4) {
-    placement.value = permuted(tensor.value, channels_first ? std::vector<int>{0, 2, 3, 1} : std::vector<int>{3, 0, 1, 2});
+    placement.value =
+        permuted(tensor.value, channels_first ? std::vector<int>{0, 2, 3, 1} : std::vector<int>{3, 0, 1, 2});
   } else if (type == "depthwise_conv2d" && shape.rank() == 4) {
     // Keras [h, w, in, multiplier] lies as [h, w, in * multiplier] already; PyTorch has [in * multiplier, 1, h, w].
     const Tensor value = channels_first ? permuted(tensor.value, {2, 3, 0, 1}) : placement.value;
@@ -81,7 +88,8 @@ Placement place(const nn::Network& network, const nn::LayerEntry& layer, const W
     if (!channels_first) {
       placement.value = permuted(tensor.value, {1, 0});
     } else if (const Shape image = flattened_image(network, layer); image.rank() == 3 && shape[1] == image.elements()) {
-      placement.value = permuted(tensor.value.reshaped({shape[0], image[2], image[0], image[1]}), {0, 2, 3, 1}).reshaped(shape);
+      placement.value =
+          permuted(tensor.value.reshaped({shape[0], image[2], image[0], image[1]}), {0, 2, 3, 1}).reshaped(shape);
     }
   }
   return placement;

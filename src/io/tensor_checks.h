@@ -2,8 +2,9 @@
 
 #include <cmath>
 
-#include "core/dtype_dispatch.h"
 #include "graft/core/tensor.h"
+
+#include "core/dtype_dispatch.h"
 
 namespace graft::io {
 

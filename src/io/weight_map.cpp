@@ -1,6 +1,7 @@
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <regex>
+
+#include <nlohmann/json.hpp>
 
 #include "core/format.h"
 #include "io/convert.h"
@@ -14,12 +15,18 @@ Preprocessing read_preprocessing(const Json& json, int size) {
   if (json.is_string()) return preprocessing_by_name(json.get<std::string>(), size);
   Preprocessing p{.height = size, .width = size};
   for (const auto& [key, value] : json.items()) {
-    if (key == "bgr") p.bgr = value;
-    else if (key == "mean") p.mean = value;
-    else if (key == "divisor") p.divisor = value;
-    else if (key == "resampling") p.resampling = resampling_from_name(value.get<std::string>());
-    else if (key == "fit") p.fit = fit_from_name(value.get<std::string>());
-    else fail("preprocessing has no key '{}'; expected bgr, mean, divisor, resampling or fit", key);
+    if (key == "bgr")
+      p.bgr = value;
+    else if (key == "mean")
+      p.mean = value;
+    else if (key == "divisor")
+      p.divisor = value;
+    else if (key == "resampling")
+      p.resampling = resampling_from_name(value.get<std::string>());
+    else if (key == "fit")
+      p.fit = fit_from_name(value.get<std::string>());
+    else
+      fail("preprocessing has no key '{}'; expected bgr, mean, divisor, resampling or fit", key);
   }
   return p;
 }
@@ -52,9 +59,12 @@ WeightMap read_weight_map(const std::filesystem::path& path) {
     constexpr int kUsualSize = 224;
     for (const auto& [key, value] : json.items()) {
       if (key == "description") continue;
-      if (key == "model") map.model = value;
-      else if (key == "include_top") map.include_top = value.get<bool>();
-      else if (key == "preprocessing") map.preprocessing = read_preprocessing(value, kUsualSize);
+      if (key == "model")
+        map.model = value;
+      else if (key == "include_top")
+        map.include_top = value.get<bool>();
+      else if (key == "preprocessing")
+        map.preprocessing = read_preprocessing(value, kUsualSize);
       else if (key == "ignore") {
         for (const Json& pattern : value) map.ignore.push_back(checked_pattern(pattern));
       } else if (key == "layers") {

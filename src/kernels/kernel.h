@@ -2,9 +2,10 @@
 
 #include <string_view>
 
-#include "core/format.h"
 #include "graft/core/context.h"
 #include "graft/core/operand.h"
+
+#include "core/format.h"
 
 namespace graft::kernels {
 
@@ -25,8 +26,9 @@ struct Engines {
   Implementation<Args...> library;
 };
 
-/// A row of the kernel contract: a function of the operands, and who computes it on which device. Calling it runs the implementation that the Context asks
-/// for. `auto` takes the library's where there is one that supports the call, and graft's own otherwise.
+/// A row of the kernel contract: a function of the operands, and who computes it on which device. Calling it runs the
+/// implementation that the Context asks for. `auto` takes the library's where there is one that supports the call, and
+/// graft's own otherwise.
 template <class... Args>
 struct Kernel {
   std::string_view name;
@@ -35,11 +37,16 @@ struct Kernel {
   void operator()(Context& context, Args... args) const { choose(context, args...).run(context, args...); }
 
   const Implementation<Args...>& choose(const Context& context, const Args&... args) const {
-    check(context.device.kind == Device::Kind::cpu, "[{}] this build has no kernels for device '{}'", name, context.device);
-    const auto supported = [&](const Implementation<Args...>& one) { return one && (one.supports == nullptr || one.supports(context, args...)); };
+    check(context.device.kind == Device::Kind::cpu, "[{}] this build has no kernels for device '{}'", name,
+          context.device);
+    const auto supported = [&](const Implementation<Args...>& one) {
+      return one && (one.supports == nullptr || one.supports(context, args...));
+    };
     if (context.engine == Engine::library) {
-      check(static_cast<bool>(cpu.library), "[{}] engine 'library' has no such kernel on the CPU; use auto or native", name);
-      check(supported(cpu.library), "[{}] engine 'library' does not support these operands on the CPU; use auto or native", name);
+      check(static_cast<bool>(cpu.library), "[{}] engine 'library' has no such kernel on the CPU; use auto or native",
+            name);
+      check(supported(cpu.library),
+            "[{}] engine 'library' does not support these operands on the CPU; use auto or native", name);
       return cpu.library;
     }
     if (context.engine == Engine::automatic && supported(cpu.library)) return cpu.library;
@@ -51,7 +58,9 @@ struct Kernel {
 
 /// A library entry of a kernel table: null in a build without oneDNN.
 #if GRAFT_HAS_ONEDNN
-#define GRAFT_ONEDNN(run, supports) {run, supports}
+#define GRAFT_ONEDNN(run, supports) \
+  { run, supports }
 #else
-#define GRAFT_ONEDNN(run, supports) {}
+#define GRAFT_ONEDNN(run, supports) \
+  {}
 #endif

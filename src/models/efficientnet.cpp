@@ -12,15 +12,20 @@ Node inverted_residual(nn::Builder& b, const std::string& name, Node x, const St
   const Node input = x;
   const Index in = b.shape(x)[3];
   if (stage.expand != 1) {
-    x = b.add(name + "_expand_conv", nn::Conv2d({.out = in * stage.expand, .kernel = 1, .bias = false, .initializer = nn::kHeNormal}), x);
+    x = b.add(name + "_expand_conv",
+              nn::Conv2d({.out = in * stage.expand, .kernel = 1, .bias = false, .initializer = nn::kHeNormal}), x);
     x = b.add(name + "_expand_bn", nn::BatchNorm(), x);
     x = b.add(name + "_expand_activation", nn::Activate(Activation::relu6), x);
   }
-  x = b.add(name + "_dwconv",
-            nn::DepthwiseConv2d({.kernel = stage.kernel, .stride = stride, .padding = kSame, .bias = false, .initializer = nn::kHeNormal}), x);
+  x = b.add(
+      name + "_dwconv",
+      nn::DepthwiseConv2d(
+          {.kernel = stage.kernel, .stride = stride, .padding = kSame, .bias = false, .initializer = nn::kHeNormal}),
+      x);
   x = b.add(name + "_bn", nn::BatchNorm(), x);
   x = b.add(name + "_activation", nn::Activate(Activation::relu6), x);
-  x = b.add(name + "_project_conv", nn::Conv2d({.out = stage.filters, .kernel = 1, .bias = false, .initializer = nn::kHeNormal}), x);
+  x = b.add(name + "_project_conv",
+            nn::Conv2d({.out = stage.filters, .kernel = 1, .bias = false, .initializer = nn::kHeNormal}), x);
   x = b.add(name + "_project_bn", nn::BatchNorm(), x);
   if (stride == 1 && in == stage.filters) x = b.add(name + "_add", nn::Add(), std::vector<Node>{x, input});
   return x;
@@ -30,7 +35,10 @@ Node inverted_residual(nn::Builder& b, const std::string& name, Node x, const St
 
 nn::Network efficientnet_lite0(const Options& o) {
   nn::Builder b = start("efficientnet_lite0", o, 224, 32);
-  Node x = b.add("stem_conv", nn::Conv2d({.out = 32, .kernel = 3, .stride = 2, .padding = kSame, .bias = false, .initializer = nn::kHeNormal}), b.input());
+  Node x = b.add(
+      "stem_conv",
+      nn::Conv2d({.out = 32, .kernel = 3, .stride = 2, .padding = kSame, .bias = false, .initializer = nn::kHeNormal}),
+      b.input());
   x = b.add("stem_bn", nn::BatchNorm(), x);
   x = b.add("stem_activation", nn::Activate(Activation::relu6), x);
 

@@ -3,19 +3,25 @@
 namespace graft::models {
 namespace {
 
-// Keras numbers the convolutions of Inception v3, their batch-norms and activations in the order of creation, and each kind of pooling and concatenation too.
+// Keras numbers the convolutions of Inception v3, their batch-norms and activations in the order of creation, and each
+// kind of pooling and concatenation too.
 class Inception {
  public:
   explicit Inception(nn::Builder& b) : b_(b) {}
 
   Node conv(Node x, Index filters, Extent kernel, Index stride = 1, Padding padding = kSame) {
     const std::string number = suffix(convs_++);
-    x = b_.add("conv2d" + number, nn::Conv2d({.out = filters, .kernel = kernel, .stride = stride, .padding = padding, .bias = false}), x);
+    x = b_.add("conv2d" + number,
+               nn::Conv2d({.out = filters, .kernel = kernel, .stride = stride, .padding = padding, .bias = false}), x);
     x = b_.add("batch_normalization" + number, nn::BatchNorm({.scale = false}), x);
     return b_.add("activation" + number, nn::Activate(Activation::relu), x);
   }
-  Node max_pool(Node x) { return b_.add("max_pooling2d" + suffix(max_pools_++), nn::MaxPool({.kernel = 3, .stride = 2}), x); }
-  Node average_pool(Node x) { return b_.add("average_pooling2d" + suffix(average_pools_++), nn::AveragePool({.kernel = 3, .padding = kSame}), x); }
+  Node max_pool(Node x) {
+    return b_.add("max_pooling2d" + suffix(max_pools_++), nn::MaxPool({.kernel = 3, .stride = 2}), x);
+  }
+  Node average_pool(Node x) {
+    return b_.add("average_pooling2d" + suffix(average_pools_++), nn::AveragePool({.kernel = 3, .padding = kSame}), x);
+  }
   Node concat(std::vector<Node> parts, std::string name = "") {
     if (name.empty()) name = "concatenate" + suffix(concats_++);
     return b_.add(name, nn::Concat(), std::move(parts));

@@ -8,7 +8,8 @@ nn::Network mobilenet(const Options& o) {
   const auto width = [&](Index filters) { return static_cast<Index>(static_cast<double>(filters) * o.alpha); };
   check(width(32) > 0, "[mobilenet] a width multiplier of {} leaves the first layer without channels", o.alpha);
 
-  Node x = b.add("conv1", nn::Conv2d({.out = width(32), .kernel = 3, .stride = 2, .padding = kSame, .bias = false}), b.input());
+  Node x = b.add("conv1", nn::Conv2d({.out = width(32), .kernel = 3, .stride = 2, .padding = kSame, .bias = false}),
+                 b.input());
   x = b.add("conv1_bn", nn::BatchNorm(), x);
   x = b.add("conv1_relu", nn::Activate(Activation::relu6), x);
 
@@ -22,7 +23,9 @@ nn::Network mobilenet(const Options& o) {
     // A stride of 2 pads below and to the right only, whatever the size: not what `same` does on odd sizes.
     if (block.stride == 2) x = b.add(fmt::format("conv_pad_{}", i), nn::ZeroPad({.bottom = 1, .right = 1}), x);
     x = b.add(fmt::format("conv_dw_{}", i),
-              nn::DepthwiseConv2d({.kernel = 3, .stride = block.stride, .padding = block.stride == 2 ? kValid : kSame, .bias = false}), x);
+              nn::DepthwiseConv2d(
+                  {.kernel = 3, .stride = block.stride, .padding = block.stride == 2 ? kValid : kSame, .bias = false}),
+              x);
     x = b.add(fmt::format("conv_dw_{}_bn", i), nn::BatchNorm(), x);
     x = b.add(fmt::format("conv_dw_{}_relu", i), nn::Activate(Activation::relu6), x);
     x = b.add(fmt::format("conv_pw_{}", i), nn::Conv2d({.out = width(block.filters), .kernel = 1, .bias = false}), x);

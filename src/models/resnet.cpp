@@ -5,7 +5,8 @@ namespace {
 
 constexpr nn::BatchNorm::Options kNorm{.epsilon = 1.001e-5};
 
-// 1x1 reduce, 3x3, 1x1 expand, and a shortcut around them; the first block of a stage projects the shortcut and carries the stage's stride.
+// 1x1 reduce, 3x3, 1x1 expand, and a shortcut around them; the first block of a stage projects the shortcut and carries
+// the stage's stride.
 Node bottleneck(nn::Builder& b, const std::string& name, Node x, Index filters, Index stride, bool project) {
   Node shortcut = x;
   if (project) {
@@ -35,7 +36,8 @@ nn::Network resnet(std::string_view name, const Options& o, const std::vector<in
   for (std::size_t stage = 0; stage < depths.size(); ++stage) {
     for (int block = 0; block < depths[stage]; ++block) {
       const bool first = block == 0;
-      x = bottleneck(b, fmt::format("conv{}_block{}", stage + 2, block + 1), x, Index{64} << stage, first && stage > 0 ? 2 : 1, first);
+      x = bottleneck(b, fmt::format("conv{}_block{}", stage + 2, block + 1), x, Index{64} << stage,
+                     first && stage > 0 ? 2 : 1, first);
     }
   }
   if (o.include_top) {

@@ -1,8 +1,9 @@
 #pragma once
 
-#include "core/format.h"
 #include "graft/models/models.h"
 #include "graft/nn/layers.h"
+
+#include "core/format.h"
 
 namespace graft::models {
 
@@ -12,13 +13,15 @@ using Node = nn::Builder::Node;
 inline nn::Builder start(std::string_view name, const Options& o, Index usual, Index smallest) {
   const Index height = o.height > 0 ? o.height : usual;
   const Index width = o.width > 0 ? o.width : usual;
-  check(height >= smallest && width >= smallest, "[{}] images must be at least {}x{}, got {}x{}", name, smallest, smallest, height, width);
+  check(height >= smallest && width >= smallest, "[{}] images must be at least {}x{}, got {}x{}", name, smallest,
+        smallest, height, width);
   check(!o.include_top || o.classes > 0, "[{}] the top needs at least one class, got {}", name, o.classes);
   return nn::Builder({.height = height, .width = width, .name = std::string(name)});
 }
 
 /// What a network without its top ends in.
-inline Node finish_without_top(nn::Builder& b, const Options& o, Node x, std::string_view average_name, std::string_view max_name) {
+inline Node finish_without_top(nn::Builder& b, const Options& o, Node x, std::string_view average_name,
+                               std::string_view max_name) {
   if (o.pooling == Pooling::average) x = b.add(average_name, nn::GlobalAveragePool(), x);
   if (o.pooling == Pooling::max) x = b.add(max_name, nn::GlobalMaxPool(), x);
   b.features(x);

@@ -9,7 +9,9 @@ constexpr nn::Initializer kInitializer = nn::truncated_normal(0.02);
 
 nn::Network vit(std::string_view name, const Options& o, Index width, Index heads) {
   nn::Builder b = start(name, o, 224, kPatch);
-  Node x = b.add("patch_embed.proj", nn::Conv2d({.out = width, .kernel = kPatch, .stride = kPatch, .initializer = nn::kLecunNormal}), b.input());
+  Node x =
+      b.add("patch_embed.proj",
+            nn::Conv2d({.out = width, .kernel = kPatch, .stride = kPatch, .initializer = nn::kLecunNormal}), b.input());
   x = b.add("patch_embed", nn::Reshape({-1, width}), x);  // one token a patch
   x = b.add("cls_token", nn::ClassToken(), x);
   x = b.add("pos_embed", nn::PositionEmbedding(), x);

@@ -1,5 +1,6 @@
-#include "core/format.h"
 #include "graft/nn/network.h"
+
+#include "core/format.h"
 #include "nn/lowering.h"
 
 namespace graft::nn {
@@ -18,7 +19,8 @@ Builder::Node Builder::add(std::string_view name, std::shared_ptr<const Layer> l
   std::vector<Value> values;
   NetworkLowering lowering(network_);
   for (const Node input : inputs) {
-    check(input.index >= 0 && static_cast<std::size_t>(input.index) < shapes_.size(), "[builder] layer '{}' is given a node of another network", name);
+    check(input.index >= 0 && static_cast<std::size_t>(input.index) < shapes_.size(),
+          "[builder] layer '{}' is given a node of another network", name);
     indices.push_back(input.index);
     values.push_back(lowering.input({shapes_[static_cast<std::size_t>(input.index)], DType::f32}, "input"));
   }
@@ -46,7 +48,8 @@ Shape Builder::shape(Node node) const { return shapes_.at(static_cast<std::size_
 void Builder::features(Node node) { network_.features = network_.nodes_.at(static_cast<std::size_t>(node.index)).name; }
 
 Network Builder::build(Node output) {
-  check(output.index >= 0 && static_cast<std::size_t>(output.index) < network_.nodes_.size(), "[builder] the output is a node of another network");
+  check(output.index >= 0 && static_cast<std::size_t>(output.index) < network_.nodes_.size(),
+        "[builder] the output is a node of another network");
   return network_.cut(network_.nodes_[static_cast<std::size_t>(output.index)].name);
 }
 

@@ -12,7 +12,8 @@ namespace {
 constexpr std::array<std::string_view, 8> kNames{"constant",       "normal",    "truncated_normal", "uniform",
                                                  "glorot_uniform", "he_normal", "he_uniform",       "lecun_normal"};
 
-// The deviation of a standard normal cut off at two deviations: fan-scaled initialisers divide by it, as Keras does, so that the variance is the one asked for.
+// The deviation of a standard normal cut off at two deviations: fan-scaled initialisers divide by it, as Keras does, so
+// that the variance is the one asked for.
 constexpr double kTruncatedDeviation = 0.87962566103423978;
 
 double truncated(Generator& generator) {
@@ -42,21 +43,33 @@ Tensor initial_values(const Shape& shape, Initializer initializer, Fan fan, Gene
     float* values = tensor.mutable_data<float>();
     for (Index i = 0; i < tensor.elements(); ++i) values[i] = static_cast<float>(one());
   };
-  const auto uniform = [&](double bound) {
-    draw([&] { return bound * (2 * generator.uniform() - 1); });
-  };
-  const auto truncated_normal = [&](double deviation) {
-    draw([&] { return deviation * truncated(generator); });
-  };
+  const auto uniform = [&](double bound) { draw([&] { return bound * (2 * generator.uniform() - 1); }); };
+  const auto truncated_normal = [&](double deviation) { draw([&] { return deviation * truncated(generator); }); };
   switch (initializer.kind) {
-    case Kind::constant: tensor.fill(initializer.scale); break;
-    case Kind::normal: draw([&] { return initializer.scale * generator.normal(); }); break;
-    case Kind::truncated_normal: truncated_normal(initializer.scale); break;
-    case Kind::uniform: uniform(initializer.scale); break;
-    case Kind::glorot_uniform: uniform(std::sqrt(6 / both)); break;
-    case Kind::he_normal: truncated_normal(std::sqrt(2 / in) / kTruncatedDeviation); break;
-    case Kind::he_uniform: uniform(std::sqrt(6 / in)); break;
-    case Kind::lecun_normal: truncated_normal(std::sqrt(1 / in) / kTruncatedDeviation); break;
+    case Kind::constant:
+      tensor.fill(initializer.scale);
+      break;
+    case Kind::normal:
+      draw([&] { return initializer.scale * generator.normal(); });
+      break;
+    case Kind::truncated_normal:
+      truncated_normal(initializer.scale);
+      break;
+    case Kind::uniform:
+      uniform(initializer.scale);
+      break;
+    case Kind::glorot_uniform:
+      uniform(std::sqrt(6 / both));
+      break;
+    case Kind::he_normal:
+      truncated_normal(std::sqrt(2 / in) / kTruncatedDeviation);
+      break;
+    case Kind::he_uniform:
+      uniform(std::sqrt(6 / in));
+      break;
+    case Kind::lecun_normal:
+      truncated_normal(std::sqrt(1 / in) / kTruncatedDeviation);
+      break;
   }
   return tensor;
 }

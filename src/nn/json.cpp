@@ -1,8 +1,10 @@
-#include <nlohmann/json.hpp>
 #include <set>
 
-#include "core/format.h"
+#include <nlohmann/json.hpp>
+
 #include "graft/nn/network.h"
+
+#include "core/format.h"
 
 namespace graft::nn {
 namespace {
@@ -36,7 +38,8 @@ class Reader final : public Fields {
   void operator()(std::string_view name, std::vector<Index>& value) override { read(name, value); }
 
   void finish(std::string_view layer) const {
-    for (const auto& [name, unused] : json_.items()) check(read_.contains(name), "[network] layer '{}' has no option '{}'", layer, name);
+    for (const auto& [name, unused] : json_.items())
+      check(read_.contains(name), "[network] layer '{}' has no option '{}'", layer, name);
   }
 
  private:
@@ -51,8 +54,14 @@ class Reader final : public Fields {
 };
 
 Json write(const Preprocessing& p) {
-  return {{"height", p.height}, {"width", p.width}, {"resampling", name(p.resampling)}, {"fit", name(p.fit)}, {"bgr", p.bgr},
-          {"mean", p.mean}, {"divisor", p.divisor}, {"background", p.background}};
+  return {{"height", p.height},
+          {"width", p.width},
+          {"resampling", name(p.resampling)},
+          {"fit", name(p.fit)},
+          {"bgr", p.bgr},
+          {"mean", p.mean},
+          {"divisor", p.divisor},
+          {"background", p.background}};
 }
 
 Preprocessing read_preprocessing(const Json& json) {
@@ -74,7 +83,8 @@ std::string Network::to_json() const {
   Json layers = Json::array();
   for (const LayerEntry& entry : layers_) {
     Writer writer;
-    const_cast<Layer&>(*entry.layer).fields(writer);  // a writer changes nothing; one function lists the options for both directions
+    const_cast<Layer&>(*entry.layer)
+        .fields(writer);  // a writer changes nothing; one function lists the options for both directions
     Json row{{"name", entry.name}, {"type", entry.layer->type()}};
     if (!writer.json.empty()) row["options"] = writer.json;
     if (!entry.trainable) row["trainable"] = false;
@@ -84,9 +94,14 @@ std::string Network::to_json() const {
   Json nodes = Json::array();
   for (std::size_t i = 1; i < nodes_.size(); ++i) nodes.push_back({nodes_[i].layer, nodes_[i].inputs});
   const std::vector<Index> input(input_shape_.begin(), input_shape_.end());
-  return Json{{"version", kVersion},        {"name", name},         {"input", {{"name", nodes_.at(0).name}, {"shape", input}}},
-              {"features", features},       {"layers", layers},     {"nodes", nodes},
-              {"preprocessing", write(preprocessing)}, {"classes", classes}}
+  return Json{{"version", kVersion},
+              {"name", name},
+              {"input", {{"name", nodes_.at(0).name}, {"shape", input}}},
+              {"features", features},
+              {"layers", layers},
+              {"nodes", nodes},
+              {"preprocessing", write(preprocessing)},
+              {"classes", classes}}
       .dump();
 }
 
@@ -119,9 +134,10 @@ Network Network::from_json(std::string_view text) {
       const int layer = row.at(0);
       auto inputs = row.at(1).get<std::vector<int>>();
       const auto count = static_cast<int>(network.nodes_.size());
-      check(layer >= 0 && static_cast<std::size_t>(layer) < network.layers_.size(), "[network] node {} applies layer {} of {}", count, layer,
-            network.layers_.size());
-      for (const int from : inputs) check(from >= 0 && from < count, "[network] node {} reads node {}, which does not come before it", count, from);
+      check(layer >= 0 && static_cast<std::size_t>(layer) < network.layers_.size(),
+            "[network] node {} applies layer {} of {}", count, layer, network.layers_.size());
+      for (const int from : inputs)
+        check(from >= 0 && from < count, "[network] node {} reads node {}, which does not come before it", count, from);
       network.add_node(layer, std::move(inputs));
     }
     network.declare();

@@ -3,8 +3,9 @@
 #include <map>
 #include <mutex>
 
-#include "core/format.h"
 #include "graft/nn/layers.h"
+
+#include "core/format.h"
 #include "nn/names.h"
 
 namespace graft::nn {
@@ -18,10 +19,27 @@ std::pair<const std::string, LayerFactory> row() {
 struct Registry {
   std::mutex mutex;
   std::map<std::string, LayerFactory> factories{
-      row<Conv2d>(),        row<DepthwiseConv2d>(), row<Linear>(),  row<BatchNorm>(),         row<LayerNorm>(),     row<Activate>(),
-      row<Softmax>(),       row<ZeroPad>(),         row<MaxPool>(), row<AveragePool>(),       row<GlobalAveragePool>(), row<GlobalMaxPool>(),
-      row<Dropout>(),       row<Flatten>(),         row<Reshape>(), row<Add>(),               row<Concat>(),        row<ClassToken>(),
-      row<SelfAttention>(), row<TakeToken>(),       row<PositionEmbedding>(),
+      row<Conv2d>(),
+      row<DepthwiseConv2d>(),
+      row<Linear>(),
+      row<BatchNorm>(),
+      row<LayerNorm>(),
+      row<Activate>(),
+      row<Softmax>(),
+      row<ZeroPad>(),
+      row<MaxPool>(),
+      row<AveragePool>(),
+      row<GlobalAveragePool>(),
+      row<GlobalMaxPool>(),
+      row<Dropout>(),
+      row<Flatten>(),
+      row<Reshape>(),
+      row<Add>(),
+      row<Concat>(),
+      row<ClassToken>(),
+      row<SelfAttention>(),
+      row<TakeToken>(),
+      row<PositionEmbedding>(),
   };
 };
 
@@ -49,7 +67,8 @@ void Fields::operator()(std::string_view name, Padding& value) {
     value = kSame;
     return;
   }
-  check(sides.size() == 4, "option '{}' takes [top, bottom, left, right] or [-1] for 'same', got {} numbers", name, sides.size());
+  check(sides.size() == 4, "option '{}' takes [top, bottom, left, right] or [-1] for 'same', got {} numbers", name,
+        sides.size());
   value = {sides[0], sides[1], sides[2], sides[3]};
 }
 

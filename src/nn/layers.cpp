@@ -1,7 +1,8 @@
 #include "graft/nn/layers.h"
 
-#include "core/format.h"
 #include "graft/ops/ops.h"
+
+#include "core/format.h"
 
 namespace graft::nn {
 
@@ -20,10 +21,12 @@ void Conv2d::fields(Fields& fields) {
 Value Conv2d::lower(Lowering& lowering, const std::vector<Value>& inputs) const {
   const Options& o = options;
   const Index in = lowering.shape(inputs[0]).channels();
-  check(o.out > 0 && o.groups > 0 && in % o.groups == 0, "[conv2d] {} groups do not divide {} input channels into {} outputs", o.groups, in, o.out);
+  check(o.out > 0 && o.groups > 0 && in % o.groups == 0,
+        "[conv2d] {} groups do not divide {} input channels into {} outputs", o.groups, in, o.out);
   const Index window = o.kernel.height * o.kernel.width;
-  std::vector<Value> operands{inputs[0], lowering.parameter("weight", {o.out, o.kernel.height, o.kernel.width, in / o.groups}, o.initializer,
-                                                            {.in = window * in / o.groups, .out = window * o.out})};
+  std::vector<Value> operands{
+      inputs[0], lowering.parameter("weight", {o.out, o.kernel.height, o.kernel.width, in / o.groups}, o.initializer,
+                                    {.in = window * in / o.groups, .out = window * o.out})};
   if (o.bias) operands.push_back(lowering.parameter("bias", {o.out}, kZeros));
   const bool fused = derivative_from_result(o.activation);
   const ops::Conv2dOptions call{o.stride, o.dilation, o.padding, o.groups, fused ? o.activation : Activation::linear};
@@ -47,8 +50,9 @@ Value DepthwiseConv2d::lower(Lowering& lowering, const std::vector<Value>& input
   const Index in = lowering.shape(inputs[0]).channels();
   const Index window = o.kernel.height * o.kernel.width;
   // Keras counts the fans of a depthwise kernel [h, w, in, multiplier] like those of a full one.
-  std::vector<Value> operands{inputs[0], lowering.parameter("weight", {o.kernel.height, o.kernel.width, in * o.multiplier}, o.initializer,
-                                                            {.in = window * in, .out = window * o.multiplier})};
+  std::vector<Value> operands{
+      inputs[0], lowering.parameter("weight", {o.kernel.height, o.kernel.width, in * o.multiplier}, o.initializer,
+                                    {.in = window * in, .out = window * o.multiplier})};
   if (o.bias) operands.push_back(lowering.parameter("bias", {in * o.multiplier}, kZeros));
   const bool fused = derivative_from_result(o.activation);
   const ops::DepthwiseConv2dOptions call{o.stride, o.dilation, o.padding, fused ? o.activation : Activation::linear};
@@ -67,7 +71,8 @@ void Linear::fields(Fields& fields) {
 Value Linear::lower(Lowering& lowering, const std::vector<Value>& inputs) const {
   const Options& o = options;
   const Index in = lowering.shape(inputs[0]).channels();
-  std::vector<Value> operands{inputs[0], lowering.parameter("weight", {o.out, in}, o.initializer, {.in = in, .out = o.out})};
+  std::vector<Value> operands{inputs[0],
+                              lowering.parameter("weight", {o.out, in}, o.initializer, {.in = in, .out = o.out})};
   if (o.bias) operands.push_back(lowering.parameter("bias", {o.out}, kZeros));
   const bool fused = derivative_from_result(o.activation);
   Value y = lowering.call(ops::Linear(fused ? o.activation : Activation::linear, o.bias), std::move(operands));
@@ -89,7 +94,8 @@ Value BatchNorm::lower(Lowering& lowering, const std::vector<Value>& inputs) con
   if (options.center) operands.push_back(lowering.parameter("beta", channels, kZeros));
   operands.push_back(lowering.statistic("moving_mean", channels, 0));
   operands.push_back(lowering.statistic("moving_variance", channels, 1));
-  const ops::BatchNormOptions call{.statistics = lowering.statistics(), .epsilon = options.epsilon, .momentum = options.momentum};
+  const ops::BatchNormOptions call{
+      .statistics = lowering.statistics(), .epsilon = options.epsilon, .momentum = options.momentum};
   return lowering.call(ops::BatchNorm(call, options.scale, options.center, /*residual=*/false), std::move(operands));
 }
 
@@ -97,22 +103,27 @@ void LayerNorm::fields(Fields& fields) { fields("epsilon", options.epsilon); }
 
 Value LayerNorm::lower(Lowering& lowering, const std::vector<Value>& inputs) const {
   const Shape channels{lowering.shape(inputs[0]).channels()};
-  return lowering.call(ops::LayerNorm(options.epsilon),
-                       {inputs[0], lowering.parameter("gamma", channels, kOnes), lowering.parameter("beta", channels, kZeros)});
+  return lowering.call(ops::LayerNorm(options.epsilon), {inputs[0], lowering.parameter("gamma", channels, kOnes),
+                                                         lowering.parameter("beta", channels, kZeros)});
 }
 
 void Activate::fields(Fields& fields) { fields("function", function); }
 
-Value Activate::lower(Lowering& lowering, const std::vector<Value>& inputs) const { return lowering.call(ops::Activate(function), inputs); }
+Value Activate::lower(Lowering& lowering, const std::vector<Value>& inputs) const {
+  return lowering.call(ops::Activate(function), inputs);
+}
 
-Value Softmax::lower(Lowering& lowering, const std::vector<Value>& inputs) const { return lowering.call(ops::Softmax(false), inputs); }
+Value Softmax::lower(Lowering& lowering, const std::vector<Value>& inputs) const {
+  return lowering.call(ops::Softmax(false), inputs);
+}
 
 void ZeroPad::fields(Fields& fields) { fields("padding", padding); }
 
 Value ZeroPad::lower(Lowering& lowering, const std::vector<Value>& inputs) const {
-  check(!padding.is_same && lowering.shape(inputs[0]).rank() == 4, "[zero_pad] pads an image [N, H, W, C] by fixed numbers, got {}",
-        lowering.shape(inputs[0]));
-  return lowering.call(ops::Pad({.before = {0, padding.top, padding.left, 0}, .after = {0, padding.bottom, padding.right, 0}}), inputs);
+  check(!padding.is_same && lowering.shape(inputs[0]).rank() == 4,
+        "[zero_pad] pads an image [N, H, W, C] by fixed numbers, got {}", lowering.shape(inputs[0]));
+  return lowering.call(
+      ops::Pad({.before = {0, padding.top, padding.left, 0}, .after = {0, padding.bottom, padding.right, 0}}), inputs);
 }
 
 namespace {
@@ -127,10 +138,14 @@ void window_fields(Fields& fields, Window& window) {
 }  // namespace
 
 void MaxPool::fields(Fields& fields) { window_fields(fields, window); }
-Value MaxPool::lower(Lowering& lowering, const std::vector<Value>& inputs) const { return lowering.call(ops::MaxPool(window), inputs); }
+Value MaxPool::lower(Lowering& lowering, const std::vector<Value>& inputs) const {
+  return lowering.call(ops::MaxPool(window), inputs);
+}
 
 void AveragePool::fields(Fields& fields) { window_fields(fields, window); }
-Value AveragePool::lower(Lowering& lowering, const std::vector<Value>& inputs) const { return lowering.call(ops::AveragePool(window), inputs); }
+Value AveragePool::lower(Lowering& lowering, const std::vector<Value>& inputs) const {
+  return lowering.call(ops::AveragePool(window), inputs);
+}
 
 void GlobalAveragePool::fields(Fields& fields) { fields("keep_dims", keep_dims); }
 
@@ -140,7 +155,9 @@ Value GlobalAveragePool::lower(Lowering& lowering, const std::vector<Value>& inp
   return keep_dims ? lowering.call(ops::Reshape({shape[0], 1, 1, shape[1]}), {y}) : y;
 }
 
-Value GlobalMaxPool::lower(Lowering& lowering, const std::vector<Value>& inputs) const { return lowering.call(ops::GlobalMaxPool(), inputs); }
+Value GlobalMaxPool::lower(Lowering& lowering, const std::vector<Value>& inputs) const {
+  return lowering.call(ops::GlobalMaxPool(), inputs);
+}
 
 void Dropout::fields(Fields& fields) { fields("rate", options.rate); }
 
@@ -166,12 +183,14 @@ Value Reshape::lower(Lowering& lowering, const std::vector<Value>& inputs) const
 }
 
 Value Add::lower(Lowering& lowering, const std::vector<Value>& inputs) const {
-  check(lowering.shape(inputs[0]) == lowering.shape(inputs[1]), "[add] expected two inputs of one shape, got {} and {}", lowering.shape(inputs[0]),
-        lowering.shape(inputs[1]));
+  check(lowering.shape(inputs[0]) == lowering.shape(inputs[1]), "[add] expected two inputs of one shape, got {} and {}",
+        lowering.shape(inputs[0]), lowering.shape(inputs[1]));
   return lowering.call(ops::Arithmetic(Binary::add), inputs);
 }
 
-Value Concat::lower(Lowering& lowering, const std::vector<Value>& inputs) const { return lowering.call(ops::Concat(-1), inputs); }
+Value Concat::lower(Lowering& lowering, const std::vector<Value>& inputs) const {
+  return lowering.call(ops::Concat(-1), inputs);
+}
 
 namespace {
 
@@ -210,7 +229,8 @@ void TakeToken::fields(Fields& fields) { fields("position", position); }
 
 Value TakeToken::lower(Lowering& lowering, const std::vector<Value>& inputs) const {
   const Shape x = lowering.shape(inputs[0]);
-  check(x.rank() == 3 && position < x[1], "[take_token] expected a sequence [N, L, C] with more than {} positions, got {}", position, x);
+  check(x.rank() == 3 && position < x[1],
+        "[take_token] expected a sequence [N, L, C] with more than {} positions, got {}", position, x);
   const Value token = lowering.call(ops::Slice({0, position, 0}, {x[0], 1, x[2]}), inputs);
   return lowering.call(ops::Reshape({x[0], x[2]}), {token});
 }

@@ -8,7 +8,8 @@ namespace graft::nn {
 class NetworkLowering final : public Lowering {
  public:
   /// For a finished network: every parameter must be there already.
-  NetworkLowering(const Network& network, const LowerOptions& options) : network_(network), declaring_(nullptr), options_(options) {}
+  NetworkLowering(const Network& network, const LowerOptions& options)
+      : network_(network), declaring_(nullptr), options_(options) {}
   /// For a network in the making: parameters are entered into its table.
   explicit NetworkLowering(Network& network) : network_(network), declaring_(&network) {}
 

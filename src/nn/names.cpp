@@ -1,9 +1,9 @@
 #include "nn/names.h"
 
-#include <fnmatch.h>
-
 #include <algorithm>
 #include <numeric>
+
+#include <fnmatch.h>
 
 #include "core/format.h"
 
@@ -27,7 +27,9 @@ std::size_t distance(std::string_view a, std::string_view b) {
 
 }  // namespace
 
-bool matches(std::string_view pattern, std::string_view name) { return fnmatch(std::string(pattern).c_str(), std::string(name).c_str(), 0) == 0; }
+bool matches(std::string_view pattern, std::string_view name) {
+  return fnmatch(std::string(pattern).c_str(), std::string(name).c_str(), 0) == 0;
+}
 
 std::string closest(std::string_view wrong, const std::vector<std::string>& names) {
   constexpr std::size_t kShown = 3;

@@ -4,9 +4,10 @@
 #include <functional>
 #include <set>
 
-#include "core/format.h"
 #include "graft/autograd/tape.h"
 #include "graft/nn/layers.h"
+
+#include "core/format.h"
 #include "nn/lowering.h"
 #include "nn/names.h"
 
@@ -64,9 +65,10 @@ const LayerEntry& Network::layer(std::string_view wanted) const {
 }
 
 int Network::add_layer(std::string_view layer_name, std::shared_ptr<const Layer> layer) {
-  check(!layer_name.empty() && layer_name.find('/') == std::string_view::npos, "[network] a layer's name must not be empty or hold a slash, got '{}'",
-        layer_name);
-  const bool taken = std::any_of(nodes_.begin(), nodes_.end(), [&](const NodeEntry& node) { return node.name == layer_name; });
+  check(!layer_name.empty() && layer_name.find('/') == std::string_view::npos,
+        "[network] a layer's name must not be empty or hold a slash, got '{}'", layer_name);
+  const bool taken =
+      std::any_of(nodes_.begin(), nodes_.end(), [&](const NodeEntry& node) { return node.name == layer_name; });
   check(!taken, "[network] two layers are called '{}'", layer_name);
   layers_.push_back({std::string(layer_name), std::move(layer), true, Statistics::batch, {}});
   return static_cast<int>(layers_.size()) - 1;
@@ -74,7 +76,8 @@ int Network::add_layer(std::string_view layer_name, std::shared_ptr<const Layer>
 
 int Network::add_node(int layer, std::vector<int> inputs) {
   const std::string& base = layers_[static_cast<std::size_t>(layer)].name;
-  const auto uses = std::count_if(nodes_.begin(), nodes_.end(), [&](const NodeEntry& node) { return node.layer == layer; });
+  const auto uses =
+      std::count_if(nodes_.begin(), nodes_.end(), [&](const NodeEntry& node) { return node.layer == layer; });
   nodes_.push_back({uses == 0 ? base : fmt::format("{}:{}", base, uses), layer, std::move(inputs)});
   return static_cast<int>(nodes_.size()) - 1;
 }
@@ -82,7 +85,8 @@ int Network::add_node(int layer, std::vector<int> inputs) {
 void Network::materialize() {
   for (auto& [key, parameter] : parameters_) {
     if (!parameter->value.defined()) {
-      parameter->value = initial_values(parameter->shape, parameter->initializer, parameter->fan, Generator{.seed = seed}.split(hash(key)));
+      parameter->value = initial_values(parameter->shape, parameter->initializer, parameter->fan,
+                                        Generator{.seed = seed}.split(hash(key)));
     }
   }
 }
@@ -163,8 +167,8 @@ void Network::train_last(int count) {
     entry.statistics = Statistics::moving;
     if (!entry.parameters.empty()) weighted.push_back(&entry);
   }
-  check(count >= 0 && static_cast<std::size_t>(count) <= weighted.size(), "[network] '{}' has {} layers with weights, cannot train the last {}", name,
-        weighted.size(), count);
+  check(count >= 0 && static_cast<std::size_t>(count) <= weighted.size(),
+        "[network] '{}' has {} layers with weights, cannot train the last {}", name, weighted.size(), count);
   for (int i = 0; i < count; ++i) weighted[weighted.size() - 1 - static_cast<std::size_t>(i)]->trainable = true;
 }
 
@@ -196,7 +200,8 @@ Network Network::cut(std::string_view node) const {
       const auto [known, fresh] = layer_of.try_emplace(entry.layer, static_cast<int>(part.layers_.size()));
       if (fresh) {
         part.layers_.push_back(layers_[static_cast<std::size_t>(entry.layer)]);
-        for (const std::string& key : part.layers_.back().parameters) part.parameters_.emplace(key, parameters_.at(key));
+        for (const std::string& key : part.layers_.back().parameters)
+          part.parameters_.emplace(key, parameters_.at(key));
       }
       entry.layer = known->second;
     }
@@ -211,20 +216,23 @@ Network Network::cut(std::string_view node) const {
 
 void Network::graft(const HeadOptions& head) {
   check(head.classes > 0, "[graft] the new head needs at least one class, got {}", head.classes);
-  check(head.class_names.empty() || static_cast<Index>(head.class_names.size()) == head.classes, "[graft] {} class names for {} classes",
-        head.class_names.size(), head.classes);
+  check(head.class_names.empty() || static_cast<Index>(head.class_names.size()) == head.classes,
+        "[graft] {} class names for {} classes", head.class_names.size(), head.classes);
   const std::string at = !head.cut.empty() ? head.cut : !features.empty() ? features : output().name;
   Network grafted = cut(at);
   for (const LayerEntry& entry : grafted.layers_) {
-    check(!entry.name.starts_with("head"), "[graft] the backbone up to '{}' has a layer called '{}', like those of a head", at, entry.name);
+    check(!entry.name.starts_with("head"),
+          "[graft] the backbone up to '{}' has a layer called '{}', like those of a head", at, entry.name);
   }
   const Program program = grafted.lower(batched(input_shape_, 1));
   int node = static_cast<int>(grafted.nodes_.size()) - 1;
   const auto add = [&](std::string_view layer_name, auto layer) {
-    node = grafted.add_node(grafted.add_layer(layer_name, std::make_shared<const decltype(layer)>(std::move(layer))), {node});
+    node = grafted.add_node(grafted.add_layer(layer_name, std::make_shared<const decltype(layer)>(std::move(layer))),
+                            {node});
   };
   const int rank = program[program.output].spec.shape.rank();
-  check(rank == 2 || rank == 4, "[graft] a head grows on [N, H, W, C] or [N, C], layer '{}' gives {}", at, program[program.output].spec.shape);
+  check(rank == 2 || rank == 4, "[graft] a head grows on [N, H, W, C] or [N, C], layer '{}' gives {}", at,
+        program[program.output].spec.shape);
   if (rank == 4) add("head_pool", GlobalAveragePool());
   int number = 1;
   for (const Index width : head.hidden) {
@@ -251,11 +259,15 @@ void Network::declare() {
   }
 }
 
-Program Network::lower(const Shape& input, const LowerOptions& options) const { return lower_nodes(input, options, {}); }
+Program Network::lower(const Shape& input, const LowerOptions& options) const {
+  return lower_nodes(input, options, {});
+}
 
-Program Network::lower_nodes(const Shape& input, const LowerOptions& options, const std::map<std::string, Spec>& given) const {
+Program Network::lower_nodes(const Shape& input, const LowerOptions& options,
+                             const std::map<std::string, Spec>& given) const {
   check(!nodes_.empty(), "[network] an empty network cannot run");
-  check(input.rank() == input_shape_.rank() + 1, "[network] '{}' expects inputs {}, got {}", name, batched(input_shape_, 1).with(0, 0), input);
+  check(input.rank() == input_shape_.rank() + 1, "[network] '{}' expects inputs {}, got {}", name,
+        batched(input_shape_, 1).with(0, 0), input);
   std::set<int> wanted;
   for (const std::string& output : options.outputs) wanted.insert(node_index(output));
   if (wanted.empty()) wanted.insert(static_cast<int>(nodes_.size()) - 1);

@@ -1,9 +1,10 @@
 #include <chrono>
 #include <unordered_map>
 
-#include "core/format.h"
 #include "graft/autograd/tape.h"
 #include "graft/nn/network.h"
+
+#include "core/format.h"
 
 namespace graft::nn {
 namespace {
@@ -30,7 +31,8 @@ RunResult Network::run(const Tensor& input, const RunOptions& options) {
       }
     }
   }
-  check(input.defined() || !options.given.empty(), "[network] '{}' is given neither an input nor values to start from", name);
+  check(input.defined() || !options.given.empty(), "[network] '{}' is given neither an input nor values to start from",
+        name);
   const Spec first = input.defined() ? input.spec() : options.given.begin()->second.spec();
   std::vector<Index> extents{first.shape[0]};
   extents.insert(extents.end(), input_shape_.begin(), input_shape_.end());
@@ -62,9 +64,12 @@ RunResult Network::run(const Tensor& input, const RunOptions& options) {
   for (std::size_t i = 0; i < program.values.size(); ++i) {
     const Program::ValueInfo& info = program.values[i];
     const Value value{static_cast<int>(i)};
-    if (info.kind == Program::Kind::parameter) values[i] = parameters_.at(info.name)->value.to(info.spec.dtype);
-    else if (info.kind == Program::Kind::input && value != program.input) set(value, options.given.at(info.name));
-    else if (value == program.input && input.defined()) set(value, input);
+    if (info.kind == Program::Kind::parameter)
+      values[i] = parameters_.at(info.name)->value.to(info.spec.dtype);
+    else if (info.kind == Program::Kind::input && value != program.input)
+      set(value, options.given.at(info.name));
+    else if (value == program.input && input.defined())
+      set(value, input);
   }
 
   const std::vector<std::size_t> last = last_uses(program);
@@ -79,7 +84,8 @@ RunResult Network::run(const Tensor& input, const RunOptions& options) {
     } catch (const Error& error) {
       fail("layer '{}': {}", call.node, error.what());
     }
-    if (options.observe) options.observe(call, results, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    if (options.observe)
+      options.observe(call, results, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
     for (std::size_t i = 0; i < results.size(); ++i) set(call.outputs[i], results[i]);
     const auto drop = [&](Value value) {
       const auto i = static_cast<std::size_t>(value.index);

@@ -1,10 +1,11 @@
-#include <fmt/ostream.h>
-
 #include <map>
 #include <ostream>
 
-#include "core/format.h"
+#include <fmt/ostream.h>
+
 #include "graft/nn/network.h"
+
+#include "core/format.h"
 
 namespace graft::nn {
 namespace {
@@ -45,7 +46,8 @@ void Network::summary(std::ostream& out, Index batch) const {
     for (const Value value : call.outputs) outputs.push_back(program[value].spec);
     operations[call.node] += call.op->operations(inputs, outputs);
     if (call.op->is_view()) continue;
-    for (const Spec& spec : outputs) memory[call.node] += static_cast<double>(spec.shape.elements()) * static_cast<double>(size_of(spec.dtype));
+    for (const Spec& spec : outputs)
+      memory[call.node] += static_cast<double>(spec.shape.elements()) * static_cast<double>(size_of(spec.dtype));
   }
 
   std::vector<Row> rows{{"Layer (type)", "Output shape", "Parameters", "Trains", "FLOPs", "Bytes", "From"}};
@@ -89,15 +91,15 @@ void Network::summary(std::ostream& out, Index batch) const {
   fmt::print(out, "{}, batch {}\n", name, batch);
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const Row& row = rows[i];
-    fmt::print(out, "{:<{}}  {:<{}}  {:>11}  {:>6}  {:>8}  {:>8}  {}\n", row.layer, layer_width, row.shape, shape_width, row.parameters, row.trainable,
-               row.operations, row.memory, row.inputs);
+    fmt::print(out, "{:<{}}  {:<{}}  {:>11}  {:>6}  {:>8}  {:>8}  {}\n", row.layer, layer_width, row.shape, shape_width,
+               row.parameters, row.trainable, row.operations, row.memory, row.inputs);
     if (i == 0) fmt::print(out, "{:-<{}}\n", "", layer_width + shape_width + 60);
   }
   double all_operations = 0, all_memory = 0;
   for (const auto& [node, count] : operations) all_operations += count;
   for (const auto& [node, bytes] : memory) all_memory += bytes;
-  fmt::print(out, "parameters: {} ({} trainable, {} not), {}B\n", grouped(total), grouped(trainable), grouped(total - trainable),
-             scaled(static_cast<double>(total) * 4));
+  fmt::print(out, "parameters: {} ({} trainable, {} not), {}B\n", grouped(total), grouped(trainable),
+             grouped(total - trainable), scaled(static_cast<double>(total) * 4));
   fmt::print(out, "forward: {}FLOPs, activations {}B in all\n", scaled(all_operations), scaled(all_memory));
 }
 

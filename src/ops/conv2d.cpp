@@ -8,19 +8,22 @@ namespace graft::ops {
 namespace {
 
 ConvGeometry geometry(const Conv2dOptions& o, const Shape& x, const Shape& w) {
-  check(x.rank() == 4 && w.rank() == 4, "[conv2d] expected input [N, H, W, Ci] and weight [Co, Kh, Kw, Ci / groups], got {} and {}", x, w);
+  check(x.rank() == 4 && w.rank() == 4,
+        "[conv2d] expected input [N, H, W, Ci] and weight [Co, Kh, Kw, Ci / groups], got {} and {}", x, w);
   const Window window{.kernel = {w[1], w[2]}, .stride = o.stride, .dilation = o.dilation, .padding = o.padding};
   ConvGeometry g{lay("conv2d", window, x), w[0], o.groups};
-  check(o.groups > 0 && g.channels % o.groups == 0 && g.out_channels % o.groups == 0, "[conv2d] {} groups do not divide {} input and {} output channels",
-        o.groups, g.channels, g.out_channels);
-  check(w[3] == g.in_group(), "[conv2d] expected input channels {} (weight {}, {} groups), got {} (input {})", w[3] * o.groups, w, o.groups, g.channels, x);
+  check(o.groups > 0 && g.channels % o.groups == 0 && g.out_channels % o.groups == 0,
+        "[conv2d] {} groups do not divide {} input and {} output channels", o.groups, g.channels, g.out_channels);
+  check(w[3] == g.in_group(), "[conv2d] expected input channels {} (weight {}, {} groups), got {} (input {})",
+        w[3] * o.groups, w, o.groups, g.channels, x);
   return g;
 }
 
 }  // namespace
 
 std::string Conv2d::attributes() const {
-  std::string text = Window{.stride = options.stride, .dilation = options.dilation, .padding = options.padding}.to_string();
+  std::string text =
+      Window{.stride = options.stride, .dilation = options.dilation, .padding = options.padding}.to_string();
   text = text.substr(text.find("stride"));
   if (options.groups != 1) text += fmt::format(", {} groups", options.groups);
   if (has_bias) text += ", bias";
@@ -36,13 +39,16 @@ std::vector<Spec> Conv2d::infer(std::span<const Spec> in) const {
   check_parameter_type(name(), "weight", in[0].dtype, in[1].dtype);
   check_fused(name(), options.activation);
   if (has_bias) check_exact(name(), "bias", in[0].dtype, in[2], {g.out_channels});
-  if (has_residual) check(in.back() == y, "[conv2d] expected residual {} {}, got {} {}", y.dtype, y.shape, in.back().dtype, in.back().shape);
+  if (has_residual)
+    check(in.back() == y, "[conv2d] expected residual {} {}, got {} {}", y.dtype, y.shape, in.back().dtype,
+          in.back().shape);
   return {y};
 }
 
 void Conv2d::forward(Context& context, std::span<const Operand> in, std::span<const Operand> out) const {
-  kernels::conv2d_forward(context, geometry(options, in[0].shape, in[1].shape), in[0], in[1], has_bias ? in[2] : Operand{},
-                          has_residual ? in.back() : Operand{}, options.activation, out[0]);
+  kernels::conv2d_forward(context, geometry(options, in[0].shape, in[1].shape), in[0], in[1],
+                          has_bias ? in[2] : Operand{}, has_residual ? in.back() : Operand{}, options.activation,
+                          out[0]);
 }
 
 Saves Conv2d::saves(Slots wanted) const {
@@ -53,9 +59,10 @@ Saves Conv2d::saves(Slots wanted) const {
   return saves;
 }
 
-// With z the sum under the activation: dz = dy f'(y). z is linear in x, w, bias and residual, so dx is dz correlated with the flipped w, dw is x correlated
-// with dz, dbias sums dz over pixels and dresidual is dz.
-void Conv2d::backward(Context& context, const Saved& saved, std::span<const Operand> dy, std::span<const Gradient> dx) const {
+// With z the sum under the activation: dz = dy f'(y). z is linear in x, w, bias and residual, so dx is dz correlated
+// with the flipped w, dw is x correlated with dz, dbias sums dz over pixels and dresidual is dz.
+void Conv2d::backward(Context& context, const Saved& saved, std::span<const Operand> dy,
+                      std::span<const Gradient> dx) const {
   const ConvGeometry g = geometry(options, saved.inputs[0].shape, saved.inputs[1].shape);
   const BeforeActivation dz(context, options.activation, saved.outputs[0], dy[0]);
   if (dx[0]) kernels::conv2d_backward_input(context, g, dz.get(), saved.inputs[1], dx[0]);
@@ -69,7 +76,8 @@ double Conv2d::operations(std::span<const Spec> in, std::span<const Spec> out) c
   return 2.0 * static_cast<double>(out[0].shape.elements()) * static_cast<double>(w[1] * w[2] * w[3]);
 }
 
-Tensor conv2d(const Tensor& x, const Tensor& w, const Conv2dOptions& options, const Tensor& bias, const Tensor& residual) {
+Tensor conv2d(const Tensor& x, const Tensor& w, const Conv2dOptions& options, const Tensor& bias,
+              const Tensor& residual) {
   std::vector<Tensor> inputs{x, w};
   if (bias.defined()) inputs.push_back(bias);
   if (residual.defined()) inputs.push_back(residual);

@@ -1,9 +1,10 @@
-#include <gtest/gtest.h>
+#include "graft/core/dtype.h"
 
 #include <cmath>
 #include <limits>
 
-#include "graft/core/dtype.h"
+#include <gtest/gtest.h>
+
 #include "graft/core/error.h"
 
 namespace graft {
@@ -23,8 +24,10 @@ TEST(Float16, EveryValueSurvivesARoundTrip) {
     float16 half;
     half.bits = static_cast<std::uint16_t>(bits);
     const float wide = half;
-    if (std::isnan(wide)) EXPECT_TRUE(std::isnan(static_cast<float>(float16(wide))));
-    else EXPECT_EQ(float16(wide).bits, bits);
+    if (std::isnan(wide))
+      EXPECT_TRUE(std::isnan(static_cast<float>(float16(wide))));
+    else
+      EXPECT_EQ(float16(wide).bits, bits);
   }
 }
 

@@ -1,10 +1,11 @@
 #include "graft/core/tensor.h"
 
-#include <gtest/gtest.h>
-
 #include <set>
 
+#include <gtest/gtest.h>
+
 #include "graft/core/generator.h"
+
 #include "support/expect.h"
 
 namespace graft {

@@ -39,7 +39,8 @@ const std::vector<Counts> kCounts{
 
 TEST(Models, HaveTheLayersAndParametersOfTheOriginals) {
   for (const Counts& expected : kCounts) {
-    SCOPED_TRACE(fmt::format("{}{}, width {}", expected.model, expected.options.include_top ? "" : " without top", expected.options.alpha));
+    SCOPED_TRACE(fmt::format("{}{}, width {}", expected.model, expected.options.include_top ? "" : " without top",
+                             expected.options.alpha));
     const nn::Network network = models::make(expected.model, expected.options);
     int weighted = 0, tensors = 0;
     Index trainable = 0;
@@ -59,7 +60,8 @@ TEST(Models, HaveTheLayersAndParametersOfTheOriginals) {
 
 // Tables of layers as Keras shows them: its input is a layer, graft's is not.
 TEST(Models, HaveAsManyLayersAsKeras) {
-  const std::vector<std::pair<std::string, std::size_t>> expected{{"vgg16", 23}, {"resnet50", 177}, {"mobilenet", 91}, {"inception_v3", 313}};
+  const std::vector<std::pair<std::string, std::size_t>> expected{
+      {"vgg16", 23}, {"resnet50", 177}, {"mobilenet", 91}, {"inception_v3", 313}};
   for (const auto& [model, layers] : expected) EXPECT_EQ(models::make(model).layers().size() + 1, layers) << model;
 }
 
@@ -68,15 +70,18 @@ TEST(Models, FeaturesHaveTheShapesOfTheOriginals) {
     std::string model;
     Shape shape;
   };
-  const std::vector<Case> cases{{"vgg16", {1, 7, 7, 512}},      {"vgg19", {1, 7, 7, 512}},          {"resnet50", {1, 7, 7, 2048}},
-                                {"resnet101", {1, 7, 7, 2048}}, {"resnet152", {1, 7, 7, 2048}},     {"mobilenet", {1, 7, 7, 1024}},
+  const std::vector<Case> cases{{"vgg16", {1, 7, 7, 512}},         {"vgg19", {1, 7, 7, 512}},
+                                {"resnet50", {1, 7, 7, 2048}},     {"resnet101", {1, 7, 7, 2048}},
+                                {"resnet152", {1, 7, 7, 2048}},    {"mobilenet", {1, 7, 7, 1024}},
                                 {"inception_v3", {1, 8, 8, 2048}}, {"efficientnet_lite0", {1, 7, 7, 1280}}};
   for (const auto& [model, shape] : cases) {
     const nn::Network network = models::make(model, {.include_top = false});
-    const nn::Program program = network.lower({1, network.input_shape()[0], network.input_shape()[1], network.input_shape()[2]});
+    const nn::Program program =
+        network.lower({1, network.input_shape()[0], network.input_shape()[1], network.input_shape()[2]});
     EXPECT_EQ(program[program.output].spec.shape, shape) << model;
     for (const auto pooling : {models::Pooling::average, models::Pooling::max}) {
-      const nn::Network pooled = models::make(model, {.include_top = false, .pooling = pooling, .height = 96, .width = 107});
+      const nn::Network pooled =
+          models::make(model, {.include_top = false, .pooling = pooling, .height = 96, .width = 107});
       const nn::Program small = pooled.lower({2, 96, 107, 3});
       EXPECT_EQ(small[small.output].spec.shape, (Shape{2, shape[3]})) << model;
     }

@@ -1,8 +1,8 @@
 #include "graft/nn/initializer.h"
 
-#include <gtest/gtest.h>
-
 #include <cmath>
+
+#include <gtest/gtest.h>
 
 #include "support/expect.h"
 

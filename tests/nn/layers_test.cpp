@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "graft/nn/network.h"
+
 #include "support/expect.h"
 
 namespace graft::nn {
@@ -23,12 +24,32 @@ std::shared_ptr<Layer> make(L layer) {
 
 TEST(Layers, InferShapesAndDeclareParameters) {
   const std::vector<Case> cases{
-      {"conv", {9, 7, 3}, make(Conv2d({.out = 8, .kernel = {3, 5}, .stride = 2})), {2, 4, 2, 8}, {{"weight", {8, 3, 5, 3}}, {"bias", {8}}}},
-      {"grouped conv", {8, 8, 6}, make(Conv2d({.out = 4, .kernel = 1, .groups = 2, .bias = false})), {2, 8, 8, 4}, {{"weight", {4, 1, 1, 3}}}},
-      {"conv with gelu", {8, 8, 6}, make(Conv2d({.out = 4, .kernel = 1, .activation = Activation::gelu})), {2, 8, 8, 4}, {{"weight", {4, 1, 1, 6}}, {"bias", {4}}}},
-      {"depthwise", {8, 8, 6}, make(DepthwiseConv2d({.padding = kSame, .multiplier = 2, .bias = false})), {2, 8, 8, 12}, {{"weight", {3, 3, 12}}}},
+      {"conv",
+       {9, 7, 3},
+       make(Conv2d({.out = 8, .kernel = {3, 5}, .stride = 2})),
+       {2, 4, 2, 8},
+       {{"weight", {8, 3, 5, 3}}, {"bias", {8}}}},
+      {"grouped conv",
+       {8, 8, 6},
+       make(Conv2d({.out = 4, .kernel = 1, .groups = 2, .bias = false})),
+       {2, 8, 8, 4},
+       {{"weight", {4, 1, 1, 3}}}},
+      {"conv with gelu",
+       {8, 8, 6},
+       make(Conv2d({.out = 4, .kernel = 1, .activation = Activation::gelu})),
+       {2, 8, 8, 4},
+       {{"weight", {4, 1, 1, 6}}, {"bias", {4}}}},
+      {"depthwise",
+       {8, 8, 6},
+       make(DepthwiseConv2d({.padding = kSame, .multiplier = 2, .bias = false})),
+       {2, 8, 8, 12},
+       {{"weight", {3, 3, 12}}}},
       {"linear", {4, 4, 5}, make(Linear({.out = 7})), {2, 4, 4, 7}, {{"weight", {7, 5}}, {"bias", {7}}}},
-      {"batch norm without scale", {4, 4, 5}, make(BatchNorm({.scale = false})), {2, 4, 4, 5}, {{"beta", {5}}, {"moving_mean", {5}}, {"moving_variance", {5}}}},
+      {"batch norm without scale",
+       {4, 4, 5},
+       make(BatchNorm({.scale = false})),
+       {2, 4, 4, 5},
+       {{"beta", {5}}, {"moving_mean", {5}}, {"moving_variance", {5}}}},
       {"layer norm", {4, 4, 5}, make(LayerNorm()), {2, 4, 4, 5}, {{"gamma", {5}}, {"beta", {5}}}},
       {"zero pad", {4, 4, 5}, make(ZeroPad({.bottom = 1, .right = 2})), {2, 5, 6, 5}, {}},
       {"max pool", {5, 5, 2}, make(MaxPool({.kernel = 3, .stride = 2})), {2, 2, 2, 2}, {}},
@@ -47,7 +68,8 @@ TEST(Layers, InferShapesAndDeclareParameters) {
     const Program program = network.lower({2, c.input[0], c.input[1], c.input[2]});
     EXPECT_EQ(program[program.output].spec.shape, c.output);
     std::vector<std::pair<std::string, Shape>> parameters;
-    for (const Parameter* parameter : network.parameters()) parameters.emplace_back(parameter->name.substr(6), parameter->shape);
+    for (const Parameter* parameter : network.parameters())
+      parameters.emplace_back(parameter->name.substr(6), parameter->shape);
     EXPECT_EQ(parameters, c.parameters);
     const Tensor x = Tensor::full({2, c.input[0], c.input[1], c.input[2]}, 0.5);
     EXPECT_EQ(network(x).shape(), c.output);
@@ -86,7 +108,9 @@ TEST(Layers, ClassTokenIsPutInFront) {
 
 struct Halve final : Layer {
   std::string_view type() const override { return "test_halve"; }
-  Value lower(Lowering& lowering, const std::vector<Value>& inputs) const override { return inputs[0] ? inputs[0] : lowering.statistic("x", {}, 0); }
+  Value lower(Lowering& lowering, const std::vector<Value>& inputs) const override {
+    return inputs[0] ? inputs[0] : lowering.statistic("x", {}, 0);
+  }
 };
 
 TEST(Layers, UnknownTypesAndOptionsAreNamed) {

@@ -1,10 +1,11 @@
 #include "graft/nn/network.h"
 
-#include <gtest/gtest.h>
-
 #include <sstream>
 
+#include <gtest/gtest.h>
+
 #include "graft/autograd/backward.h"
+
 #include "nn/networks.h"
 #include "support/expect.h"
 
@@ -40,7 +41,8 @@ TEST(Network, FreezingTurnsOffGradientsAndBatchStatistics) {
   network.use_statistics(Statistics::batch, "*_bn");
   EXPECT_EQ(network.layer("conv1_bn").statistics, Statistics::batch);
   network.train_last(2);
-  EXPECT_EQ(trainable(network), (std::vector<std::string>{"conv2/weight", "conv2/bias", "predictions/weight", "predictions/bias"}));
+  EXPECT_EQ(trainable(network),
+            (std::vector<std::string>{"conv2/weight", "conv2/bias", "predictions/weight", "predictions/bias"}));
   EXPECT_ERROR(network.freeze("conv9*"), "no layer of 'small' matches 'conv9*'; close to it: 'conv1'");
   EXPECT_ERROR(network.train_last(9), "has 4 layers with weights");
 }
@@ -64,7 +66,8 @@ TEST(Network, CutSharesParameters) {
   Network part = network.cut("conv1_relu");
   EXPECT_EQ(part.nodes().size(), 4u);
   EXPECT_EQ(part.parameter_table().size(), 5u);
-  EXPECT_TRUE(same_bits(part(small_images()), network.run(small_images(), {.watch = {"conv1_relu"}}).watched["conv1_relu"]));
+  EXPECT_TRUE(
+      same_bits(part(small_images()), network.run(small_images(), {.watch = {"conv1_relu"}}).watched["conv1_relu"]));
   part.parameters()[0]->value.fill(0);
   EXPECT_EQ(network.parameters()[0]->value.data<float>()[0], 0);
   EXPECT_ERROR(network.cut("conv3"), "'small' has no layer 'conv3'; close to it: 'conv1', 'conv2'");
@@ -77,8 +80,9 @@ TEST(Network, GraftReplacesTheHead) {
   network.graft({.classes = 2, .hidden = {6, 5}, .dropout = 0.3, .class_names = {"cat", "dog"}});
   EXPECT_FALSE(network.has_layer("predictions"));
   EXPECT_EQ(network.classes, (std::vector<std::string>{"cat", "dog"}));
-  EXPECT_EQ(trainable(network), (std::vector<std::string>{"head_hidden_1/weight", "head_hidden_1/bias", "head_hidden_2/weight", "head_hidden_2/bias",
-                                                          "head/weight", "head/bias"}));
+  EXPECT_EQ(trainable(network),
+            (std::vector<std::string>{"head_hidden_1/weight", "head_hidden_1/bias", "head_hidden_2/weight",
+                                      "head_hidden_2/bias", "head/weight", "head/bias"}));
   const RunResult result = network.run(small_images(), {.watch = {"pool"}});
   EXPECT_TRUE(same_bits(result.watched.at("pool"), features));
   EXPECT_EQ(result.output.shape(), Shape({2, 2}));
@@ -125,7 +129,8 @@ TEST(Network, DamagedJsonIsNamed) {
     std::string copy = json;
     return copy.replace(copy.find(from), from.size(), to);
   };
-  EXPECT_ERROR(Network::from_json(replaced("\"nodes\":[[0,[0]]", "\"nodes\":[[0,[7]]")), "reads node 7, which does not come before it");
+  EXPECT_ERROR(Network::from_json(replaced("\"nodes\":[[0,[0]]", "\"nodes\":[[0,[7]]")),
+               "reads node 7, which does not come before it");
   EXPECT_ERROR(Network::from_json(replaced("\"nodes\":[[0,[0]]", "\"nodes\":[[99,[0]]")), "applies layer 99");
   EXPECT_ERROR(Network::from_json(replaced("\"features\":\"pool\"", "\"features\":\"nothing\"")), "no layer 'nothing'");
 }
@@ -134,7 +139,8 @@ TEST(Network, BuilderNamesTheLayerThatDoesNotFit) {
   Builder b({.height = 8, .width = 8});
   const auto x = b.add("conv", Conv2d({.out = 4, .kernel = 3}), b.input());
   EXPECT_ERROR(b.add("conv", Conv2d({.out = 4}), x), "two layers are called 'conv'");
-  EXPECT_ERROR(b.add("big", Conv2d({.out = 4, .kernel = 9}), x), "layer 'big': [conv2d] the window reaches over 9 pixels");
+  EXPECT_ERROR(b.add("big", Conv2d({.out = 4, .kernel = 9}), x),
+               "layer 'big': [conv2d] the window reaches over 9 pixels");
   EXPECT_ERROR(b.add("sum", Add(), std::vector{x, b.input()}), "layer 'sum': [add] expected two inputs of one shape");
   EXPECT_ERROR(b.add("a/b", Flatten(), x), "must not be empty or hold a slash");
 }

@@ -4,6 +4,7 @@
 
 #include "graft/nn/layers.h"
 #include "graft/nn/network.h"
+
 #include "support/op_check.h"
 
 namespace graft::test {
@@ -22,7 +23,9 @@ inline nn::Network small_network(Index classes = 3) {
   return b.build(b.add("predictions", nn::Linear({.out = classes, .softmax = true}), x));
 }
 
-inline Tensor small_images(Index count = 2, std::uint64_t seed = 1) { return random_normal({count, 8, 8, 3}, seed).to(DType::f32); }
+inline Tensor small_images(Index count = 2, std::uint64_t seed = 1) {
+  return random_normal({count, 8, 8, 3}, seed).to(DType::f32);
+}
 
 /// Whether two tensors hold the same bits.
 inline bool same_bits(const Tensor& a, const Tensor& b) {

@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include "graft/autograd/backward.h"
+
 #include "nn/networks.h"
 #include "support/expect.h"
 
@@ -26,8 +27,9 @@ TEST(Run, ContinuesFromGivenValues) {
   EXPECT_TRUE(same_bits(network.run({}, {.given = {{"pool", whole.watched.at("pool")}}}).output, whole.output));
   // The shortcut and the convolution both start from the given value.
   int convolutions = 0;
-  const RunResult rest = network.run({}, {.given = {{"conv1_relu", whole.watched.at("conv1_relu")}},
-                                          .observe = [&](const Program::Call& call, auto, double) { convolutions += call.op->name() == "conv2d"; }});
+  const RunResult rest = network.run(
+      {}, {.given = {{"conv1_relu", whole.watched.at("conv1_relu")}},
+           .observe = [&](const Program::Call& call, auto, double) { convolutions += call.op->name() == "conv2d"; }});
   EXPECT_TRUE(same_bits(rest.output, whole.output));
   EXPECT_EQ(convolutions, 1);
   EXPECT_ERROR(network.run({}), "given neither an input nor values");
@@ -36,7 +38,9 @@ TEST(Run, ContinuesFromGivenValues) {
 TEST(Run, StopsWhereItIsTold) {
   Network network = small_network();
   std::vector<std::string> ran;
-  const RunResult result = network.run(small_images(), {.until = {"conv1_relu"}, .observe = [&](const Program::Call& call, auto, double) { ran.push_back(call.node); }});
+  const RunResult result = network.run(
+      small_images(),
+      {.until = {"conv1_relu"}, .observe = [&](const Program::Call& call, auto, double) { ran.push_back(call.node); }});
   EXPECT_EQ(ran, (std::vector<std::string>{"conv1", "conv1_bn", "conv1_relu"}));
   EXPECT_EQ(result.output.shape(), Shape({2, 8, 8, 4}));
 }

@@ -19,7 +19,8 @@ struct ConvCase {
 };
 
 OpCase make(const ConvCase& c) {
-  OpCase result{.what = c.what, .op = std::make_shared<ops::Conv2d>(c.options, c.bias, c.residual), .sum_of_products = true};
+  OpCase result{
+      .what = c.what, .op = std::make_shared<ops::Conv2d>(c.options, c.bias, c.residual), .sum_of_products = true};
   result.inputs = {random_normal(c.x, 1), random_normal(c.w, 2)};
   result.exact.add(1);
   std::vector<Spec> specs{result.inputs[0].spec(), result.inputs[1].spec()};
@@ -54,7 +55,8 @@ TEST(Conv2d, GradientsAndEngines) {
   for (const ConvCase& c : cases) test::check_op({make(c)});
 }
 
-// A fused activation is not a sum of products: gradients are checked, and the engines on the scale of the largest result.
+// A fused activation is not a sum of products: gradients are checked, and the engines on the scale of the largest
+// result.
 TEST(Conv2d, FusedActivations) {
   for (const Activation activation : {Activation::relu, Activation::relu6, Activation::sigmoid, Activation::tanh}) {
     OpCase c = make({"fused", {2, 4, 4, 3}, {5, 3, 3, 3}, {.padding = kSame, .activation = activation}, true, true});
@@ -72,9 +74,11 @@ TEST(Conv2d, MatchesTheFormula) {
 
 TEST(Conv2d, NamesWhatDoesNotFit) {
   const Tensor x = Tensor::zeros({8, 56, 56, 32});
-  EXPECT_ERROR(ops::conv2d(x, Tensor::zeros({128, 3, 3, 64})), "[conv2d] expected input channels 64 (weight [128, 3, 3, 64], 1 groups), got 32");
+  EXPECT_ERROR(ops::conv2d(x, Tensor::zeros({128, 3, 3, 64})),
+               "[conv2d] expected input channels 64 (weight [128, 3, 3, 64], 1 groups), got 32");
   EXPECT_ERROR(ops::conv2d(x, Tensor::zeros({8, 3, 3, 32}), {.groups = 3}), "3 groups do not divide");
-  EXPECT_ERROR(ops::conv2d(x, Tensor::zeros({8, 59, 3, 32})), "the window reaches over 59 pixels, the padded image has 56");
+  EXPECT_ERROR(ops::conv2d(x, Tensor::zeros({8, 59, 3, 32})),
+               "the window reaches over 59 pixels, the padded image has 56");
   EXPECT_ERROR(ops::conv2d(x, Tensor::zeros({8, 3, 3, 32}), {.activation = Activation::gelu}), "gelu cannot be fused");
   EXPECT_ERROR(ops::conv2d(x, Tensor::zeros({8, 3, 3, 32}), {}, Tensor::zeros({7})), "expected bias [8], got [7]");
 }

@@ -32,7 +32,8 @@ struct Case {
 class KerasParity : public testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
-    if (!oracle::available()) GTEST_SKIP() << "set GRAFT_ORACLE_PYTHON to a Python with keras, torch and h5py to compare with Keras";
+    if (!oracle::available())
+      GTEST_SKIP() << "set GRAFT_ORACLE_PYTHON to a Python with keras, torch and h5py to compare with Keras";
     folder_ = oracle::results("keras_oracle.py", GetParam().oracle);
   }
 
@@ -51,8 +52,8 @@ class KerasParity : public testing::TestWithParam<Case> {
 TEST_P(KerasParity, LayersAreKerasOwnInNameOrderShapeAndParameters) {
   const nlohmann::json keras = nlohmann::json::parse(std::ifstream(folder_ / "layers.json"));
   const Shape images = tensors("forward.safetensors").at("input").shape();
-  const nn::Network network =
-      models::make(GetParam().model, {.classes = kClasses, .height = images[1], .width = images[2], .alpha = GetParam().alpha});
+  const nn::Network network = models::make(
+      GetParam().model, {.classes = kClasses, .height = images[1], .width = images[2], .alpha = GetParam().alpha});
 
   const nn::Program program = network.lower({1, images[1], images[2], images[3]});
   const std::vector<std::string> order = io::keras_order(network);
@@ -88,7 +89,8 @@ TEST_P(KerasParity, EveryLayoutGivesKerasOutputsAtEveryLayer) {
     EXPECT_LE(difference.error, kForwardTolerance) << what << ": " << difference.where;
     fmt::print("  {}: {} layers, worst {:.1e} at {}\n", what, difference.compared, difference.error, difference.where);
   };
-  for (const std::string file : {"legacy_model.h5", "legacy_weights.h5", "v3.weights.h5", "nameless.weights.h5", "model.keras"}) {
+  for (const std::string file :
+       {"legacy_model.h5", "legacy_weights.h5", "v3.weights.h5", "nameless.weights.h5", "model.keras"}) {
     compare(as_model(file, images), file + " as " + GetParam().model, Engine::automatic);
   }
   for (const std::string file : {"legacy_model.h5", "model.keras"}) {
@@ -114,8 +116,10 @@ TEST_P(KerasParity, GradientsAndTrainingStepsInDoublePrecision) {
   const auto loss = [&] { return ops::softmax_cross_entropy(network.run(images, {.training = true}).logits, labels); };
 
   std::vector<optim::NamedTensor> parameters;
-  for (const nn::Parameter* parameter : network.trainable_parameters()) parameters.push_back({parameter->name, parameter->value});
-  optim::Optimizer optimizer({.algorithm = optim::Algorithm::sgd, .learning_rate = expected.at("rate").item()}, {{.parameters = parameters}});
+  for (const nn::Parameter* parameter : network.trainable_parameters())
+    parameters.push_back({parameter->name, parameter->value});
+  optim::Optimizer optimizer({.algorithm = optim::Algorithm::sgd, .learning_rate = expected.at("rate").item()},
+                             {{.parameters = parameters}});
   oracle::Difference steps;
   for (Index step = 0; step < losses.elements(); ++step) {
     optimizer.zero_grad();
@@ -130,7 +134,8 @@ TEST_P(KerasParity, GradientsAndTrainingStepsInDoublePrecision) {
       oracle::Difference gradients;
       for (const auto& [name, tensor] : parameters) {
         const Tensor& keras = expected.at("gradient/" + name);
-        // A gradient that is zero but for rounding, such as that of a bias before a batch-norm, is held to the scale of the others.
+        // A gradient that is zero but for rounding, such as that of a bias before a batch-norm, is held to the scale of
+        // the others.
         const double own = oracle::norm(keras), scale = std::max(own, 1e-6 * largest);
         gradients.add(name, oracle::relative_error(tensor.grad(), keras) * own / scale);
       }
@@ -153,8 +158,9 @@ TEST_P(KerasParity, FullSizeImage) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, KerasParity,
-                         testing::Values(Case{"vgg16", "vgg16"}, Case{"resnet50", "resnet50"}, Case{"mobilenet", "mobilenet"},
-                                         Case{"mobilenet_half", "mobilenet", 0.5}, Case{"inception_v3", "inception_v3"}),
+                         testing::Values(Case{"vgg16", "vgg16"}, Case{"resnet50", "resnet50"},
+                                         Case{"mobilenet", "mobilenet"}, Case{"mobilenet_half", "mobilenet", 0.5},
+                                         Case{"inception_v3", "inception_v3"}),
                          [](const auto& test) { return test.param.oracle; });
 
 }  // namespace

@@ -1,12 +1,12 @@
 #include "oracle/oracle.h"
 
-#include <unistd.h>
-
 #include <cmath>
 #include <cstdlib>
 #include <limits>
 #include <map>
 #include <stdexcept>
+
+#include <unistd.h>
 
 #include "graft/autograd/tape.h"
 
@@ -50,8 +50,8 @@ const fs::path& results(const std::string& script, const std::string& model) {
   const Folder& folder = folders[model];
   // Idle OpenMP threads of PyTorch would spin, which costs a busy machine several times the work.
   const std::string command =
-      fmt::format("OMP_WAIT_POLICY=PASSIVE '{}' -W ignore '{}/tests/oracle/{}' {} '{}'", std::getenv("GRAFT_ORACLE_PYTHON"), GRAFT_SOURCE_DIR, script, model,
-                  folder.path().string());
+      fmt::format("OMP_WAIT_POLICY=PASSIVE '{}' -W ignore '{}/tests/oracle/{}' {} '{}'",
+                  std::getenv("GRAFT_ORACLE_PYTHON"), GRAFT_SOURCE_DIR, script, model, folder.path().string());
   if (std::system(command.c_str()) != 0) throw std::runtime_error(fmt::format("{} {} failed", script, model));
   return folder.path();
 }
@@ -104,7 +104,8 @@ std::pair<std::string, std::string> swap_alike(nn::Network& network) {
   for (const nn::LayerEntry& layer : network.layers()) {
     for (const std::string& name : layer.parameters) {
       if (!name.ends_with("/weight")) continue;
-      const auto [other, fresh] = seen.try_emplace(fmt::format("{} {}", layer.layer->type(), network.parameter(name).shape), name);
+      const auto [other, fresh] =
+          seen.try_emplace(fmt::format("{} {}", layer.layer->type(), network.parameter(name).shape), name);
       if (fresh) continue;
       std::swap(network.parameter(name).value, network.parameter(other->second).value);
       return {other->second, name};

@@ -6,10 +6,10 @@
 #include "graft/core/error.h"
 
 /// Expects a graft::Error whose message contains `text`.
-#define EXPECT_ERROR(statement, text)                                      \
-  try {                                                                    \
-    static_cast<void>(statement);                                          \
+#define EXPECT_ERROR(statement, text)                                       \
+  try {                                                                     \
+    static_cast<void>(statement);                                           \
     ADD_FAILURE() << "expected an error with '" << (text) << "', got none"; \
-  } catch (const graft::Error& error) {                                    \
-    EXPECT_THAT(error.what(), testing::HasSubstr(text));                   \
+  } catch (const graft::Error& error) {                                     \
+    EXPECT_THAT(error.what(), testing::HasSubstr(text));                    \
   }

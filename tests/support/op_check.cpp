@@ -1,15 +1,16 @@
 #include "support/op_check.h"
 
-#include <fmt/format.h>
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <numeric>
 
-#include "core/dtype_dispatch.h"
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
 #include "graft/core/generator.h"
+
+#include "core/dtype_dispatch.h"
 
 namespace graft::test {
 namespace {
@@ -41,8 +42,8 @@ Tensors run_forward(const Op& op, const Tensors& inputs, Engine engine = Engine:
 }
 
 // The gradients of the inputs in `wanted`, added to `base` where it is defined; undefined for the others.
-Tensors run_backward(const Op& op, const Tensors& inputs, const Tensors& outputs, const Tensors& dy, Slots wanted, const Tensors& base = {},
-                     Engine engine = Engine::native) {
+Tensors run_backward(const Op& op, const Tensors& inputs, const Tensors& outputs, const Tensors& dy, Slots wanted,
+                     const Tensors& base = {}, Engine engine = Engine::native) {
   ContextScope scope;
   scope->engine = engine;
   const Saves saves = op.saves(wanted);
@@ -58,7 +59,9 @@ Tensors run_backward(const Op& op, const Tensors& inputs, const Tensors& outputs
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     if (!wanted.has(static_cast<int>(i))) continue;
     const bool accumulate = !base.empty();
-    gradients[i] = accumulate ? base[i].clone() : Tensor::full(inputs[i].shape(), std::numeric_limits<double>::quiet_NaN(), inputs[i].dtype());
+    gradients[i] = accumulate
+                       ? base[i].clone()
+                       : Tensor::full(inputs[i].shape(), std::numeric_limits<double>::quiet_NaN(), inputs[i].dtype());
     dx[i] = {gradients[i], accumulate};
   }
   op.backward(Context::current(), {saved_inputs, saved_outputs}, operands_of(dy), dx);
@@ -69,7 +72,8 @@ Tensors seeds_for(const Op& op, const Tensors& outputs, DType dtype) {
   Tensors dy;
   for (int i = 0; i < op.results(); ++i) {
     const Tensor& y = outputs[static_cast<std::size_t>(i)];
-    dy.push_back(random_normal(y.shape(), 1000 + static_cast<std::uint64_t>(i)).to(dtype == DType::f64 ? y.dtype() : dtype));
+    dy.push_back(
+        random_normal(y.shape(), 1000 + static_cast<std::uint64_t>(i)).to(dtype == DType::f64 ? y.dtype() : dtype));
   }
   return dy;
 }
@@ -96,7 +100,9 @@ double largest(const std::vector<double>& values) {
   return most;
 }
 
-bool differentiable(const OpCase& c, std::size_t i) { return is_floating(c.inputs[i].dtype()) && !c.constant.has(static_cast<int>(i)); }
+bool differentiable(const OpCase& c, std::size_t i) {
+  return is_floating(c.inputs[i].dtype()) && !c.constant.has(static_cast<int>(i));
+}
 
 Slots all_wanted(const OpCase& c) {
   Slots wanted;
@@ -106,11 +112,13 @@ Slots all_wanted(const OpCase& c) {
   return wanted;
 }
 
-void expect_close(const std::vector<double>& got, const std::vector<double>& want, double tolerance, const std::string& what) {
+void expect_close(const std::vector<double>& got, const std::vector<double>& want, double tolerance,
+                  const std::string& what) {
   ASSERT_EQ(got.size(), want.size()) << what;
   for (std::size_t i = 0; i < got.size(); ++i) {
     if (!(std::fabs(got[i] - want[i]) <= tolerance)) {
-      ADD_FAILURE() << what << ": element " << i << " is " << got[i] << ", expected " << want[i] << " within " << tolerance;
+      ADD_FAILURE() << what << ": element " << i << " is " << got[i] << ", expected " << want[i] << " within "
+                    << tolerance;
       return;
     }
   }
@@ -122,7 +130,8 @@ void check_against_differences(const OpCase& c, std::size_t input, const Tensor&
   const std::vector<double> analytic = doubles(gradient);
   const double scale = std::max(1.0, largest(analytic));
   for (Index probe = 0; probe < std::min(count, kProbes); ++probe) {
-    const Index at = count <= kProbes ? probe : Generator{.seed = 5, .offset = static_cast<std::uint64_t>(probe)}.below(count);
+    const Index at =
+        count <= kProbes ? probe : Generator{.seed = 5, .offset = static_cast<std::uint64_t>(probe)}.below(count);
     Tensors moved = c.inputs;
     moved[input] = c.inputs[input].clone();
     double* element = moved[input].mutable_data<double>() + at;
@@ -133,7 +142,8 @@ void check_against_differences(const OpCase& c, std::size_t input, const Tensor&
     *element = x - step;
     const double below = weighted_sum(run_forward(*c.op, moved), dy);
     const double numeric = (above - below) / (2 * step);
-    EXPECT_NEAR(analytic[static_cast<std::size_t>(at)], numeric, 2e-7 * scale) << "gradient of input " << input << ", element " << at;
+    EXPECT_NEAR(analytic[static_cast<std::size_t>(at)], numeric, 2e-7 * scale)
+        << "gradient of input " << input << ", element " << at;
     if (::testing::Test::HasFailure()) return;
   }
 }
@@ -141,10 +151,14 @@ void check_against_differences(const OpCase& c, std::size_t input, const Tensor&
 // What rounding to a type costs, relative: half the distance between neighbours.
 double unit_roundoff(DType dtype) {
   switch (dtype) {
-    case DType::f32: return 0x1p-24;
-    case DType::bf16: return 0x1p-8;
-    case DType::f16: return 0x1p-11;
-    default: return 0x1p-53;
+    case DType::f32:
+      return 0x1p-24;
+    case DType::bf16:
+      return 0x1p-8;
+    case DType::f16:
+      return 0x1p-11;
+    default:
+      return 0x1p-53;
   }
 }
 
@@ -162,17 +176,20 @@ Tensors absolute(const Tensors& tensors) {
 }
 
 // |got - want| <= rounding of the sums + rounding of the result, element by element where the magnitudes are known.
-void expect_within_rounding(const OpCase& c, DType dtype, const Tensor& got, const Tensor& want, const Tensor& magnitude, const std::string& what) {
+void expect_within_rounding(const OpCase& c, DType dtype, const Tensor& got, const Tensor& want,
+                            const Tensor& magnitude, const std::string& what) {
   const std::vector<double> g = doubles(got), w = doubles(want);
   const double u = unit_roundoff(dtype);
-  const double sums = (static_cast<double>(c.sum_length) + 8) * unit_roundoff(dtype == DType::f64 ? DType::f64 : DType::f32);
+  const double sums =
+      (static_cast<double>(c.sum_length) + 8) * unit_roundoff(dtype == DType::f64 ? DType::f64 : DType::f32);
   const double least = dtype == DType::f16 ? 0x1p-24 : 1e-300;  // f16 has numbers below 2^-14 only in such steps
   const double most = largest(w);
   const std::vector<double> m = magnitude.defined() ? doubles(magnitude) : std::vector<double>();
   ASSERT_EQ(g.size(), w.size()) << what;
   for (std::size_t i = 0; i < g.size(); ++i) {
     const double scale = m.empty() ? most : m[i];
-    const double bound = m.empty() ? (8 * u + 8 * sums) * scale + least : sums * scale + 4 * u * std::max(std::fabs(w[i]), 1e-3 * scale) + least;
+    const double bound = m.empty() ? (8 * u + 8 * sums) * scale + least
+                                   : sums * scale + 4 * u * std::max(std::fabs(w[i]), 1e-3 * scale) + least;
     if (!(std::fabs(g[i] - w[i]) <= bound)) {
       ADD_FAILURE() << what << ": element " << i << " is " << g[i] << ", expected " << w[i] << " within " << bound;
       return;
@@ -195,7 +212,8 @@ void check_engine(const OpCase& c, Engine engine, DType dtype) {
     outputs = run_forward(*c.op, rounded, engine);
   } catch (const Error& error) {
     const std::string text = error.what();
-    if (engine == Engine::library && text.find("engine 'library'") != std::string::npos) return;  // a known gap; the table of gaps counts them
+    if (engine == Engine::library && text.find("engine 'library'") != std::string::npos)
+      return;  // a known gap; the table of gaps counts them
     ADD_FAILURE() << label << ": " << text;
     return;
   }
@@ -213,10 +231,14 @@ void check_engine(const OpCase& c, Engine engine, DType dtype) {
   // The reference backward reads what the rounded forward saved, so that an activation's kink falls on the same side.
   Tensors wide_outputs;
   for (std::size_t i = 0; i < reference.size(); ++i) {
-    wide_outputs.push_back(is_floating(outputs[i].dtype()) && reference[i].dtype() == DType::f64 ? outputs[i].to(DType::f64) : reference[i]);
+    wide_outputs.push_back(is_floating(outputs[i].dtype()) && reference[i].dtype() == DType::f64
+                               ? outputs[i].to(DType::f64)
+                               : reference[i]);
   }
   const Tensors want = run_backward(*c.op, wide, wide_outputs, wide_dy, wanted);
-  const Tensors sums = c.sum_of_products ? run_backward(*c.op, absolute(wide), absolute(wide_outputs), absolute(wide_dy), wanted) : Tensors(want.size());
+  const Tensors sums = c.sum_of_products
+                           ? run_backward(*c.op, absolute(wide), absolute(wide_outputs), absolute(wide_dy), wanted)
+                           : Tensors(want.size());
   Tensors got;
   try {
     got = run_backward(*c.op, rounded, outputs, dy, wanted, {}, engine);
@@ -227,7 +249,8 @@ void check_engine(const OpCase& c, Engine engine, DType dtype) {
     return;
   }
   for (std::size_t i = 0; i < got.size(); ++i) {
-    if (got[i].defined()) expect_within_rounding(c, dtype, got[i], want[i], sums[i], label + ", gradient of input " + std::to_string(i));
+    if (got[i].defined())
+      expect_within_rounding(c, dtype, got[i], want[i], sums[i], label + ", gradient of input " + std::to_string(i));
   }
 }
 
@@ -246,9 +269,11 @@ Tensor distinct(const Shape& shape, std::uint64_t seed, double step) {
   std::vector<Index> ranks(static_cast<std::size_t>(count));
   std::iota(ranks.begin(), ranks.end(), Index{0});
   Generator generator{.seed = seed};
-  for (Index i = count - 1; i > 0; --i) std::swap(ranks[static_cast<std::size_t>(i)], ranks[static_cast<std::size_t>(generator.below(i + 1))]);
+  for (Index i = count - 1; i > 0; --i)
+    std::swap(ranks[static_cast<std::size_t>(i)], ranks[static_cast<std::size_t>(generator.below(i + 1))]);
   for (Index i = 0; i < count; ++i) {
-    tensor.mutable_data<double>()[i] = (static_cast<double>(ranks[static_cast<std::size_t>(i)] - count / 2) + 0.5) * step;
+    tensor.mutable_data<double>()[i] =
+        (static_cast<double>(ranks[static_cast<std::size_t>(i)] - count / 2) + 0.5) * step;
   }
   return tensor;
 }
@@ -264,7 +289,8 @@ void check_gradients(const OpCase& c) {
   const Tensors together = run_backward(*c.op, c.inputs, outputs, dy, all);
   Tensors base;
   for (std::size_t i = 0; i < c.inputs.size(); ++i) {
-    base.push_back(differentiable(c, i) ? random_normal(c.inputs[i].shape(), 77 + i).to(c.inputs[i].dtype()) : c.inputs[i]);
+    base.push_back(differentiable(c, i) ? random_normal(c.inputs[i].shape(), 77 + i).to(c.inputs[i].dtype())
+                                        : c.inputs[i]);
   }
   const Tensors added = run_backward(*c.op, c.inputs, outputs, dy, all, base);
   for (std::size_t i = 0; i < c.inputs.size(); ++i) {

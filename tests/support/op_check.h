@@ -15,8 +15,9 @@ struct OpCase {
   std::string what;
   std::shared_ptr<const Op> op;
   std::vector<Tensor> inputs = {};  ///< in f64, or an integer type for operands without a gradient
-  /// True for ops whose results are sums of products of their inputs: their error is bounded by the length of the sums times the sum of absolute products,
-  /// which is what the op gives on absolute values. Others are compared on the scale of their largest result.
+  /// True for ops whose results are sums of products of their inputs: their error is bounded by the length of the sums
+  /// times the sum of absolute products, which is what the op gives on absolute values. Others are compared on the
+  /// scale of their largest result.
   bool sum_of_products = false;
   /// Longest sum behind one number, in results and in gradients.
   Index sum_length = 1;
@@ -31,8 +32,9 @@ Tensor random_normal(const Shape& shape, std::uint64_t seed, double scale = 1, d
 /// A shuffled ladder -n/2 .. n/2 times `step`, without zero: for ops with kinks and ties.
 Tensor distinct(const Shape& shape, std::uint64_t seed, double step = 0.01);
 
-/// Every gradient of the op against central differences in f64 on the native engine: each input by itself and all together; destinations poisoned with NaN
-/// before they are overwritten, and accumulated into; operands that the op does not ask to be saved are absent.
+/// Every gradient of the op against central differences in f64 on the native engine: each input by itself and all
+/// together; destinations poisoned with NaN before they are overwritten, and accumulated into; operands that the op
+/// does not ask to be saved are absent.
 void check_gradients(const OpCase& c);
 
 /// Every engine in every floating type against the native one in f64 on the same rounded inputs, forward and backward.

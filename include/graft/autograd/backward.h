@@ -13,11 +13,12 @@ struct BackwardOptions {
 
 /// Adds d(root)/d(leaf) to `grad()` of every leaf that requires a gradient.
 ///
-/// Throws Error if root was not recorded, if a saved tensor was changed since, or if the graph was used up by an earlier backward.
+/// Throws Error if root was not recorded, if a saved tensor was changed since, or if the graph was used up by an
+/// earlier backward.
 void backward(const Tensor& root, const BackwardOptions& options = {});
 
-/// d(root)/d(tensor) for the given tensors, which may be results in the middle of the graph; nothing is added to any `grad()`. A tensor that root does not
-/// depend on gets zeros.
+/// d(root)/d(tensor) for the given tensors, which may be results in the middle of the graph; nothing is added to any
+/// `grad()`. A tensor that root does not depend on gets zeros.
 std::vector<Tensor> gradients(const Tensor& root, std::span<const Tensor> of, const BackwardOptions& options = {});
 
 }  // namespace graft::autograd

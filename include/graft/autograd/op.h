@@ -35,8 +35,9 @@ struct Saved {
   std::span<const Operand> outputs;
 };
 
-/// A primitive operation: a value with attributes, and functions that infer shapes and run forward and backward. An op is defined once; the tape, the
-/// interpreter and the planner all run this definition. To add one of your own, derive from Op outside graft and call `autograd::apply`.
+/// A primitive operation: a value with attributes, and functions that infer shapes and run forward and backward. An op
+/// is defined once; the tape, the interpreter and the planner all run this definition. To add one of your own, derive
+/// from Op outside graft and call `autograd::apply`.
 ///
 /// An op is immutable and has no state between calls.
 class Op {
@@ -50,7 +51,8 @@ class Op {
 
   /// Shapes and types of the outputs. Throws Error if the inputs do not fit the op.
   virtual std::vector<Spec> infer(std::span<const Spec> inputs) const = 0;
-  /// The first outputs are the op's results; further ones exist only for backward (saved statistics, positions of maxima).
+  /// The first outputs are the op's results; further ones exist only for backward (saved statistics, positions of
+  /// maxima).
   virtual int results() const { return 1; }
   /// Computes every output. With `is_view`, output 0 shares the elements of input 0 already.
   virtual void forward(Context& context, std::span<const Operand> inputs, std::span<const Operand> outputs) const = 0;
@@ -60,8 +62,10 @@ class Op {
     static_cast<void>(wanted);
     return {};
   }
-  /// Computes d(loss)/d(input) for every destination in `dx`, given d(loss)/d(result) in `dy`. Throws Error by default: the op has no gradient.
-  virtual void backward(Context& context, const Saved& saved, std::span<const Operand> dy, std::span<const Gradient> dx) const;
+  /// Computes d(loss)/d(input) for every destination in `dx`, given d(loss)/d(result) in `dy`. Throws Error by default:
+  /// the op has no gradient.
+  virtual void backward(Context& context, const Saved& saved, std::span<const Operand> dy,
+                        std::span<const Gradient> dx) const;
 
   /// True if output 0 is input 0 under another shape.
   virtual bool is_view() const { return false; }

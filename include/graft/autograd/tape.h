@@ -8,8 +8,9 @@
 
 namespace graft::autograd {
 
-/// One recorded op: what ran, on what, and the tensors its backward will read. A node holds its producers and its saved tensors, never its own outputs as
-/// tensors: an output that backward reads is kept as bare elements, so that no cycle keeps a graph alive.
+/// One recorded op: what ran, on what, and the tensors its backward will read. A node holds its producers and its saved
+/// tensors, never its own outputs as tensors: an output that backward reads is kept as bare elements, so that no cycle
+/// keeps a graph alive.
 class Node {
  public:
   /// Where the gradient of an input goes: to a leaf, to an output of another node, or (neither) nowhere.
@@ -21,18 +22,18 @@ class Node {
     bool wanted() const { return leaf.defined() || producer != nullptr; }
   };
   struct Slot {
-    Tensor value;                 ///< undefined if not saved
-    std::uint64_t version = 0;    ///< of the elements, when they were saved
+    Tensor value;               ///< undefined if not saved
+    std::uint64_t version = 0;  ///< of the elements, when they were saved
   };
 
   std::shared_ptr<const Op> op;
-  std::vector<Edge> edges;        ///< one an input
+  std::vector<Edge> edges;  ///< one an input
   std::vector<Spec> input_specs;
-  std::vector<Spec> output_specs; ///< results first, then what exists only for backward
+  std::vector<Spec> output_specs;  ///< results first, then what exists only for backward
   std::vector<Slot> saved_inputs;
   std::vector<Slot> saved_outputs;
-  std::uint64_t sequence = 0;     ///< counts up, so a producer's is smaller than its consumers'
-  bool consumed = false;          ///< a backward ran through here and the saved tensors are gone
+  std::uint64_t sequence = 0;  ///< counts up, so a producer's is smaller than its consumers'
+  bool consumed = false;       ///< a backward ran through here and the saved tensors are gone
 
   Node() = default;
   Node(const Node&) = delete;
@@ -58,7 +59,9 @@ std::vector<Tensor> apply(std::shared_ptr<const Op> op, std::span<const Tensor> 
 /// The same for an op with one result.
 template <std::derived_from<Op> O>
 Tensor apply(O op, std::initializer_list<Tensor> inputs) {
-  return autograd::apply(std::make_shared<const O>(std::move(op)), std::span<const Tensor>(inputs.begin(), inputs.size())).front();
+  return autograd::apply(std::make_shared<const O>(std::move(op)),
+                         std::span<const Tensor>(inputs.begin(), inputs.size()))
+      .front();
 }
 
 /// Whether apply records on this thread.

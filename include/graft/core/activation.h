@@ -7,10 +7,10 @@ namespace graft {
 
 /// A function of one number, applied to each element.
 enum class Activation : std::uint8_t {
-  linear,     ///< x
-  relu,       ///< max(x, 0)
-  relu6,      ///< min(max(x, 0), 6)
-  sigmoid,    ///< 1 / (1 + exp(-x))
+  linear,   ///< x
+  relu,     ///< max(x, 0)
+  relu6,    ///< min(max(x, 0), 6)
+  sigmoid,  ///< 1 / (1 + exp(-x))
   tanh,
   gelu,       ///< x Phi(x), with the error function
   gelu_tanh,  ///< x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2

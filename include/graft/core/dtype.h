@@ -49,26 +49,35 @@ DType dtype_from_name(std::string_view name);
 bool is_floating(DType dtype);
 /// bf16 or f16.
 constexpr bool is_half(DType dtype) { return dtype == DType::bf16 || dtype == DType::f16; }
-/// The type of parameters that stay exact beside half-precision activations (bias, gamma, beta, statistics): f32 for halves, else the type itself.
+/// The type of parameters that stay exact beside half-precision activations (bias, gamma, beta, statistics): f32 for
+/// halves, else the type itself.
 constexpr DType exact(DType dtype) { return is_half(dtype) ? DType::f32 : dtype; }
 
 /// The DType of a C++ type, `dtype_of<float> == DType::f32`.
 template <class T>
 inline constexpr DType dtype_of = [] {
-  if constexpr (std::is_same_v<T, float>) return DType::f32;
-  else if constexpr (std::is_same_v<T, double>) return DType::f64;
-  else if constexpr (std::is_same_v<T, bfloat16>) return DType::bf16;
-  else if constexpr (std::is_same_v<T, float16>) return DType::f16;
-  else if constexpr (std::is_same_v<T, std::int32_t>) return DType::i32;
-  else if constexpr (std::is_same_v<T, std::int64_t>) return DType::i64;
+  if constexpr (std::is_same_v<T, float>)
+    return DType::f32;
+  else if constexpr (std::is_same_v<T, double>)
+    return DType::f64;
+  else if constexpr (std::is_same_v<T, bfloat16>)
+    return DType::bf16;
+  else if constexpr (std::is_same_v<T, float16>)
+    return DType::f16;
+  else if constexpr (std::is_same_v<T, std::int32_t>)
+    return DType::i32;
+  else if constexpr (std::is_same_v<T, std::int64_t>)
+    return DType::i64;
   else {
     static_assert(std::is_same_v<T, std::uint8_t>, "not an element type of a tensor");
     return DType::u8;
   }
 }();
 
-/// The type in which sums over T are kept: double for double, float for float and the halves, 64-bit integers for integers.
+/// The type in which sums over T are kept: double for double, float for float and the halves, 64-bit integers for
+/// integers.
 template <class T>
-using Accumulator = std::conditional_t<std::is_same_v<T, double>, double, std::conditional_t<std::is_integral_v<T>, std::int64_t, float>>;
+using Accumulator = std::conditional_t<std::is_same_v<T, double>, double,
+                                       std::conditional_t<std::is_integral_v<T>, std::int64_t, float>>;
 
 }  // namespace graft

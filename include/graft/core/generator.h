@@ -7,8 +7,9 @@
 
 namespace graft {
 
-/// Philox 4x32 with ten rounds (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011): four random words from a key and a counter, with no
-/// state. The same (seed, counter) gives the same words on every device and for every number of threads.
+/// Philox 4x32 with ten rounds (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011): four random
+/// words from a key and a counter, with no state. The same (seed, counter) gives the same words on every device and for
+/// every number of threads.
 std::array<std::uint32_t, 4> philox(std::uint64_t seed, std::uint64_t counter, std::uint64_t stream = 0);
 
 /// A position in a Philox sequence.
@@ -22,7 +23,8 @@ struct Generator {
     offset += count;
     return first;
   }
-  /// A generator of its own for a purpose, e.g. one a layer or an epoch: independent of the order in which others are asked.
+  /// A generator of its own for a purpose, e.g. one a layer or an epoch: independent of the order in which others are
+  /// asked.
   Generator split(std::uint64_t purpose) const;
 
   /// The next 64 random bits.

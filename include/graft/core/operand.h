@@ -6,7 +6,8 @@ namespace graft {
 
 /// What a kernel sees of a tensor: a pointer, a shape, a type. It owns nothing.
 ///
-/// Neighbouring rows of channels lie `pitch` elements apart: shape.channels() in a tensor of its own, more in a channel range of a wider one.
+/// Neighbouring rows of channels lie `pitch` elements apart: shape.channels() in a tensor of its own, more in a channel
+/// range of a wider one.
 struct Operand {
   void* data = nullptr;
   Shape shape;
@@ -14,10 +15,13 @@ struct Operand {
   Index pitch = 0;
 
   Operand() = default;
-  Operand(void* memory, const Shape& extents, DType type) : data(memory), shape(extents), dtype(type), pitch(extents.channels()) {}
-  Operand(const Tensor& tensor) : Operand(tensor.raw(), tensor.shape(), tensor.dtype()) {}  // NOLINT: every tensor is an operand
+  Operand(void* memory, const Shape& extents, DType type)
+      : data(memory), shape(extents), dtype(type), pitch(extents.channels()) {}
+  Operand(const Tensor& tensor)
+      : Operand(tensor.raw(), tensor.shape(), tensor.dtype()) {}  // NOLINT: every tensor is an operand
 
-  /// False for an operand that is not there: a bias that a convolution does without, a tensor that backward did not ask to be saved.
+  /// False for an operand that is not there: a bias that a convolution does without, a tensor that backward did not ask
+  /// to be saved.
   explicit operator bool() const { return data != nullptr; }
   bool contiguous() const { return pitch == shape.channels(); }
   Index elements() const { return shape.elements(); }
@@ -30,7 +34,8 @@ struct Operand {
 /// Where a backward kernel puts a gradient. Without a destination the gradient is not wanted and must not be computed.
 struct Gradient {
   Operand to;
-  bool accumulate = false;  ///< add to what is there; otherwise what is there is garbage and every element is overwritten
+  bool accumulate =
+      false;  ///< add to what is there; otherwise what is there is garbage and every element is overwritten
 
   explicit operator bool() const { return static_cast<bool>(to); }
 };

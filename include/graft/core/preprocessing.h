@@ -8,10 +8,10 @@ namespace graft {
 
 /// How pixels are made when an image changes size.
 enum class Resampling : std::uint8_t {
-  nearest,          ///< PIL's NEAREST
-  bilinear,         ///< two by two neighbours, no antialiasing: Keras's image_dataset_from_directory
-  antialias,        ///< PIL's BILINEAR: a triangle filter as wide as the reduction
-  bicubic,          ///< PIL's BICUBIC: a cubic (a = -0.5) as wide as the reduction
+  nearest,    ///< PIL's NEAREST
+  bilinear,   ///< two by two neighbours, no antialiasing: Keras's image_dataset_from_directory
+  antialias,  ///< PIL's BILINEAR: a triangle filter as wide as the reduction
+  bicubic,    ///< PIL's BICUBIC: a cubic (a = -0.5) as wide as the reduction
 };
 
 /// What happens to an image whose proportions are not the network's.
@@ -21,7 +21,8 @@ enum class Fit : std::uint8_t {
   pad,     ///< scaled until it lies inside the size, the rest filled with the background
 };
 
-/// What a network expects of an image: its size, and the values its pixels (0 to 255) become. It is saved with the network.
+/// What a network expects of an image: its size, and the values its pixels (0 to 255) become. It is saved with the
+/// network.
 ///
 /// y = (x - mean) / divisor per channel, in the order of `bgr`.
 struct Preprocessing {
@@ -29,7 +30,7 @@ struct Preprocessing {
   int width = 224;
   Resampling resampling = Resampling::antialias;
   Fit fit = Fit::squash;
-  bool bgr = false;                            ///< blue first; mean and divisor are in that order too
+  bool bgr = false;  ///< blue first; mean and divisor are in that order too
   std::array<float, 3> mean = {0, 0, 0};
   std::array<float, 3> divisor = {1, 1, 1};
   std::array<std::uint8_t, 3> background = {255, 255, 255};  ///< under transparent pixels and around `Fit::pad`, as RGB

@@ -9,7 +9,8 @@
 
 namespace graft {
 
-/// The extents of a tensor, outermost first: `[N, H, W, C]` for images. At most eight axes; an extent may be zero. A scalar has rank 0 and one element.
+/// The extents of a tensor, outermost first: `[N, H, W, C]` for images. At most eight axes; an extent may be zero. A
+/// scalar has rank 0 and one element.
 class Shape {
  public:
   static constexpr int kMaxRank = 8;

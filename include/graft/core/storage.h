@@ -9,14 +9,15 @@
 
 namespace graft {
 
-/// A block of memory that tensors share. CPU blocks are 64-byte aligned and come from a caching allocator: freed blocks are kept by size and reused, so that
-/// a training step allocates nothing after the first.
+/// A block of memory that tensors share. CPU blocks are 64-byte aligned and come from a caching allocator: freed blocks
+/// are kept by size and reused, so that a training step allocates nothing after the first.
 class Storage {
  public:
   /// Uninitialised memory. Throws Error, with what graft holds already, if there is none left.
   static std::shared_ptr<Storage> allocate(std::size_t bytes, Device device = {});
   /// Memory that somebody else owns; `keep_alive` is held as long as the storage lives.
-  static std::shared_ptr<Storage> borrow(void* data, std::size_t bytes, std::shared_ptr<const void> keep_alive, Device device = {});
+  static std::shared_ptr<Storage> borrow(void* data, std::size_t bytes, std::shared_ptr<const void> keep_alive,
+                                         Device device = {});
   ~Storage();
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
@@ -41,9 +42,9 @@ class Storage {
 
 /// What the CPU allocator holds, in bytes.
 struct MemoryUse {
-  std::size_t in_use = 0;   ///< handed out to live storages
-  std::size_t peak = 0;     ///< the most that was ever in use at once since the last reset
-  std::size_t cached = 0;   ///< freed and kept for reuse
+  std::size_t in_use = 0;              ///< handed out to live storages
+  std::size_t peak = 0;                ///< the most that was ever in use at once since the last reset
+  std::size_t cached = 0;              ///< freed and kept for reuse
   std::size_t system_allocations = 0;  ///< how often the system was asked, ever
 };
 

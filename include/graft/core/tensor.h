@@ -16,7 +16,8 @@ class Node;
 
 /// A dense row-major array. A Tensor is a handle: copies share the elements. Images are `[N, H, W, C]`.
 ///
-/// A tensor may require a gradient (`set_requires_grad`). Ops applied to it are then recorded, and `autograd::backward` adds d(loss)/d(tensor) to `grad()`.
+/// A tensor may require a gradient (`set_requires_grad`). Ops applied to it are then recorded, and `autograd::backward`
+/// adds d(loss)/d(tensor) to `grad()`.
 class Tensor {
  public:
   /// An undefined tensor, the only one that `defined()` denies.
@@ -78,7 +79,8 @@ class Tensor {
 
   /// Whether gradients with respect to this tensor are recorded.
   bool requires_grad() const;
-  /// Turns a tensor that no op produced into a leaf of the tape, or back. Throws Error for the result of a recorded op, and unless floating.
+  /// Turns a tensor that no op produced into a leaf of the tape, or back. Throws Error for the result of a recorded op,
+  /// and unless floating.
   void set_requires_grad(bool value);
   /// d(loss)/d(this), undefined until a backward reached it. Only leaves keep one.
   Tensor grad() const;

@@ -21,7 +21,8 @@ struct Padding {
   Index bottom = 0;
   Index left = 0;
   Index right = 0;
-  bool is_same = false;  ///< as TensorFlow and Keras do it: output = ceil(input / stride), the odd pixel at the bottom and right; the numbers are ignored
+  bool is_same = false;  ///< as TensorFlow and Keras do it: output = ceil(input / stride), the odd pixel at the bottom
+                         ///< and right; the numbers are ignored
 
   friend bool operator==(const Padding&, const Padding&) = default;
 };
@@ -55,9 +56,11 @@ struct WindowGeometry {
   friend bool operator==(const WindowGeometry&, const WindowGeometry&) = default;
 };
 
-/// Lays a window over an image `[N, H, W, C]`. Output height is floor((H + top + bottom - dilation (kernel - 1) - 1) / stride) + 1.
+/// Lays a window over an image `[N, H, W, C]`. Output height is floor((H + top + bottom - dilation (kernel - 1) - 1) /
+/// stride) + 1.
 ///
-/// `op` is named in the Error thrown if the image is not 4-D, a number is out of range, or the window does not fit into the padded image.
+/// `op` is named in the Error thrown if the image is not 4-D, a number is out of range, or the window does not fit into
+/// the padded image.
 WindowGeometry lay(std::string_view op, const Window& window, const Shape& image);
 
 }  // namespace graft

@@ -30,11 +30,11 @@ struct ConversionReport {
 struct ConvertOptions {
   /// A name of `models::make`; empty to read the model from the file: its architecture, or the names of its layers.
   std::string model = {};
-  Index input_size = 0;               ///< 0 for what the file says, or the model's usual size
-  std::optional<double> alpha = {};        ///< MobileNet's width; empty to tell it from the weights
-  std::filesystem::path map = {};          ///< a map file for layouts made by hand, see docs/importing.md
-  std::string preprocessing = {};          ///< caffe, tf, torch or none; empty for the model's own
-  std::vector<std::string> classes = {};   ///< names of the outputs
+  Index input_size = 0;                   ///< 0 for what the file says, or the model's usual size
+  std::optional<double> alpha = {};       ///< MobileNet's width; empty to tell it from the weights
+  std::filesystem::path map = {};         ///< a map file for layouts made by hand, see docs/importing.md
+  std::string preprocessing = {};         ///< caffe, tf, torch or none; empty for the model's own
+  std::vector<std::string> classes = {};  ///< names of the outputs
   /// Globs over parameters and tensors that may stay without a partner; a gap that none matches is an error.
   std::vector<std::string> allow_partial = {};
 };
@@ -46,9 +46,10 @@ struct Conversion {
 
 /// Puts the weights of a Keras, PyTorch or safetensors file into one of graft's networks.
 ///
-/// Layers are matched by name, by the names that older files use for them (ResNet's `res2a_branch2a`), by number in a numbered family (InceptionV3's
-/// `conv2d_17`), or by order where a file has no names of its own; every shape must agree. Layouts are turned into graft's.
-/// Throws Error, with the report in its message, if anything is left over on either side that `allow_partial` does not name; or if a value is not finite.
+/// Layers are matched by name, by the names that older files use for them (ResNet's `res2a_branch2a`), by number in a
+/// numbered family (InceptionV3's `conv2d_17`), or by order where a file has no names of its own; every shape must
+/// agree. Layouts are turned into graft's. Throws Error, with the report in its message, if anything is left over on
+/// either side that `allow_partial` does not name; or if a value is not finite.
 Conversion convert(const std::filesystem::path& path, const ConvertOptions& options = {});
 
 }  // namespace graft::io

@@ -8,13 +8,16 @@
 
 namespace graft::io {
 
-/// Writes a network whole into one safetensors file: parameters and statistics by name, and in the metadata the graph, preprocessing and classes. The file is
-/// written beside the target and renamed. `metadata` is stored too.
-void save_network(nn::Network& network, const std::filesystem::path& path, const std::map<std::string, std::string>& metadata = {});
+/// Writes a network whole into one safetensors file: parameters and statistics by name, and in the metadata the graph,
+/// preprocessing and classes. The file is written beside the target and renamed. `metadata` is stored too.
+void save_network(nn::Network& network, const std::filesystem::path& path,
+                  const std::map<std::string, std::string>& metadata = {});
 
-/// Reads a network that save_network wrote; no model needs to be named. Layers of types of your own must be registered before.
+/// Reads a network that save_network wrote; no model needs to be named. Layers of types of your own must be registered
+/// before.
 ///
-/// Throws Error if the file is not such a file, or a tensor is missing, unexpected, of the wrong shape, or holds a value that is not finite.
+/// Throws Error if the file is not such a file, or a tensor is missing, unexpected, of the wrong shape, or holds a
+/// value that is not finite.
 nn::Network load_network(const std::filesystem::path& path);
 
 }  // namespace graft::io

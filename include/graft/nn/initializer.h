@@ -7,7 +7,8 @@
 
 namespace graft::nn {
 
-/// How a parameter gets its first values. `scale` is the value of `constant`, the deviation of `normal` and `truncated_normal`, the bound of `uniform`.
+/// How a parameter gets its first values. `scale` is the value of `constant`, the deviation of `normal` and
+/// `truncated_normal`, the bound of `uniform`.
 struct Initializer {
   enum class Kind : std::uint8_t {
     constant,

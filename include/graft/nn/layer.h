@@ -44,7 +44,8 @@ class Lowering {
   virtual Statistics statistics() const = 0;
 };
 
-/// Visits the options of a layer by name, to write or to read them. Layers list their options once: `fields("out", options.out)`.
+/// Visits the options of a layer by name, to write or to read them. Layers list their options once: `fields("out",
+/// options.out)`.
 class Fields {
  public:
   virtual ~Fields() = default;
@@ -59,9 +60,11 @@ class Fields {
   void operator()(std::string_view name, Initializer& value);
 };
 
-/// A kind of layer with its options. It owns no parameters: the network does, by name, so that a layer may be applied several times and share them.
+/// A kind of layer with its options. It owns no parameters: the network does, by name, so that a layer may be applied
+/// several times and share them.
 ///
-/// To add one of your own: derive from Layer, give it a default constructor, and call `register_layer<YourLayer>()` once before a saved network is loaded.
+/// To add one of your own: derive from Layer, give it a default constructor, and call `register_layer<YourLayer>()`
+/// once before a saved network is loaded.
 class Layer {
  public:
   virtual ~Layer() = default;

@@ -26,7 +26,8 @@ struct Conv2d final : Layer {
   Value lower(Lowering& lowering, const std::vector<Value>& inputs) const override;
 };
 
-/// Convolves each channel by itself, `multiplier` times. Parameters: weight [kernel, kernel, in * multiplier], bias [in * multiplier].
+/// Convolves each channel by itself, `multiplier` times. Parameters: weight [kernel, kernel, in * multiplier], bias [in
+/// * multiplier].
 struct DepthwiseConv2d final : Layer {
   struct Options {
     Extent kernel = 3;
@@ -46,7 +47,8 @@ struct DepthwiseConv2d final : Layer {
   Value lower(Lowering& lowering, const std::vector<Value>& inputs) const override;
 };
 
-/// y = x W^T + b over the last axis, with an activation or a softmax behind it. Parameters: weight [out, in], bias [out].
+/// y = x W^T + b over the last axis, with an activation or a softmax behind it. Parameters: weight [out, in], bias
+/// [out].
 struct Linear final : Layer {
   struct Options {
     Index out = 0;
@@ -63,8 +65,8 @@ struct Linear final : Layer {
   Value lower(Lowering& lowering, const std::vector<Value>& inputs) const override;
 };
 
-/// Batch normalisation over all axes but the last. Parameters: gamma if `scale`, beta if `center`, and the statistics moving_mean and moving_variance, updated
-/// as momentum * moving + (1 - momentum) * batch. The defaults are Keras's.
+/// Batch normalisation over all axes but the last. Parameters: gamma if `scale`, beta if `center`, and the statistics
+/// moving_mean and moving_variance, updated as momentum * moving + (1 - momentum) * batch. The defaults are Keras's.
 struct BatchNorm final : Layer {
   struct Options {
     double epsilon = 1e-3;
@@ -215,7 +217,8 @@ struct PositionEmbedding final : Layer {
   Value lower(Lowering& lowering, const std::vector<Value>& inputs) const override;
 };
 
-/// Multi-head attention of a sequence with itself, from queries, keys and values side by side: [N, L, 3 C] -> [N, L, C] (Vaswani et al. 2017).
+/// Multi-head attention of a sequence with itself, from queries, keys and values side by side: [N, L, 3 C] -> [N, L, C]
+/// (Vaswani et al. 2017).
 struct SelfAttention final : Layer {
   struct Options {
     Index heads = 1;

@@ -13,35 +13,36 @@ namespace graft::nn {
 
 /// A tensor of a network: a weight, or a moving statistic.
 struct Parameter {
-  std::string name;   ///< `conv1/weight`: the layer's name, a slash, the parameter's
+  std::string name;  ///< `conv1/weight`: the layer's name, a slash, the parameter's
   std::string layer;
   Shape shape;
   bool is_statistic = false;
   Initializer initializer;
   Fan fan;
-  Tensor value;       ///< undefined until `Network::materialize` or a load
+  Tensor value;  ///< undefined until `Network::materialize` or a load
 };
 
 /// A layer by name, and the switches that freezing turns.
 struct LayerEntry {
   std::string name;
   std::shared_ptr<const Layer> layer;
-  bool trainable = true;                       ///< its weights get gradients
-  Statistics statistics = Statistics::batch;   ///< in training
-  std::vector<std::string> parameters;         ///< names in the order of declaration
+  bool trainable = true;                      ///< its weights get gradients
+  Statistics statistics = Statistics::batch;  ///< in training
+  std::vector<std::string> parameters;        ///< names in the order of declaration
 };
 
-/// A layer applied to inputs. Node 0 is the network's input. A node has its layer's name; a second application of a shared layer has a `:1` behind it.
+/// A layer applied to inputs. Node 0 is the network's input. A node has its layer's name; a second application of a
+/// shared layer has a `:1` behind it.
 struct NodeEntry {
   std::string name;
-  int layer = -1;            ///< index into layers(); -1 for the input
-  std::vector<int> inputs;   ///< indices into nodes()
+  int layer = -1;           ///< index into layers(); -1 for the input
+  std::vector<int> inputs;  ///< indices into nodes()
 };
 
 struct LowerOptions {
   bool training = false;
-  DType dtype = DType::f32;             ///< of activations; parameters stay f32 beside halves
-  std::vector<std::string> outputs = {};     ///< only what these nodes need is lowered; empty for the network's output
+  DType dtype = DType::f32;               ///< of activations; parameters stay f32 beside halves
+  std::vector<std::string> outputs = {};  ///< only what these nodes need is lowered; empty for the network's output
 };
 
 struct RunOptions {
@@ -60,7 +61,7 @@ struct RunOptions {
 
 struct RunResult {
   Tensor output;
-  Tensor logits;                          ///< what a final softmax was computed from, else the output
+  Tensor logits;  ///< what a final softmax was computed from, else the output
   std::map<std::string, Tensor> watched;
 };
 
@@ -69,11 +70,12 @@ struct HeadOptions {
   Index classes = 0;
   std::vector<Index> hidden = {};
   double dropout = 0;
-  std::string cut = {};                        ///< the node to graft on; empty for the network's features
-  std::vector<std::string> class_names = {};   ///< empty, or one a class
+  std::string cut = {};                       ///< the node to graft on; empty for the network's features
+  std::vector<std::string> class_names = {};  ///< empty, or one a class
 };
 
-/// A convolutional network as a named graph: a table of layers, which own parameters, and a table of nodes, which apply them. The names are Keras's.
+/// A convolutional network as a named graph: a table of layers, which own parameters, and a table of nodes, which apply
+/// them. The names are Keras's.
 ///
 /// Copies share the parameters' tensors.
 class Network {
@@ -110,14 +112,16 @@ class Network {
   /// Gives first values to the parameters that have none yet, the same for the same seed whatever the order.
   void materialize();
   Index parameter_count() const;
-  /// Keeps parameters and statistics in f32 (the default) or in f64, which gradient checks want; runs then take inputs of that type.
+  /// Keeps parameters and statistics in f32 (the default) or in f64, which gradient checks want; runs then take inputs
+  /// of that type.
   void set_parameter_dtype(DType dtype);
 
   /// Layers that match a glob pattern (`conv5_*`, `block?_conv1`), in order. Throws Error if none does.
   std::vector<std::string> match(std::string_view pattern) const;
   /// No gradients for the weights of these layers, and moving statistics in their batch-norms.
   void freeze(std::string_view pattern = "*");
-  /// Gradients for the weights of these layers. Batch-norms stay on the statistics that they have: see `use_statistics`.
+  /// Gradients for the weights of these layers. Batch-norms stay on the statistics that they have: see
+  /// `use_statistics`.
   void unfreeze(std::string_view pattern = "*");
   /// Freezes everything but the last `count` layers that have weights.
   void train_last(int count);
@@ -125,18 +129,20 @@ class Network {
 
   /// The part of the network up to a node, sharing its parameters.
   Network cut(std::string_view node) const;
-  /// Replaces what comes after the features (or `head.cut`) by a new head, whose layers are named `head_...`; the head is trainable, the rest as it was.
+  /// Replaces what comes after the features (or `head.cut`) by a new head, whose layers are named `head_...`; the head
+  /// is trainable, the rest as it was.
   void graft(const HeadOptions& head);
 
   /// The network as a Program, for inputs `[N, ...]`.
   Program lower(const Shape& input, const LowerOptions& options = {}) const;
-  /// Runs the network value by value. Records on the tape where parameters require gradients and recording is on. The input may be undefined if
-  /// `options.given` holds all that is needed.
+  /// Runs the network value by value. Records on the tape where parameters require gradients and recording is on. The
+  /// input may be undefined if `options.given` holds all that is needed.
   RunResult run(const Tensor& input, const RunOptions& options = {});
   /// The output alone.
   Tensor operator()(const Tensor& input) { return run(input).output; }
 
-  /// The table that Keras users know: layer, output shape, parameters, trainable, with floating-point operations and activation memory at a batch size.
+  /// The table that Keras users know: layer, output shape, parameters, trainable, with floating-point operations and
+  /// activation memory at a batch size.
   void summary(std::ostream& out, Index batch = 1) const;
 
   /// The graph, preprocessing and classes as JSON, without the parameters' values.

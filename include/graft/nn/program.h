@@ -16,7 +16,8 @@ struct Value {
   friend bool operator==(Value, Value) = default;
 };
 
-/// A network for one input shape and one mode, as a list of op calls on numbered values: what the interpreter runs and the planner compiles.
+/// A network for one input shape and one mode, as a list of op calls on numbered values: what the interpreter runs and
+/// the planner compiles.
 struct Program {
   enum class Kind { input, parameter, result };
 

@@ -14,17 +14,19 @@ struct Conv2dOptions {
   Activation activation = Activation::linear;  ///< fused; one whose derivative needs only the result
 };
 
-/// 2-D cross-correlation with bias, residual and activation in one pass, as in every CNN library (the kernel is not flipped).
+/// 2-D cross-correlation with bias, residual and activation in one pass, as in every CNN library (the kernel is not
+/// flipped).
 ///
-/// y[n,i,j,o] = f( sum over p,q,c of x[n, i s + p d - top, j s + q d - left, c] w[o,p,q,c] + bias[o] + residual[n,i,j,o] )
+/// y[n,i,j,o] = f( sum over p,q,c of x[n, i s + p d - top, j s + q d - left, c] w[o,p,q,c] + bias[o] +
+/// residual[n,i,j,o] )
 ///
 /// x         [N, H, W, Ci], f32, bf16, f16 or f64
-/// w         [Co, Kh, Kw, Ci / groups], the type of x, or f32 beside a half x (each weight is then rounded to x's type first)
-/// bias      [Co], the type of x, or f32 beside a half x; undefined for none
-/// residual  like the result; undefined for none
-/// returns   [N, Ho, Wo, Co], the type of x
-/// throws    Error if shapes, types, groups or the activation do not fit
-Tensor conv2d(const Tensor& x, const Tensor& w, const Conv2dOptions& options = {}, const Tensor& bias = {}, const Tensor& residual = {});
+/// w         [Co, Kh, Kw, Ci / groups], the type of x, or f32 beside a half x (each weight is then rounded to x's type
+/// first) bias      [Co], the type of x, or f32 beside a half x; undefined for none residual  like the result;
+/// undefined for none returns   [N, Ho, Wo, Co], the type of x throws    Error if shapes, types, groups or the
+/// activation do not fit
+Tensor conv2d(const Tensor& x, const Tensor& w, const Conv2dOptions& options = {}, const Tensor& bias = {},
+              const Tensor& residual = {});
 
 /// The op behind `conv2d`. Inputs: x, w, then bias and residual where they are there.
 struct Conv2d final : Op {
@@ -38,7 +40,8 @@ struct Conv2d final : Op {
   std::vector<Spec> infer(std::span<const Spec> inputs) const override;
   void forward(Context& context, std::span<const Operand> inputs, std::span<const Operand> outputs) const override;
   Saves saves(Slots wanted) const override;
-  void backward(Context& context, const Saved& saved, std::span<const Operand> dy, std::span<const Gradient> dx) const override;
+  void backward(Context& context, const Saved& saved, std::span<const Operand> dy,
+                std::span<const Gradient> dx) const override;
   double operations(std::span<const Spec> inputs, std::span<const Spec> outputs) const override;
 };
 
