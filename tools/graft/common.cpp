@@ -12,7 +12,7 @@ namespace graft::tools {
 CLI::App* add_command(CLI::App& app, const std::string& name, const std::string& description,
                       const std::string& example) {
   CLI::App* command = app.add_subcommand(name, description);
-  command->footer("Example:\n  " + example);
+  command->footer("Example:\n  " + example + "\n");
   command->option_defaults()->always_capture_default();
   return command;
 }

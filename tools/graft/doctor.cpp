@@ -1,3 +1,4 @@
+#include <cstdlib>
 #include <fstream>
 
 #include "common.h"
@@ -51,6 +52,11 @@ std::string proc_field(const char* path, const std::string& field) {
   return {};
 }
 
+// Of /proc/meminfo, which counts in kB; 0 where it does not say.
+long mebibytes(const std::string& field) {
+  return std::strtol(proc_field("/proc/meminfo", field).c_str(), nullptr, 10) / 1024;
+}
+
 std::string onednn_version() {
 #if GRAFT_HAS_ONEDNN
   const dnnl_version_t* v = dnnl_version();
@@ -97,9 +103,7 @@ Json examine() {
             {"cuda", false}}},
           {"cpu", {{"model", proc_field("/proc/cpuinfo", "model name")}, {"features", features}}},
           {"threads", threads()},
-          {"memory",
-           {{"total", proc_field("/proc/meminfo", "MemTotal")},
-            {"available", proc_field("/proc/meminfo", "MemAvailable")}}},
+          {"memory", {{"total_mib", mebibytes("MemTotal")}, {"available_mib", mebibytes("MemAvailable")}}},
           {"devices", {"cpu"}},
           {"auto", {{"library", by_library}, {"native", by_native}}},
           {"warnings", warnings}};
@@ -114,8 +118,8 @@ void show(const Json& found) {
   say("cpu            {}\n", found["cpu"]["model"].get<std::string>());
   for (const auto& [feature, there] : found["cpu"]["features"].items()) say("  {:<12} {}\n", feature, yes_no(there));
   say("threads        {}\n", found["threads"].get<int>());
-  say("memory         {}, {} available\n", found["memory"]["total"].get<std::string>(),
-      found["memory"]["available"].get<std::string>());
+  say("memory         {} MiB, {} MiB available\n", found["memory"]["total_mib"].get<long>(),
+      found["memory"]["available_mib"].get<long>());
   say("devices        cpu\n");
   say("engine auto    oneDNN first for: {}\n",
       found["auto"]["library"].empty()
