@@ -65,7 +65,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; } th, td 
 th:first-child, td:first-child { text-align: left; } thead th { border-bottom: 1px solid var(--line); color: var(--quiet); font-weight: 500; font-size: 14px; }
 .confusion td { text-align: center; min-width: 42px; border: 1px solid var(--card); } .confusion th { font-size: 13px; font-weight: 500; text-align: center; }
 .confusion th:first-child { text-align: left; white-space: nowrap; } .confusion .right { font-weight: 700; }
-svg { display: block; width: 100%; height: auto; } svg text { fill: var(--quiet); font: 12px system-ui, sans-serif; }
+svg { display: block; width: 100%; max-width: 640px; height: auto; } svg text { fill: var(--quiet); font: 12px system-ui, sans-serif; }
 .grid { stroke: var(--line); } .curve { fill: none; stroke-width: 2; stroke-linejoin: round; }
 .legend { display: flex; flex-wrap: wrap; gap: 4px 18px; font-size: 14px; margin-top: 6px; } .legend svg { display: inline-block; width: 26px; height: 10px; margin-right: 6px; }
 .photos { display: grid; grid-template-columns: repeat(auto-fill, minmax(132px, 1fr)); gap: 14px; }

@@ -1,0 +1,123 @@
+#include "graft/io/npy.h"
+#include "graft/io/safetensors.h"
+
+#include "tools/support.h"
+
+namespace graft::tools {
+namespace {
+
+using testing::HasSubstr;
+
+class Command : public CommandTest {};
+
+TEST_F(Command, EverySubcommandHasHelpWithAnExample) {
+  const Outcome all = graft("--help");
+  EXPECT_EQ(all.code, 0);
+  for (const std::string name :
+       {"convert", "info", "summary", "predict", "features", "finetune", "evaluate", "report", "doctor"}) {
+    EXPECT_THAT(all.out, HasSubstr(name));
+    const Outcome help = graft(name + " --help");
+    EXPECT_EQ(help.code, 0) << name;
+    EXPECT_THAT(help.out, HasSubstr("Example:\n  graft " + name));
+  }
+}
+
+TEST_F(Command, DoctorSaysWhatThereIs) {
+  const nlohmann::json found = graft("doctor --json --threads 1").json();
+  EXPECT_EQ(found["threads"], 1);
+  EXPECT_GT(found["memory"]["total_mib"], 100);
+  EXPECT_EQ(found["build"]["cuda"], false);
+  EXPECT_GT(found["auto"]["library"].size() + found["auto"]["native"].size(), 20u);
+  EXPECT_THAT(graft("doctor").out, HasSubstr("engine auto"));
+}
+
+TEST_F(Command, InfoDescribesAGraftFile) {
+  save();
+  const nlohmann::json info = graft("info tiny.safetensors --json").json();
+  EXPECT_EQ(info["format"], "graft");
+  EXPECT_EQ(info["network"]["name"], "tiny");
+  EXPECT_EQ(info["network"]["input"], nlohmann::json({12, 12, 3}));
+  EXPECT_EQ(info["tensors"], 9);
+  EXPECT_EQ(info["elements"], network().parameter_count());
+  EXPECT_THAT(graft("info tiny.safetensors").out, HasSubstr("conv2"));
+}
+
+TEST_F(Command, SummaryCountsParametersOfFilesAndModels) {
+  save();
+  const nlohmann::json file = graft("summary --weights tiny.safetensors --batch 3 --json").json();
+  EXPECT_EQ(file["parameters"], network().parameter_count());
+  EXPECT_EQ(file["layers"][1]["output"], nlohmann::json({3, 5, 5, 6}));
+  EXPECT_EQ(graft("summary --model vgg16 --json").json()["parameters"], 138357544);
+  EXPECT_EQ(graft("summary --model mobilenet --no-top --alpha 0.5 --input-size 160 --json").json()["parameters"],
+            829536);
+  EXPECT_THAT(graft("summary --model vgg16").out, HasSubstr("block5_conv3"));
+}
+
+TEST_F(Command, PredictFollowsTheSchema) {
+  make_photos();
+  save();
+  const Outcome got = graft("predict --weights tiny.safetensors data/red/0.png data/blue/1.png --top 3 --json");
+  ASSERT_EQ(got.code, 0) << got.error;
+  EXPECT_EQ(got.error, "");
+  const nlohmann::json list = got.json();
+  ASSERT_EQ(list.size(), 2u);
+  EXPECT_EQ(list[0]["file"], "data/red/0.png");
+  ASSERT_EQ(list[1]["top"].size(), 3u);
+  double last = 1;
+  for (const nlohmann::json& p : list[1]["top"]) {
+    EXPECT_EQ(p["label"], std::to_string(p["index"].get<int>()));
+    EXPECT_LE(p["probability"].get<double>(), last);
+    last = p["probability"];
+  }
+  EXPECT_EQ(graft("predict --weights tiny.safetensors data/red/0.png --engine native --threads 1").code, 0);
+}
+
+TEST_F(Command, FeaturesOfPhotosAndOfArraysAreTheNetworksOwn) {
+  make_photos();
+  save();
+  nn::Network expected = network();
+  Tensor input = Tensor::empty({5, 12, 12, 3});
+  for (Index i = 0; i < input.elements(); ++i) input.mutable_data<float>()[i] = std::sin(static_cast<float>(i));
+  io::write_npy(folder() / "x.npy", input);
+  ASSERT_EQ(
+      graft("features --weights tiny.safetensors --layer relu1,pool --input x.npy --batch 2 -o f.safetensors").code, 0);
+  const io::Safetensors file = io::read_safetensors(folder() / "f.safetensors");
+  const nn::RunResult run =
+      expected.run(input, {.watch = {"relu1", "pool"}, .leaves = {}, .until = {}, .given = {}, .observe = {}});
+  for (const std::string layer : {"relu1", "pool"})
+    EXPECT_LT(data::largest_difference(file.at(layer), run.watched.at(layer)), 1e-5) << layer;
+
+  const Outcome photos =
+      graft("features --weights tiny.safetensors --layer pool data/red/0.png data/red/1.png -o p.safetensors --json");
+  EXPECT_EQ(photos.json()["layers"]["pool"], nlohmann::json({2, 8}));
+  EXPECT_EQ(io::read_safetensors(folder() / "p.safetensors").metadata.at("files"),
+            R"(["data/red/0.png","data/red/1.png"])");
+}
+
+TEST_F(Command, EvaluateReadsFoldersAndLabels) {
+  make_photos();
+  nn::Network made = network();
+  made.classes = {"blue", "green", "red", "white"};
+  io::save_network(made, folder() / "tiny.safetensors");
+  const nlohmann::json folders = graft("evaluate --weights tiny.safetensors --data data --json").json();
+  EXPECT_EQ(folders["photos"], 18);
+  EXPECT_EQ(folders["top5"], 1.0);
+  ASSERT_EQ(folders["confusion"].size(), 4u);
+  int diagonal = 0, all = 0;
+  for (std::size_t i = 0; i < 4; ++i) {
+    diagonal += folders["confusion"][i][i].get<int>();
+    for (const auto& count : folders["confusion"][i]) all += count.get<int>();
+  }
+  EXPECT_EQ(all, 18);
+  EXPECT_DOUBLE_EQ(folders["top1"], diagonal / 18.0);
+
+  const int first =
+      graft("predict --weights tiny.safetensors data/red/0.png --top 1 --json").json()[0]["top"][0]["index"];
+  write("labels.json", nlohmann::json{{"0.png", first}}.dump());
+  EXPECT_EQ(graft("evaluate --weights tiny.safetensors --data data/red --labels labels.json --json").json()["top1"],
+            1.0);
+  EXPECT_THAT(graft("evaluate --weights tiny.safetensors --data data").out, HasSubstr("confusion"));
+}
+
+}  // namespace
+}  // namespace graft::tools

@@ -1,0 +1,101 @@
+#include "graft/io/safetensors.h"
+
+#include "tools/support.h"
+
+namespace graft::tools {
+namespace {
+
+using testing::HasSubstr;
+
+class Finetune : public CommandTest {
+ protected:
+  void SetUp() override {
+    make_photos();
+    save();
+  }
+
+  Outcome finetune(const std::string& arguments) const {
+    return graft("finetune --weights tiny.safetensors --data data --batch 4 --workers 1 --threads 1 --seed 5 " +
+                 arguments);
+  }
+
+  /// Whether a parameter of the run's last network is bit for bit what it was in the file.
+  bool same_as_before(const std::string& run, const std::string& parameter) const {
+    const Tensor before = io::read_safetensors(folder() / "tiny.safetensors").at(parameter);
+    const Tensor after = io::read_safetensors(folder() / run / "last.safetensors").at(parameter);
+    return std::memcmp(before.raw(), after.raw(), before.bytes()) == 0;
+  }
+};
+
+TEST_F(Finetune, LearnsColoursAndTheRunIsUsedByTheOtherCommands) {
+  const Outcome got = finetune("--head 8 --epochs 25 --lr 0.05 --validation-split 0.34 --json --out run");
+  ASSERT_EQ(got.code, 0) << got.error;
+  const nlohmann::json result = got.json();
+  EXPECT_EQ(result["classes"], nlohmann::json({"blue", "green", "red"}));
+  EXPECT_EQ(result["photos"]["validation"], 6);
+  EXPECT_GT(result["validation"]["top1"], 0.9);
+  for (const char* file : {"best.safetensors", "last.safetensors", "run.json", "log.jsonl"})
+    EXPECT_TRUE(exists(fs::path("run") / file)) << file;
+  EXPECT_TRUE(same_as_before("run", "conv1/weight"));
+  EXPECT_TRUE(same_as_before("run", "bn1/moving_mean"));
+
+  EXPECT_EQ(graft("predict --run run data/red/0.png --top 1 --json").json()[0]["top"][0]["label"], "red");
+  EXPECT_GT(graft("evaluate --run run --data data --json").json()["top1"], 0.9);
+  EXPECT_EQ(graft("features --run run --layer head_hidden_1 data/red/0.png -o f.safetensors").code, 0);
+  const Outcome report = graft("report run -o report.html --photos 3");
+  ASSERT_EQ(report.code, 0) << report.error;
+  EXPECT_THAT(read_text(folder() / "report.html"), HasSubstr("data:image/jpeg;base64,"));
+}
+
+TEST_F(Finetune, TrainsWhatIsAskedForAndNothingElse) {
+  struct Case {
+    const char* options;
+    bool conv1, bn1, statistics, conv2;  // whether they move
+  };
+  int number = 0;
+  for (const Case& c :
+       {Case{"", false, false, false, false}, Case{"--train-last 1", false, false, false, true},
+        Case{"--train-last 2", false, true, false, true}, Case{"--unfreeze 'conv*'", true, false, false, true},
+        Case{"--freeze 'conv1'", false, true, false, true},
+        Case{"--freeze 'conv?' --batch-norm batch", false, true, true, false}}) {
+    const std::string run = "run" + std::to_string(number++);
+    const Outcome got = finetune(std::string(c.options) + " --epochs 1 --lr 0.01 --out " + run);
+    ASSERT_EQ(got.code, 0) << c.options << got.error;
+    EXPECT_EQ(!same_as_before(run, "conv1/weight"), c.conv1) << c.options;
+    EXPECT_EQ(!same_as_before(run, "bn1/gamma"), c.bn1) << c.options;
+    EXPECT_EQ(!same_as_before(run, "bn1/moving_mean"), c.statistics) << c.options;
+    EXPECT_EQ(!same_as_before(run, "conv2/weight"), c.conv2) << c.options;
+  }
+}
+
+TEST_F(Finetune, CutsAnywhereKeepsAHeadAndForgetsWeights) {
+  ASSERT_EQ(finetune("--cut relu1 --head 4,5 --dropout 0.2 --epochs 1 --out cut").code, 0);
+  EXPECT_FALSE(io::read_safetensors(folder() / "cut/last.safetensors").contains("conv2/weight"));
+  EXPECT_EQ(io::read_safetensors(folder() / "cut/last.safetensors").at("head_hidden_2/weight").shape(), (Shape{5, 4}));
+
+  ASSERT_EQ(graft("finetune --weights cut/last.safetensors --data data --keep-head --epochs 1 --out kept").code, 0);
+  EXPECT_EQ(io::read_safetensors(folder() / "kept/last.safetensors").at("head_hidden_2/weight").shape(), (Shape{5, 4}));
+
+  ASSERT_EQ(finetune("--random-weights --epochs 1 --out random").code, 0);
+  EXPECT_FALSE(same_as_before("random", "conv2/weight"));
+}
+
+TEST_F(Finetune, ResumingAFinishedRunChangesNothing) {
+  ASSERT_EQ(
+      finetune(
+          "--epochs 2 --augment flip,rotate=10 --optimizer sgd --momentum 0.9 --schedule cosine --warmup 2 --out run")
+          .code,
+      0);
+  const std::string before = read_text(folder() / "run/last.safetensors");
+  const Outcome again = finetune(
+      "--epochs 2 --augment flip,rotate=10 --optimizer sgd --momentum 0.9 --schedule cosine --warmup 2 --out run");
+  expect_failure({again.code, again.out, again.error.substr(again.error.find("graft: "))}, 1, "resume it");
+  EXPECT_EQ(finetune("--epochs 2 --augment flip,rotate=10 --optimizer sgd --momentum 0.9 --schedule cosine --warmup 2 "
+                     "--out run --resume")
+                .code,
+            0);
+  EXPECT_EQ(read_text(folder() / "run/last.safetensors"), before);
+}
+
+}  // namespace
+}  // namespace graft::tools
