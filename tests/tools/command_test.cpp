@@ -1,5 +1,7 @@
 #include "graft/io/npy.h"
 #include "graft/io/safetensors.h"
+#include "graft/models/models.h"
+#include "graft/ops/shape.h"
 
 #include "tools/support.h"
 
@@ -117,6 +119,53 @@ TEST_F(Command, EvaluateReadsFoldersAndLabels) {
   EXPECT_EQ(graft("evaluate --weights tiny.safetensors --data data/red --labels labels.json --json").json()["top1"],
             1.0);
   EXPECT_THAT(graft("evaluate --weights tiny.safetensors --data data").out, HasSubstr("confusion"));
+}
+
+// A network's parameters as PyTorch would name and lay them out.
+io::Safetensors as_pytorch(nn::Network& network) {
+  const std::map<std::string, std::string> names = {
+      {"gamma", "weight"}, {"beta", "bias"}, {"moving_mean", "running_mean"}, {"moving_variance", "running_var"}};
+  io::Safetensors file;
+  for (const nn::Parameter* parameter : network.parameters()) {
+    const std::string own = parameter->name.substr(parameter->layer.size() + 1);
+    const Shape& shape = parameter->shape;
+    Tensor value = parameter->value;
+    if (shape.rank() == 4) value = ops::permute(value, {0, 3, 1, 2});
+    if (shape.rank() == 3) value = ops::permute(value, {2, 0, 1}).reshaped({shape[2], 1, shape[0], shape[1]});
+    file.tensors.emplace_back(parameter->layer + "." + (names.contains(own) ? names.at(own) : own), value);
+  }
+  return file;
+}
+
+TEST_F(Command, ConvertTurnsAForeignFileIntoTheNetwork) {
+  nn::Network original = models::make("mobilenet", {.classes = 3, .height = 32, .width = 32, .alpha = 0.25});
+  original.seed = 9;
+  io::Safetensors foreign = as_pytorch(original);
+  io::write_safetensors(folder() / "foreign.safetensors", foreign);
+  write("names.txt", "cat\ndog\nfish\n");
+  const std::string convert =
+      "convert foreign.safetensors -o out.safetensors --model mobilenet --alpha 0.25 --input-size 32 ";
+  const Outcome got = graft(convert + "--classes names.txt --json");
+  ASSERT_EQ(got.code, 0) << got.error;
+  EXPECT_EQ(got.json()["matched"].size(), original.parameters().size());
+  nn::Network converted = io::load_network(folder() / "out.safetensors");
+  for (const nn::Parameter* parameter : original.parameters()) {
+    EXPECT_EQ(data::largest_difference(parameter->value, converted.parameter(parameter->name).value), 0)
+        << parameter->name;
+  }
+  EXPECT_EQ(converted.classes, (std::vector<std::string>{"cat", "dog", "fish"}));
+  EXPECT_EQ(converted.input_shape(), (Shape{32, 32, 3}));
+
+  fs::remove(folder() / "out.safetensors");
+  write("names.json", R"({"0": ["n01", "cat"], "1": ["n02", "dog"]})");
+  expect_failure(graft(convert + "--classes names.json"), 1, "3 outputs but names for 2");
+  foreign.tensors.pop_back();
+  io::write_safetensors(folder() / "foreign.safetensors", foreign);
+  const Outcome partial = graft(convert);
+  EXPECT_EQ(partial.code, 1);
+  EXPECT_THAT(partial.error, HasSubstr("1 missing"));
+  EXPECT_FALSE(exists("out.safetensors"));
+  EXPECT_EQ(graft(convert + "--allow-partial 'conv_preds/*'").code, 0);
 }
 
 }  // namespace

@@ -42,9 +42,12 @@ int run(int argc, char** argv) {
     return app.exit(help);
   } catch (const CLI::ParseError& error) {
     const auto chosen = app.get_subcommands();
-    return complain(
-        fmt::format("{} (see 'graft {}--help')", error.what(), chosen.empty() ? "" : chosen.front()->get_name() + " "),
-        kWrongUsage);
+    if (!chosen.empty())
+      return complain(fmt::format("{} (see 'graft {} --help')", error.what(), chosen.front()->get_name()), kWrongUsage);
+    const auto unknown = app.remaining();
+    return complain((unknown.empty() ? std::string(error.what()) : "there is no subcommand '" + unknown.front() + "'") +
+                        " (see 'graft --help')",
+                    kWrongUsage);
   }
   // A full disk behind standard output shows only here.
   check(std::fflush(stdout) == 0 && std::ferror(stdout) == 0, "standard output cannot be written: {}",
