@@ -166,6 +166,13 @@ TEST_F(Command, ConvertTurnsAForeignFileIntoTheNetwork) {
   EXPECT_THAT(partial.error, HasSubstr("1 missing"));
   EXPECT_FALSE(exists("out.safetensors"));
   EXPECT_EQ(graft(convert + "--allow-partial 'conv_preds/*'").code, 0);
+
+  const Outcome wrong = graft("convert foreign.safetensors -o wrong.safetensors --model resnet50");
+  EXPECT_EQ(wrong.code, 1);
+  EXPECT_THAT(wrong.error, HasSubstr("missing"));
+  EXPECT_THAT(wrong.error, testing::ContainsRegex("and [0-9]+ more\n$"));  // hundreds of gaps, not hundreds of lines
+  EXPECT_LT(std::count(wrong.error.begin(), wrong.error.end(), '\n'), 20);
+  EXPECT_FALSE(exists("wrong.safetensors"));
 }
 
 }  // namespace

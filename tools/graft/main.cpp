@@ -1,6 +1,7 @@
 #include <cerrno>
 #include <cstring>
 #include <new>
+#include <sstream>
 
 #include "graft/core/version.h"
 
@@ -12,12 +13,18 @@ namespace {
 constexpr int kFailed = 1;
 constexpr int kWrongUsage = 2;
 
-// A message of several lines, such as a conversion report, keeps them; the sentence comes first.
+// The sentence comes first; of a list behind it, such as a conversion's gaps, enough to see what is wrong.
 int complain(const std::string& sentence, int code) {
-  std::string text = sentence;
-  while (!text.empty() && text.back() == '\n') text.pop_back();
+  constexpr int kMostLines = 12;
+  std::istringstream lines(sentence);
+  std::string text, line;
+  int count = 0;
+  while (std::getline(lines, line)) {
+    if (++count <= kMostLines) text += line + "\n";
+  }
+  if (count > kMostLines) text += fmt::format("  and {} more\n", count - kMostLines);
   std::fflush(stdout);
-  fmt::print(stderr, "graft: {}\n", text);
+  fmt::print(stderr, "graft: {}", text);
   return code;
 }
 
