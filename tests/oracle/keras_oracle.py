@@ -95,7 +95,8 @@ def calibrate(model, images, rng, gain=lambda name: 1):
                 n = x.shape[-1]
                 mean, std = x.mean((0, 1, 2)).numpy(), x.std((0, 1, 2)).numpy()
                 layer.moving_mean.assign(mean + 0.2 * std * rng.standard_normal(n))
-                layer.moving_variance.assign((std * std + 1e-2) * rng.uniform(1, 4, n))
+                # No channel's variance is far below the others', or the rounding of that channel would be blown up.
+                layer.moving_variance.assign((std * std + 0.2 * (std * std).mean()) * rng.uniform(1, 4, n))
                 layer.beta.assign(0.5 * gain(layer.name) * rng.standard_normal(n))
                 if layer.scale:
                     layer.gamma.assign(gain(layer.name) * rng.uniform(0.8, 1.2, n))
