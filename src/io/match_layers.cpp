@@ -30,6 +30,23 @@ std::string old_resnet_name(const std::string& name) {
   return fmt::format("conv{}_block{}_{}_{}", m[2].str(), block, part, m[1] == "res" ? "conv" : "bn");
 }
 
+// timm's names of EfficientNet's layers: blocks.2.1.conv_dw is block3b_dwconv. Its batch-norms are numbered by place, and stage 0 has no expansion.
+std::string timm_efficientnet_name(const std::string& name) {
+  static const std::map<std::string, std::string> kFixed{
+      {"conv_stem", "stem_conv"}, {"bn1", "stem_bn"}, {"conv_head", "top_conv"}, {"bn2", "top_bn"}, {"classifier", "predictions"}};
+  static const std::map<std::string, std::string> kSeparable{{"conv_dw", "dwconv"}, {"bn1", "bn"}, {"conv_pw", "project_conv"}, {"bn2", "project_bn"}};
+  static const std::map<std::string, std::string> kInverted{{"conv_pw", "expand_conv"}, {"bn1", "expand_bn"},     {"conv_dw", "dwconv"},
+                                                            {"bn2", "bn"},              {"conv_pwl", "project_conv"}, {"bn3", "project_bn"}};
+  if (const auto fixed = kFixed.find(name); fixed != kFixed.end()) return fixed->second;
+  static const std::regex kBlock("blocks\\.([0-6])\\.([0-9])\\.(\\w+)");
+  std::smatch m;
+  if (!std::regex_match(name, m, kBlock)) return {};
+  const auto& parts = m[1] == "0" ? kSeparable : kInverted;
+  const auto part = parts.find(m[3]);
+  if (part == parts.end()) return {};
+  return fmt::format("block{}{}_{}", m[1].str()[0] - '0' + 1, static_cast<char>('a' + (m[2].str()[0] - '0')), part->second);
+}
+
 // conv2d_17 -> 17, conv2d -> 0; -1 if the name is not of the family.
 int family_number(const std::string& family, const std::string& name) {
   if (!name.starts_with(family)) return -1;
@@ -110,10 +127,12 @@ std::vector<LayerMatch> match_layers(const nn::Network& network, const WeightFil
   } else {
     std::size_t renamed = 0;
     for (const WeightLayer& layer : file.layers) {
-      const std::string alias = old_resnet_name(layer.name);
+      const std::string alias = old_resnet_name(layer.name), timm = timm_efficientnet_name(layer.name);
       if (!alias.empty() && network.has_layer(alias)) {
         found[&layer] = alias;
         ++renamed;
+      } else if (!timm.empty() && network.has_layer(timm)) {
+        found[&layer] = timm;
       } else if (named(layer)) {
         found[&layer] = layer.name;
       }

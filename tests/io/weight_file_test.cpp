@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "graft/io/safetensors.h"
+
 #include "io/samples.h"
 #include "support/expect.h"
 
@@ -103,6 +105,18 @@ TEST(ReadWeights, TellsWhereLayersComeFrom) {
 
 // Real files, where they lie beside the project. MobileNet has 55 layers with weights, 137 tensors; half its width
 // 1,342,536 parameters.
+TEST(ReadWeights, KeyWithoutDotIsALayerOfItsOwn) {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "vit.safetensors";
+  write_safetensors(path, {.tensors = {{"cls_token", Tensor::zeros({1, 1, 4})}, {"norm.weight", Tensor::zeros({4})}}, .metadata = {}});
+  const WeightFile file = read_weights(path);
+  ASSERT_EQ(file.layers.size(), 2u);
+  EXPECT_EQ(file.layers[0].name, "cls_token");
+  EXPECT_NE(file.layers[0].find("cls_token"), nullptr);
+  EXPECT_EQ(file.layers[1].name, "norm");
+  EXPECT_NE(file.layers[1].find("weight"), nullptr);
+}
+
 TEST(ReadWeights, RealMobileNetIsTheSameInEveryLayout) {
   const fs::path fixtures = fs::path(GRAFT_SOURCE_DIR) / "../shared/fixtures";
   if (!fs::exists(fixtures)) GTEST_SKIP() << "there is no folder " << fixtures;
