@@ -80,6 +80,7 @@ void add_convert(CLI::App& app) {
                 "A glob over parameters or tensors that may lack a partner; repeat for more")
       ->type_name("GLOB")
       ->expected(1)
+      ->allow_extra_args(false)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   c->add_flag("--json", o->json, "Report as JSON, with every match");
   c->callback([o] { convert(*o); });

@@ -97,6 +97,7 @@ void add_features(CLI::App& app) {
       ->required()
       ->type_name("A[,B...]")
       ->expected(1)
+      ->allow_extra_args(false)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   c->add_option("--input", o->input, "Already prepared images: float32 [N, height, width, channels]")
       ->type_name("X.npy");
