@@ -36,7 +36,7 @@ double factor(const Schedule& s, Index step) {
       return 1;
     case Schedule::Kind::step:
       check(s.every > 0, "[schedule] 'step' needs the number of steps between two falls, got {}", s.every);
-      return std::pow(s.decay, static_cast<double>(since / s.every));
+      return std::pow(s.decay, std::floor(static_cast<double>(since) / static_cast<double>(s.every)));
     case Schedule::Kind::cosine: {
       const Index length = s.total - s.warmup;
       check(length > 0, "[schedule] 'cosine' over {} steps leaves none after a warm-up of {}", s.total, s.warmup);

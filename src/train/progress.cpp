@@ -1,5 +1,6 @@
 #include "train/progress.h"
 
+#include <cmath>
 #include <cstdio>
 
 #include <unistd.h>
@@ -34,7 +35,7 @@ std::string ProgressDisplay::remaining(Index epoch, Index step) const {
   const Index steps = epoch * batches_ + step - done_, left = epochs_ * batches_ - epoch * batches_ - step;
   if (steps <= 0) return "?";
   const double pace = std::chrono::duration<double>(Clock::now() - start_).count() / static_cast<double>(steps);
-  const auto seconds = static_cast<long>(pace * static_cast<double>(left) + 0.5);
+  const auto seconds = std::lround(pace * static_cast<double>(left));
   return seconds >= 3600 ? fmt::format("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
                          : fmt::format("{}:{:02}", seconds / 60, seconds % 60);
 }

@@ -20,8 +20,8 @@ import zlib
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-GRAFT = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "build/release/graft"
-SAMPLES = pathlib.Path(sys.argv[2]) if len(sys.argv) > 2 else ROOT / "build/release/tests/project/docs_samples"
+GRAFT = pathlib.Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else ROOT / "build/release/graft"
+SAMPLES = pathlib.Path(sys.argv[2]).resolve() if len(sys.argv) > 2 else ROOT / "build/release/tests/project/docs_samples"
 
 BLOCK = re.compile(r"(?:<!-- (?P<note>[^>]*) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)```", re.DOTALL)
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
