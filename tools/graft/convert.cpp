@@ -79,8 +79,8 @@ void add_convert(CLI::App& app) {
   c->add_option("--allow-partial", o->convert.allow_partial,
                 "A glob over parameters or tensors that may lack a partner; repeat for more")
       ->type_name("GLOB")
-      ->expected(1)
       ->allow_extra_args(false)
+      ->default_str("")
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   c->add_flag("--json", o->json, "Report as JSON, with every match");
   c->callback([o] { convert(*o); });

@@ -96,8 +96,8 @@ void add_features(CLI::App& app) {
                 "Layers, with commas between them; each becomes a float32 tensor [N, ...] of that name")
       ->required()
       ->type_name("A[,B...]")
-      ->expected(1)
       ->allow_extra_args(false)
+      ->default_str("")
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   c->add_option("--input", o->input, "Already prepared images: float32 [N, height, width, channels]")
       ->type_name("X.npy");

@@ -242,8 +242,8 @@ void add_data_options(CLI::App& c, Options& o) {
 
 void add_network_options(CLI::App& c, Options& o) {
   const auto list = [](CLI::Option* option) {
-    return option->expected(1)
-        ->allow_extra_args(false)
+    return option->allow_extra_args(false)
+        ->default_str("")
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
         ->group("Network");
   };
@@ -286,8 +286,8 @@ void add_training_options(CLI::App& c, Options& o) {
   c.add_option("--lr", t.optimizer.learning_rate, "Learning rate")->check(CLI::PositiveNumber)->group(kGroup);
   c.add_option("--lr-of", o.rates, "Another rate for some layers, e.g. 'conv5_*=1e-5'; the first that matches counts")
       ->type_name("PATTERN=RATE")
-      ->expected(1)
       ->allow_extra_args(false)
+      ->default_str("")
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
       ->group(kGroup);
   c.add_option("--momentum", t.optimizer.momentum, "Of sgd")->check(CLI::Range(0.0, 1.0))->group(kGroup);

@@ -32,8 +32,8 @@ void add_report(CLI::App& app) {
   c->add_option("-o,--out", o->out, "The HTML file to write")->required()->type_name("OUT");
   c->add_option("--title", o->report.title, "Of the page");
   c->add_option("--name", o->titles, "What a run is called, in the order of the runs; repeat for each")
-      ->expected(1)
       ->allow_extra_args(false)
+      ->default_str("")
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   c->add_option("--photos", o->report.photos, "Validation photos shown for each run")->check(CLI::NonNegativeNumber);
   add_machine_options(*c);
