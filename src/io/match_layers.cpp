@@ -18,9 +18,11 @@ std::vector<std::string> weighted(const nn::Network& network) {
   return names;
 }
 
-// Keras 1's names of ResNet's layers: res3b_branch2a is conv3_block2_1_conv, bn3b_branch2a its batch-norm, branch1 the shortcut.
+// Keras 1's names of ResNet's layers: res3b_branch2a is conv3_block2_1_conv, bn3b_branch2a its batch-norm, branch1 the
+// shortcut.
 std::string old_resnet_name(const std::string& name) {
-  static const std::map<std::string, std::string> kFixed{{"conv1", "conv1_conv"}, {"bn_conv1", "conv1_bn"}, {"fc1000", "predictions"}};
+  static const std::map<std::string, std::string> kFixed{
+      {"conv1", "conv1_conv"}, {"bn_conv1", "conv1_bn"}, {"fc1000", "predictions"}};
   if (const auto fixed = kFixed.find(name); fixed != kFixed.end()) return fixed->second;
   static const std::regex kBlock("(res|bn)([2-5])([a-z])_branch(1|2([abc]))");
   std::smatch m;
@@ -52,12 +54,16 @@ int family_number(const std::string& family, const std::string& name) {
   if (!name.starts_with(family)) return -1;
   const std::string rest = name.substr(family.size());
   if (rest.empty()) return 0;
-  if (rest.size() < 2 || rest.size() > 7 || rest[0] != '_' || !std::all_of(rest.begin() + 1, rest.end(), [](char c) { return c >= '0' && c <= '9'; })) return -1;
+  if (rest.size() < 2 || rest.size() > 7 || rest[0] != '_' ||
+      !std::all_of(rest.begin() + 1, rest.end(), [](char c) { return c >= '0' && c <= '9'; }))
+    return -1;
   return std::stoi(rest.substr(1));
 }
 
-// Numbered layers are counted from wherever the process that saved them stood: the k-th of the file is the k-th of the network.
-void match_families(const nn::Network& network, const WeightFile& file, std::map<const WeightLayer*, std::string>& found, std::vector<std::string>& notes) {
+// Numbered layers are counted from wherever the process that saved them stood: the k-th of the file is the k-th of the
+// network.
+void match_families(const nn::Network& network, const WeightFile& file,
+                    std::map<const WeightLayer*, std::string>& found, std::vector<std::string>& notes) {
   for (const std::string family : {"conv2d", "batch_normalization", "dense", "depthwise_conv2d"}) {
     std::map<int, std::string> ours;
     for (const std::string& name : weighted(network)) {
@@ -71,7 +77,9 @@ void match_families(const nn::Network& network, const WeightFile& file, std::map
     auto our = ours.begin();
     for (const auto& [number, layer] : theirs) found[layer] = (our++)->second;
     if (ours.begin()->first != theirs.begin()->first) {
-      notes.push_back(fmt::format("layers '{}_N' are matched by the order of their numbers, which start at {} in the file", family, theirs.begin()->first));
+      notes.push_back(
+          fmt::format("layers '{}_N' are matched by the order of their numbers, which start at {} in the file", family,
+                      theirs.begin()->first));
     }
   }
 }
@@ -85,7 +93,8 @@ std::string keras_type(const nn::LayerEntry& entry) {
 }
 
 // A file without names: the k-th layer of each type is the k-th of the network in Keras's order.
-void match_by_rank(const nn::Network& network, const WeightFile& file, std::map<const WeightLayer*, std::string>& found) {
+void match_by_rank(const nn::Network& network, const WeightFile& file,
+                   std::map<const WeightLayer*, std::string>& found) {
   std::map<std::string, std::vector<std::string>> ours;
   for (const std::string& name : keras_order(network)) {
     const nn::LayerEntry& entry = network.layer(name);
@@ -114,13 +123,17 @@ std::vector<LayerMatch> match_by_map(const WeightFile& file, const WeightMap& ma
 
 }  // namespace
 
-std::vector<LayerMatch> match_layers(const nn::Network& network, const WeightFile& file, const WeightMap* map, std::vector<std::string>& notes) {
+std::vector<LayerMatch> match_layers(const nn::Network& network, const WeightFile& file, const WeightMap* map,
+                                     std::vector<std::string>& notes) {
   if (map != nullptr && !map->layers.empty()) return match_by_map(file, *map);
   std::map<const WeightLayer*, std::string> found;
   const std::vector<std::string> ours = weighted(network);
   const bool keras_3 = file.format == "keras-v3-weights" || file.format == "keras-archive";
-  const bool nameless = keras_3 && std::all_of(file.layers.begin(), file.layers.end(), [](const WeightLayer& l) { return l.name == l.path; });
-  const auto named = [&](const WeightLayer& layer) { return std::find(ours.begin(), ours.end(), layer.name) != ours.end(); };
+  const bool nameless = keras_3 && std::all_of(file.layers.begin(), file.layers.end(),
+                                               [](const WeightLayer& l) { return l.name == l.path; });
+  const auto named = [&](const WeightLayer& layer) {
+    return std::find(ours.begin(), ours.end(), layer.name) != ours.end();
+  };
   if (nameless) {
     match_by_rank(network, file, found);
     notes.push_back("the file has no layer names: layers are matched by type and order");
@@ -159,13 +172,21 @@ std::string detect_model(const WeightFile& file) {
   }
   // The deepest layer that a model has and its smaller siblings do not; siblings come later.
   static const std::vector<std::pair<std::string, std::string>> kTelling{
-      {"block5_conv4", "vgg19"},         {"block5_conv3", "vgg16"},           {"conv4_block36_3_conv", "resnet152"}, {"conv4_block23_3_conv", "resnet101"},
-      {"conv4_block6_3_conv", "resnet50"}, {"res4f_branch2c", "resnet50"},    {"conv_pw_13", "mobilenet"},           {"_blocks.15._project_conv", "efficientnet_lite0"},
-      {"blocks.6.0.conv_pwl", "efficientnet_lite0"}, {"block7a_project_conv", "efficientnet_lite0"}};
+      {"block5_conv4", "vgg19"},
+      {"block5_conv3", "vgg16"},
+      {"conv4_block36_3_conv", "resnet152"},
+      {"conv4_block23_3_conv", "resnet101"},
+      {"conv4_block6_3_conv", "resnet50"},
+      {"res4f_branch2c", "resnet50"},
+      {"conv_pw_13", "mobilenet"},
+      {"_blocks.15._project_conv", "efficientnet_lite0"},
+      {"blocks.6.0.conv_pwl", "efficientnet_lite0"},
+      {"block7a_project_conv", "efficientnet_lite0"}};
   for (const auto& [layer, model] : kTelling) {
     if (names.contains(layer)) return model;
   }
-  if (const WeightLayer* attention = file.find("blocks.11.attn.proj"); attention != nullptr && !attention->tensors.empty()) {
+  if (const WeightLayer* attention = file.find("blocks.11.attn.proj");
+      attention != nullptr && !attention->tensors.empty()) {
     const Index width = attention->tensors.front().value.shape()[0];
     return width == 192 ? "vit_tiny" : width == 384 ? "vit_small" : width == 768 ? "vit_base" : "";
   }
@@ -177,9 +198,11 @@ std::vector<std::string> keras_order(const nn::Network& network) {
   const auto& nodes = network.nodes();
   std::vector<int> depth(nodes.size(), 0), order(nodes.size(), -1);
   for (std::size_t i = nodes.size(); i-- > 0;) {
-    for (const int input : nodes[i].inputs) depth[static_cast<std::size_t>(input)] = std::max(depth[static_cast<std::size_t>(input)], depth[i] + 1);
+    for (const int input : nodes[i].inputs)
+      depth[static_cast<std::size_t>(input)] = std::max(depth[static_cast<std::size_t>(input)], depth[i] + 1);
   }
-  // Keras numbers layers as it first meets them on a walk from the output: a node before its inputs, inputs in their order.
+  // Keras numbers layers as it first meets them on a walk from the output: a node before its inputs, inputs in their
+  // order.
   int next = 0;
   std::vector<int> stack{static_cast<int>(nodes.size()) - 1};
   while (!stack.empty()) {
@@ -193,7 +216,9 @@ std::vector<std::string> keras_order(const nn::Network& network) {
   for (std::size_t i = 0; i < nodes.size(); ++i) {
     if (nodes[i].layer >= 0 && order[i] >= 0) sorted.push_back(i);
   }
-  std::sort(sorted.begin(), sorted.end(), [&](std::size_t a, std::size_t b) { return depth[a] != depth[b] ? depth[a] > depth[b] : order[a] < order[b]; });
+  std::sort(sorted.begin(), sorted.end(), [&](std::size_t a, std::size_t b) {
+    return depth[a] != depth[b] ? depth[a] > depth[b] : order[a] < order[b];
+  });
   std::vector<std::string> names;
   for (const std::size_t i : sorted) {
     const std::string& layer = network.layers()[static_cast<std::size_t>(nodes[i].layer)].name;
