@@ -32,13 +32,19 @@ std::string old_resnet_name(const std::string& name) {
   return fmt::format("conv{}_block{}_{}_{}", m[2].str(), block, part, m[1] == "res" ? "conv" : "bn");
 }
 
-// timm's names of EfficientNet's layers: blocks.2.1.conv_dw is block3b_dwconv. Its batch-norms are numbered by place, and stage 0 has no expansion.
+// timm's names of EfficientNet's layers: blocks.2.1.conv_dw is block3b_dwconv. Its batch-norms are numbered by place,
+// and stage 0 has no expansion.
 std::string timm_efficientnet_name(const std::string& name) {
-  static const std::map<std::string, std::string> kFixed{
-      {"conv_stem", "stem_conv"}, {"bn1", "stem_bn"}, {"conv_head", "top_conv"}, {"bn2", "top_bn"}, {"classifier", "predictions"}};
-  static const std::map<std::string, std::string> kSeparable{{"conv_dw", "dwconv"}, {"bn1", "bn"}, {"conv_pw", "project_conv"}, {"bn2", "project_bn"}};
-  static const std::map<std::string, std::string> kInverted{{"conv_pw", "expand_conv"}, {"bn1", "expand_bn"},     {"conv_dw", "dwconv"},
-                                                            {"bn2", "bn"},              {"conv_pwl", "project_conv"}, {"bn3", "project_bn"}};
+  static const std::map<std::string, std::string> kFixed{{"conv_stem", "stem_conv"},
+                                                         {"bn1", "stem_bn"},
+                                                         {"conv_head", "top_conv"},
+                                                         {"bn2", "top_bn"},
+                                                         {"classifier", "predictions"}};
+  static const std::map<std::string, std::string> kSeparable{
+      {"conv_dw", "dwconv"}, {"bn1", "bn"}, {"conv_pw", "project_conv"}, {"bn2", "project_bn"}};
+  static const std::map<std::string, std::string> kInverted{{"conv_pw", "expand_conv"},   {"bn1", "expand_bn"},
+                                                            {"conv_dw", "dwconv"},        {"bn2", "bn"},
+                                                            {"conv_pwl", "project_conv"}, {"bn3", "project_bn"}};
   if (const auto fixed = kFixed.find(name); fixed != kFixed.end()) return fixed->second;
   static const std::regex kBlock("blocks\\.([0-6])\\.([0-9])\\.(\\w+)");
   std::smatch m;
@@ -46,7 +52,8 @@ std::string timm_efficientnet_name(const std::string& name) {
   const auto& parts = m[1] == "0" ? kSeparable : kInverted;
   const auto part = parts.find(m[3]);
   if (part == parts.end()) return {};
-  return fmt::format("block{}{}_{}", m[1].str()[0] - '0' + 1, static_cast<char>('a' + (m[2].str()[0] - '0')), part->second);
+  return fmt::format("block{}{}_{}", m[1].str()[0] - '0' + 1, static_cast<char>('a' + (m[2].str()[0] - '0')),
+                     part->second);
 }
 
 // conv2d_17 -> 17, conv2d -> 0; -1 if the name is not of the family.

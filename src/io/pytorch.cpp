@@ -246,7 +246,8 @@ std::vector<WeightLayer> group_by_last_dot(std::vector<std::pair<std::string, Te
   for (auto& [key, tensor] : tensors) {
     const std::string name = parallel ? key.substr(kParallel.size()) : key;
     const std::size_t dot = name.rfind('.');
-    const std::string owner = name.substr(0, dot);  // a key without a dot, such as ViT's cls_token, is a layer of its own
+    const std::string owner =
+        name.substr(0, dot);  // a key without a dot, such as ViT's cls_token, is a layer of its own
     const auto [found, added] = index.emplace(owner, layers.size());
     if (added) {
       layers.emplace_back();

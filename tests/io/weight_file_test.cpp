@@ -108,7 +108,8 @@ TEST(ReadWeights, TellsWhereLayersComeFrom) {
 TEST(ReadWeights, KeyWithoutDotIsALayerOfItsOwn) {
   const TemporaryFolder folder;
   const auto path = folder.path() / "vit.safetensors";
-  write_safetensors(path, {.tensors = {{"cls_token", Tensor::zeros({1, 1, 4})}, {"norm.weight", Tensor::zeros({4})}}, .metadata = {}});
+  write_safetensors(path, {.tensors = {{"cls_token", Tensor::zeros({1, 1, 4})}, {"norm.weight", Tensor::zeros({4})}},
+                           .metadata = {}});
   const WeightFile file = read_weights(path);
   ASSERT_EQ(file.layers.size(), 2u);
   EXPECT_EQ(file.layers[0].name, "cls_token");
