@@ -5,6 +5,7 @@
 #include "graft/data/split.h"
 #include "graft/io/file.h"
 #include "graft/io/network_file.h"
+#include "graft/train/cross_validation.h"
 #include "graft/train/trainer.h"
 
 #include "common.h"
@@ -22,6 +23,7 @@ struct Options {
   std::string batch_norm = "moving", cut, head = "none", optimizer = "adam", schedule = "constant", augment,
               precision = "f32";
   double dropout = 0;
+  int folds = 0, fold_seeds = 5;
   bool keep_head = false, random_weights = false, no_cache = false, json = false, quiet = false;
   train::TrainOptions train;
 };
@@ -155,6 +157,7 @@ void describe_run(const Options& options, const nn::Network& network, const Phot
 }
 
 void check_options(const Options& options) {
+  check_usage(options.folds > 0 || !options.out.empty(), "--out is required: the folder for the run's files");
   if (options.keep_head) {
     check_usage(options.cut.empty() && options.head == "none" && options.dropout == 0,
                 "--keep-head trains the head that is there: leave out --cut, --head and --dropout");
@@ -211,6 +214,28 @@ void show(const Options& options, const nn::Network& network, const Photos& phot
   if (!report.profile.empty()) say("{}", report.profile);
 }
 
+// Trains on all folds but one, again and again, and writes no run: how good such a classifier is, not the classifier.
+void cross_validate(const Options& options) {
+  const data::ImageFolder photos = data::read_image_folder(options.data);
+  nn::Network network = prepare_network(options, photos.classes);
+  train::CrossValidationOptions cross{.folds = options.folds, .seeds = {}};
+  for (int i = 0; i < options.fold_seeds; ++i) {
+    cross.seeds.push_back(options.train.seed + static_cast<std::uint64_t>(i));
+  }
+  const train::CrossValidation result = train::cross_validate(network, photos, options.train, cross);
+  if (options.json) {
+    print_json(Json{{"network", network.name},
+                    {"photos", photos.size()},
+                    {"folds", options.folds},
+                    {"accuracies", result.accuracies},
+                    {"mean", result.mean},
+                    {"deviation", result.deviation}});
+    return;
+  }
+  say("{} photos, {} folds, split anew {} times: accuracy {:.4f} (deviation {:.4f})\n", photos.size(), options.folds,
+      options.fold_seeds, result.mean, result.deviation);
+}
+
 void finetune(Options options) {
   check_options(options);
   options.train.optimizer.algorithm = optim::algorithm_from_name(options.optimizer);
@@ -221,6 +246,7 @@ void finetune(Options options) {
   options.train.cache_features = !options.no_cache;
   options.train.out = options.out;
   options.train.progress = options.quiet ? train::Progress::none : train::Progress::automatic;
+  if (options.folds > 0) return cross_validate(options);
   const Photos photos = read_photos(options);
   nn::Network network = prepare_network(options, photos.train.classes);
   const train::Report report = train(options, network, photos);
@@ -231,13 +257,23 @@ void add_data_options(CLI::App& c, Options& o) {
   c.add_option("--weights", o.weights, "The network to start from")->required()->type_name("FILE");
   c.add_option("--data", o.data, "A folder with a folder of photos for each class")->required()->type_name("DIR");
   CLI::Option* validation = c.add_option("--validation", o.validation, "The same, never trained on")->type_name("DIR");
-  c.add_option("--validation-split", o.validation_split,
-               "Share of each class of --data that is kept for validation; 0 for none")
-      ->excludes(validation);
-  c.add_option("--out", o.out, "The folder for best.safetensors, last.safetensors, run.json and log.jsonl")
-      ->required()
-      ->type_name("RUN");
-  c.add_flag("--resume", o.train.resume, "Continue the run in --out; the other options as they were");
+  CLI::Option* split = c.add_option("--validation-split", o.validation_split,
+                                    "Share of each class of --data that is kept for validation; 0 for none")
+                           ->excludes(validation);
+  CLI::Option* out =
+      c.add_option("--out", o.out, "The folder for best.safetensors, last.safetensors, run.json and log.jsonl")
+          ->type_name("RUN");
+  CLI::Option* resume =
+      c.add_flag("--resume", o.train.resume, "Continue the run in --out; the other options as they were");
+  CLI::Option* folds = c.add_option("--folds", o.folds, "Measure by cross-validation with so many parts; writes no run")
+                           ->check(CLI::Range(2, 1000))
+                           ->excludes(validation)
+                           ->excludes(split)
+                           ->excludes(out)
+                           ->excludes(resume);
+  c.add_option("--fold-seeds", o.fold_seeds, "How often the photos are cut into parts anew")
+      ->check(CLI::Range(1, 1000))
+      ->needs(folds);
 }
 
 void add_network_options(CLI::App& c, Options& o) {
