@@ -47,6 +47,18 @@ TEST_F(Finetune, LearnsColoursAndTheRunIsUsedByTheOtherCommands) {
   EXPECT_THAT(read_text(folder() / "report.html"), HasSubstr("data:image/jpeg;base64,"));
 }
 
+TEST_F(Finetune, FoldsMeasureAndWriteNoRun) {
+  const Outcome got = finetune("--head 8 --epochs 25 --lr 0.05 --folds 3 --fold-seeds 2 --json");
+  ASSERT_EQ(got.code, 0) << got.error;
+  const nlohmann::json result = got.json();
+  EXPECT_EQ(result["accuracies"].size(), 2u);
+  EXPECT_GT(result["mean"], 0.9);
+  expect_failure(finetune("--folds 3 --out run"), 2, "--out excludes --folds");
+  expect_failure(finetune("--epochs 1"), 2, "--out is required");
+  expect_failure(finetune("--fold-seeds 3 --out run"), 2, "--fold-seeds requires --folds");
+  EXPECT_FALSE(exists("run"));
+}
+
 TEST_F(Finetune, TrainsWhatIsAskedForAndNothingElse) {
   struct Case {
     const char* options;
