@@ -1,6 +1,5 @@
-#include <numeric>
-
 #include "graft/nn/layers.h"
+#include "graft/ops/shape.h"
 
 #include "core/dtype_dispatch.h"
 #include "io/convert.h"
@@ -9,30 +8,9 @@
 namespace graft::io {
 namespace {
 
-// A copy in f32 with its axes in another order: axis i of the result is axis order[i] of the tensor.
-Tensor permuted(const Tensor& tensor, const std::vector<int>& order) {
-  const Tensor source = tensor.to(DType::f32);
-  const Shape& shape = source.shape();
-  const int rank = shape.rank();
-  std::vector<Index> strides(static_cast<std::size_t>(rank), 1), extents, steps;
-  for (int axis = rank - 2; axis >= 0; --axis)
-    strides[static_cast<std::size_t>(axis)] = strides[static_cast<std::size_t>(axis + 1)] * shape[axis + 1];
-  for (const int axis : order) {
-    extents.push_back(shape[axis]);
-    steps.push_back(strides[static_cast<std::size_t>(axis)]);
-  }
-  Tensor result = Tensor::empty(Shape{std::span<const Index>(extents)});
-  float* to = result.mutable_data<float>();
-  const float* from = source.data<float>();
-  std::vector<Index> at(static_cast<std::size_t>(rank), 0);
-  for (Index i = 0; i < result.elements(); ++i) {
-    to[i] = from[std::inner_product(at.begin(), at.end(), steps.begin(), Index{0})];
-    for (int axis = rank - 1;
-         axis >= 0 && ++at[static_cast<std::size_t>(axis)] == extents[static_cast<std::size_t>(axis)]; --axis) {
-      at[static_cast<std::size_t>(axis)] = 0;
-    }
-  }
-  return result;
+// In f32, with its axes in another order: axis i of the result is axis order[i] of the tensor.
+Tensor permuted(const Tensor& tensor, std::vector<int> order) {
+  return ops::permute(tensor.to(DType::f32), std::move(order));
 }
 
 // [H, W, C] in front of the Flatten that feeds a linear layer; empty if there is none.
