@@ -4,6 +4,7 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "autograd/on_device.h"
 #include "core/format.h"
 #include "kernels/elementwise.h"
 
@@ -11,7 +12,9 @@ namespace graft::autograd {
 namespace {
 
 void accumulate(Tensor& to, const Tensor& from) {
-  kernels::add_into(Context::current(), from, to);
+  Context& context = Context::current();
+  const OnDevice on(context, to.device());
+  kernels::add_into(context, from, to);
   to.bump_version();
 }
 
@@ -107,7 +110,7 @@ class Walk {
     std::vector<Tensor> alive = gradients;
     for (std::size_t i = 0; i < alive.size(); ++i) {
       const Spec& spec = node.output_specs[i];
-      if (!alive[i].defined()) alive[i] = Tensor::zeros(spec.shape, spec.dtype);
+      if (!alive[i].defined()) alive[i] = Tensor::zeros(spec.shape, spec.dtype, node.device);
       dy.emplace_back(alive[i]);
       if (const auto kept = kept_.find({&node, static_cast<int>(i)}); kept != kept_.end()) kept->second = alive[i];
     }
@@ -121,13 +124,13 @@ class Walk {
       if (total == nullptr) continue;
       const bool first = !total->defined();
       const Spec& spec = node.input_specs[i];
-      if (first) *total = Tensor::empty(spec.shape, spec.dtype);
+      if (first) *total = Tensor::empty(spec.shape, spec.dtype, node.device);
       bool twice = false;
       for (std::size_t j = 0; j < i; ++j)
         twice = twice || (destinations[j].defined() && destinations[j].id() == total->id());
       destinations[i] = *total;
       if (twice) {  // the op may fill its destinations in any order, so the second one is added afterwards
-        const Tensor own = Tensor::empty(spec.shape, spec.dtype);
+        const Tensor own = Tensor::empty(spec.shape, spec.dtype, node.device);
         sums.emplace_back(*total, own);
         dx[i] = {own, false};
       } else {
@@ -136,7 +139,11 @@ class Walk {
     }
     const auto inputs = restore(node, node.saved_inputs, node.input_specs, "input");
     const auto outputs = restore(node, node.saved_outputs, node.output_specs, "output");
-    node.op->backward(Context::current(), {inputs, outputs}, dy, dx);
+    {
+      Context& context = Context::current();
+      const OnDevice on(context, node.device);
+      node.op->backward(context, {inputs, outputs}, dy, dx);
+    }
     for (auto& [total, own] : sums) accumulate(total, own);
     for (Tensor& tensor : destinations) {
       if (tensor.defined()) tensor.bump_version();

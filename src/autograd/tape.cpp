@@ -7,6 +7,7 @@
 
 #include <fmt/ostream.h>
 
+#include "autograd/on_device.h"
 #include "core/format.h"
 
 namespace graft {
@@ -65,6 +66,7 @@ std::shared_ptr<Node> record(std::shared_ptr<const Op> op, std::span<const Tenso
   node->saved_inputs = save(inputs, saves.inputs);
   node->saved_outputs = save(outputs, saves.outputs);
   node->op = std::move(op);
+  node->device = outputs.front().device();
   node->sequence = next_sequence++;
   return node;
 }
@@ -159,7 +161,10 @@ std::vector<Tensor> apply(std::shared_ptr<const Op> op, std::span<const Tensor> 
     outputs.push_back(view ? inputs[0].reshaped(spec.shape) : Tensor::empty(spec.shape, spec.dtype, device));
     output_operands.emplace_back(outputs.back());
   }
-  op->forward(context, input_operands, output_operands);
+  {
+    const OnDevice on(context, device);
+    op->forward(context, input_operands, output_operands);
+  }
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     if (op->updates().has(static_cast<int>(i))) Tensor(inputs[i]).bump_version();
   }

@@ -3,6 +3,7 @@
 #include <array>
 #include <cmath>
 
+#include "core/dtype_dispatch.h"
 #include "core/format.h"
 
 namespace graft {
@@ -54,8 +55,12 @@ DType dtype_from_name(std::string_view name) {
   for (std::size_t i = 0; i < kRows.size(); ++i) {
     if (kRows[i].name == name) return static_cast<DType>(i);
   }
-  throw Error(fmt::format("[dtype] no element type is called '{}'", name));
+  fail("[dtype] no element type is called '{}'", name);
 }
+
+void fail_unknown(DType dtype) { fail("[dtype] unknown element type {}", static_cast<int>(dtype)); }
+
+void fail_not_floating(std::string_view what, DType dtype) { fail("[{}] needs a floating type, got {}", what, dtype); }
 
 bool is_floating(DType dtype) { return dtype <= DType::f16; }
 

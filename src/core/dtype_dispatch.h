@@ -1,6 +1,8 @@
 #pragma once
 
-#include "core/format.h"
+#include <string_view>
+
+#include "graft/core/dtype.h"
 
 namespace graft {
 
@@ -9,6 +11,9 @@ template <class T>
 struct Type {
   using type = T;
 };
+
+[[noreturn]] void fail_unknown(DType dtype);
+[[noreturn]] void fail_not_floating(std::string_view what, DType dtype);
 
 /// Calls `body(Type<T>{})` with the C++ type of a dtype.
 template <class Body>
@@ -29,7 +34,7 @@ decltype(auto) dispatch(DType dtype, Body&& body) {
     case DType::u8:
       return body(Type<std::uint8_t>{});
   }
-  fail("[dtype] unknown element type {}", static_cast<int>(dtype));
+  fail_unknown(dtype);
 }
 
 /// The same for floating types only; `what` is named in the error for the others.
@@ -45,7 +50,7 @@ decltype(auto) dispatch_floating(std::string_view what, DType dtype, Body&& body
     case DType::f16:
       return body(Type<float16>{});
     default:
-      fail("[{}] needs a floating type, got {}", what, dtype);
+      fail_not_floating(what, dtype);
   }
 }
 
@@ -63,7 +68,7 @@ void dispatch_weighted(std::string_view what, DType activations, DType weights, 
 
 /// static_cast between any two element types, the halves by way of float.
 template <class To, class From>
-To convert(From value) {
+constexpr To convert(From value) {
   constexpr bool half = std::is_same_v<From, bfloat16> || std::is_same_v<From, float16>;
   if constexpr (std::is_same_v<To, From>)
     return value;

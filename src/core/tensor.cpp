@@ -3,10 +3,34 @@
 #include <algorithm>
 #include <cstring>
 
+#include "graft/core/context.h"
+
+#include "core/backend.h"
 #include "core/dtype_dispatch.h"
 #include "core/format.h"
 
 namespace graft {
+namespace {
+
+bool on_cpu(const Tensor& tensor) { return tensor.device().kind == Device::Kind::cpu; }
+void* current_stream() { return Context::current().stream.handle(); }
+
+// Between tensors of equal size, wherever they are.
+void copy_bytes(const Tensor& to, const Tensor& from) {
+  if (on_cpu(to) && on_cpu(from)) {
+    std::memmove(to.raw(), from.raw(), to.bytes());
+  } else if (on_cpu(from)) {
+    backend(to.device()).copy(to.raw(), from.raw(), to.bytes(), Backend::Copy::to_device, current_stream());
+  } else if (on_cpu(to)) {
+    backend(from.device()).copy(to.raw(), from.raw(), to.bytes(), Backend::Copy::to_host, current_stream());
+  } else if (to.device() == from.device()) {
+    backend(to.device()).copy(to.raw(), from.raw(), to.bytes(), Backend::Copy::on_device, current_stream());
+  } else {
+    copy_bytes(to, from.to(Device{}));
+  }
+}
+
+}  // namespace
 
 struct Tensor::State {
   std::shared_ptr<Storage> storage;
@@ -77,6 +101,7 @@ void* Tensor::checked_data(DType expected) const {
 
 double Tensor::item() const {
   check(elements() == 1, "[tensor] item() needs one element, {} has {}", shape(), elements());
+  if (device().kind != Device::Kind::cpu) return to(Device{}).item();
   return dispatch(dtype(), [&]<class T>(Type<T>) { return static_cast<double>(*data<T>()); });
 }
 
@@ -111,14 +136,22 @@ Tensor Tensor::to(DType dtype) const {
   return copy;
 }
 
+Tensor Tensor::to(Device device) const {
+  if (device == this->device()) return *this;
+  Tensor copy = empty(shape(), dtype(), device);
+  copy.copy_from(*this);
+  return copy;
+}
+
 void Tensor::copy_from(const Tensor& source) {
   check(source.shape() == shape(), "[copy] expected {}, got {}", shape(), source.shape());
   const Index count = elements();
   if (source.dtype() == dtype()) {
-    if (count > 0) std::memmove(raw(), source.raw(), bytes());
+    if (count > 0) copy_bytes(*this, source);
     bump_version();
     return;
   }
+  if (!on_cpu(*this) || !on_cpu(source)) return copy_from(source.to(Device{}).to(dtype()));
   dispatch(source.dtype(), [&]<class From>(Type<From>) {
     dispatch(dtype(), [&]<class To>(Type<To>) {
       const From* from = source.data<From>();
@@ -129,6 +162,15 @@ void Tensor::copy_from(const Tensor& source) {
 }
 
 void Tensor::fill(double value) {
+  if (!on_cpu(*this)) {
+    const Tensor element = full({}, value, dtype());
+    std::uint64_t pattern = 0;
+    std::memcpy(&pattern, element.raw(), element.bytes());
+    if (elements() > 0) {
+      backend(device()).fill(raw(), pattern, size_of(dtype()), static_cast<std::size_t>(elements()), current_stream());
+    }
+    return bump_version();
+  }
   dispatch(dtype(), [&]<class T>(Type<T>) { std::fill_n(mutable_data<T>(), elements(), static_cast<T>(value)); });
 }
 

@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "core/format.h"
 #include "cpu/rows.h"
 
 namespace graft::kernels::cpu {

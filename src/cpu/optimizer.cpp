@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/dtype_dispatch.h"
+#include "core/format.h"
 #include "core/parallel.h"
 #include "cpu/vector_ops.h"
 

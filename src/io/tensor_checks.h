@@ -5,6 +5,7 @@
 #include "graft/core/tensor.h"
 
 #include "core/dtype_dispatch.h"
+#include "core/format.h"
 
 namespace graft::io {
 

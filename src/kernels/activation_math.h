@@ -7,9 +7,11 @@
 
 namespace graft::kernels {
 
+// constexpr for nvcc, which compiles such functions for the GPU too.
+
 /// f(x).
 template <class T>
-T activate(Activation function, T x) {
+constexpr T activate(Activation function, T x) {
   switch (function) {
     case Activation::linear:
       return x;
@@ -35,7 +37,7 @@ T activate(Activation function, T x) {
 
 /// f'(x), from y = f(x) where `derivative_from_result(function)`, else from x.
 template <class T>
-T derivative(Activation function, T saved) {
+constexpr T derivative(Activation function, T saved) {
   switch (function) {
     case Activation::linear:
       return T(1);

@@ -5,8 +5,6 @@
 #include "graft/core/context.h"
 #include "graft/core/operand.h"
 
-#include "core/format.h"
-
 namespace graft::kernels {
 
 /// One implementation of a kernel. A null `run` says that there is none.
@@ -26,6 +24,10 @@ struct Engines {
   Implementation<Args...> library;
 };
 
+[[noreturn]] void fail_no_device(std::string_view kernel, Device device);
+[[noreturn]] void fail_no_kernel(std::string_view kernel, std::string_view engine, Device device);
+[[noreturn]] void fail_unsupported(std::string_view kernel, std::string_view engine, Device device);
+
 /// A row of the kernel contract: a function of the operands, and who computes it on which device. Calling it runs the
 /// implementation that the Context asks for. `auto` takes the library's where there is one that supports the call, and
 /// graft's own otherwise.
@@ -33,24 +35,37 @@ template <class... Args>
 struct Kernel {
   std::string_view name;
   Engines<Args...> cpu;
+  Engines<Args...> cuda = {};
+  Engines<Args...> emulated = {};  ///< its native column is that of cuda, compiled for the CPU
 
   void operator()(Context& context, Args... args) const { choose(context, args...).run(context, args...); }
 
+  const Engines<Args...>& on(Device device) const {
+    switch (device.kind) {
+      case Device::Kind::cpu:
+        return cpu;
+      case Device::Kind::cuda:
+        return cuda;
+      case Device::Kind::emulated:
+        return emulated;
+    }
+    fail_no_device(name, device);
+  }
+
   const Implementation<Args...>& choose(const Context& context, const Args&... args) const {
-    check(context.device.kind == Device::Kind::cpu, "[{}] this build has no kernels for device '{}'", name,
-          context.device);
+    const Engines<Args...>& engines = on(context.device);
     const auto supported = [&](const Implementation<Args...>& one) {
       return one && (one.supports == nullptr || one.supports(context, args...));
     };
     if (context.engine == Engine::library) {
-      check(static_cast<bool>(cpu.library), "[{}] engine 'library' has no such kernel on the CPU; use auto or native",
-            name);
-      check(supported(cpu.library),
-            "[{}] engine 'library' does not support these operands on the CPU; use auto or native", name);
-      return cpu.library;
+      if (!engines.library) fail_no_kernel(name, "library", context.device);
+      if (!supported(engines.library)) fail_unsupported(name, "library", context.device);
+      return engines.library;
     }
-    if (context.engine == Engine::automatic && supported(cpu.library)) return cpu.library;
-    return cpu.native;
+    if (context.engine == Engine::automatic && supported(engines.library)) return engines.library;
+    if (!engines.native) fail_no_kernel(name, "native", context.device);
+    if (!supported(engines.native)) fail_unsupported(name, "native", context.device);
+    return engines.native;
   }
 };
 
@@ -64,3 +79,34 @@ struct Kernel {
 #define GRAFT_ONEDNN(run, supports) \
   {}
 #endif
+
+/// Declares the implementation of a kernel for the GPU and for the emulated device, with the type of the CPU's: one
+/// source, compiled twice.
+#define GRAFT_DECLARE_GPU(name) \
+  namespace cuda {              \
+  decltype(cpu::name) name;     \
+  }                             \
+  namespace emulated {          \
+  decltype(cpu::name) name;     \
+  }
+
+/// The columns of both in a kernel table: null in a build without them.
+#if GRAFT_HAS_CUDA
+#define GRAFT_CUDA(name)                  \
+  {                                       \
+    .native = {cuda::name}, .library = {} \
+  }
+#else
+#define GRAFT_CUDA(name) \
+  {}
+#endif
+#if GRAFT_HAS_EMULATED
+#define GRAFT_EMULATED(name)                  \
+  {                                           \
+    .native = {emulated::name}, .library = {} \
+  }
+#else
+#define GRAFT_EMULATED(name) \
+  {}
+#endif
+#define GRAFT_GPU(name) GRAFT_CUDA(name), GRAFT_EMULATED(name)

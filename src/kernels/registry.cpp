@@ -23,7 +23,10 @@ namespace {
 
 template <class... Args>
 Entry entry(const Kernel<Args...>& kernel) {
-  return {kernel.name, static_cast<bool>(kernel.cpu.native), static_cast<bool>(kernel.cpu.library)};
+  const auto has = [](const Engines<Args...>& engines) {
+    return Entry::Engines{static_cast<bool>(engines.native), static_cast<bool>(engines.library)};
+  };
+  return {kernel.name, has(kernel.cpu), has(kernel.cuda), has(kernel.emulated)};
 }
 
 const std::array kEntries{
@@ -78,6 +81,8 @@ const std::array kEntries{
 
 std::span<const Entry> all() { return kEntries; }
 
-bool has_cpu_library() { return GRAFT_HAS_ONEDNN; }
+Built built() {
+  return {.onednn = GRAFT_HAS_ONEDNN, .cuda = GRAFT_HAS_CUDA, .cudnn = GRAFT_HAS_CUDNN, .emulated = GRAFT_HAS_EMULATED};
+}
 
 }  // namespace graft::kernels

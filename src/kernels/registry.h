@@ -8,14 +8,18 @@ namespace graft::kernels {
 /// A row of the kernel tables: which implementations there are.
 struct Entry {
   std::string_view name;
-  bool cpu_native;
-  bool cpu_library;
+  struct Engines {
+    bool native, library;
+  } cpu, cuda, emulated;
 };
 
 /// Every kernel.
 std::span<const Entry> all();
 
-/// Whether this build has a library for the CPU at all.
-bool has_cpu_library();
+/// What this build has at all.
+struct Built {
+  bool onednn, cuda, cudnn, emulated;
+};
+Built built();
 
 }  // namespace graft::kernels

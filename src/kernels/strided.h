@@ -66,13 +66,15 @@ namespace cpu {
 void copy(Context&, const Strided& from, const Strided& to, double scale, bool accumulate);
 void fill(Context&, const Operand& y, double value);
 }  // namespace cpu
+GRAFT_DECLARE_GPU(copy)
+GRAFT_DECLARE_GPU(fill)
 
 /// to (+)= scale * from, same shape and type: transposes, slices, parts of a concatenation, broadcasts. `to` must not
 /// repeat an element.
-inline constexpr Kernel<const Strided&, const Strided&, double, bool> copy{"copy",
-                                                                           {.native = {cpu::copy}, .library = {}}};
+inline constexpr Kernel<const Strided&, const Strided&, double, bool> copy{
+    "copy", {.native = {cpu::copy}, .library = {}}, GRAFT_GPU(copy)};
 /// Every element `value`.
-inline constexpr Kernel<const Operand&, double> fill{"fill", {.native = {cpu::fill}, .library = {}}};
+inline constexpr Kernel<const Operand&, double> fill{"fill", {.native = {cpu::fill}, .library = {}}, GRAFT_GPU(fill)};
 
 }  // namespace kernels
 }  // namespace graft

@@ -5,6 +5,7 @@
 #include "graft/autograd/backward.h"
 
 #include "core/dtype_dispatch.h"
+#include "core/format.h"
 
 namespace graft::train {
 namespace {

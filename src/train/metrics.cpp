@@ -1,6 +1,7 @@
 #include "graft/train/metrics.h"
 
 #include "core/dtype_dispatch.h"
+#include "core/format.h"
 
 namespace graft::train {
 

@@ -27,7 +27,7 @@ std::vector<Operand> operands(const std::vector<Tensor>& tensors) { return {tens
 
 // A kernel that silently left a network's layers to graft's own would pass every other test, slowly.
 TEST(Library, TakesTheLayersOfNetworks) {
-  if (!kernels::has_cpu_library()) GTEST_SKIP() << "built without oneDNN";
+  if (!kernels::built().onednn) GTEST_SKIP() << "built without oneDNN";
   using ops::Conv2d, ops::DepthwiseConv2d;
   const ops::Conv2dOptions same{.padding = kSame};
   const ops::BatchNormOptions batch{.statistics = ops::Statistics::batch};

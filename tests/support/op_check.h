@@ -27,6 +27,9 @@ struct OpCase {
   Slots exact = {};
 };
 
+/// The devices beside the CPU that this build and this machine have.
+std::vector<Device> devices();
+
 /// Normal numbers, the same for the same seed.
 Tensor random_normal(const Shape& shape, std::uint64_t seed, double scale = 1, double shift = 0);
 /// A shuffled ladder -n/2 .. n/2 times `step`, without zero: for ops with kinks and ties.
@@ -37,7 +40,8 @@ Tensor distinct(const Shape& shape, std::uint64_t seed, double step = 0.01);
 /// does not ask to be saved are absent.
 void check_gradients(const OpCase& c);
 
-/// Every engine in every floating type against the native one in f64 on the same rounded inputs, forward and backward.
+/// Every engine of every device in every floating type against the native one in f64 on the same rounded inputs,
+/// forward and backward.
 void check_engines(const OpCase& c);
 
 /// check_gradients and check_engines for each case, the case named when one fails.

@@ -69,7 +69,7 @@ std::string onednn_version() {
 Json examine() {
   std::vector<std::string> by_library, by_native, warnings;
   for (const kernels::Entry& kernel : kernels::all())
-    (kernel.cpu_library ? by_library : by_native).emplace_back(kernel.name);
+    (kernel.cpu.library ? by_library : by_native).emplace_back(kernel.name);
   Json features = Json::object();
   for (const Feature& feature : cpu_features()) features[feature.name] = feature.there;
 

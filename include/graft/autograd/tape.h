@@ -32,6 +32,7 @@ class Node {
   std::vector<Spec> output_specs;  ///< results first, then what exists only for backward
   std::vector<Slot> saved_inputs;
   std::vector<Slot> saved_outputs;
+  Device device;               ///< where it ran, and its backward will
   std::uint64_t sequence = 0;  ///< counts up, so a producer's is smaller than its consumers'
   bool consumed = false;       ///< a backward ran through here and the saved tensors are gone
 

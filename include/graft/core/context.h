@@ -4,6 +4,7 @@
 
 #include "graft/core/device.h"
 #include "graft/core/generator.h"
+#include "graft/core/stream.h"
 
 namespace graft {
 
@@ -21,6 +22,7 @@ Engine engine_from_name(std::string_view name);
 /// Everything a kernel needs beside its operands. Each thread has a current one.
 struct Context {
   Device device;
+  Stream stream;  ///< where kernels and copies are queued; by default the device's own
   Engine engine = Engine::automatic;
   Generator generator;  ///< where dropout draws from
 

@@ -19,14 +19,14 @@ struct bfloat16 {
   std::uint16_t bits = 0;
 
   bfloat16() = default;
-  explicit bfloat16(float value) {
+  constexpr explicit bfloat16(float value) {
     const auto u = std::bit_cast<std::uint32_t>(value);
     const std::uint32_t rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
     const bool nan = (u & 0x7fffffffu) > 0x7f800000u;
     bits = static_cast<std::uint16_t>(nan ? ((u >> 16) | 0x40u) : rounded);
   }
-  explicit bfloat16(double value) : bfloat16(static_cast<float>(value)) {}
-  operator float() const { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
+  constexpr explicit bfloat16(double value) : bfloat16(static_cast<float>(value)) {}
+  constexpr operator float() const { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
 };
 
 /// IEEE 754 binary16. Conversion from float rounds to nearest even; values beyond 65504 become infinite.

@@ -5,12 +5,14 @@
 #include <cstdint>
 #include <memory>
 
-#include "graft/core/device.h"
+#include "graft/core/stream.h"
 
 namespace graft {
 
-/// A block of memory that tensors share. CPU blocks are 64-byte aligned and come from a caching allocator: freed blocks
-/// are kept by size and reused, so that a training step allocates nothing after the first.
+/// A block of memory that tensors share. Blocks are 64-byte aligned at least and come from a caching allocator: freed
+/// blocks are kept by size and reused, so that a training step allocates nothing after the first. On a device the block
+/// belongs to the Context's stream, and is reused in that stream's order; a tensor that another stream uses must not be
+/// freed before that stream is done with it.
 class Storage {
  public:
   /// Uninitialised memory. Throws Error, with what graft holds already, if there is none left.
@@ -36,11 +38,12 @@ class Storage {
   std::byte* data_;
   std::size_t bytes_;
   Device device_;
+  Stream stream_;                           // in whose order it was allocated
   std::shared_ptr<const void> keep_alive_;  // null: the memory is the allocator's
   std::atomic<std::uint64_t> version_{0};
 };
 
-/// What the CPU allocator holds, in bytes.
+/// What the allocator of a device holds, in bytes.
 struct MemoryUse {
   std::size_t in_use = 0;              ///< handed out to live storages
   std::size_t peak = 0;                ///< the most that was ever in use at once since the last reset
@@ -48,10 +51,10 @@ struct MemoryUse {
   std::size_t system_allocations = 0;  ///< how often the system was asked, ever
 };
 
-MemoryUse memory_use();
+MemoryUse memory_use(Device device = {});
 /// Starts a new peak at what is in use now.
-void reset_peak_memory();
+void reset_peak_memory(Device device = {});
 /// Gives cached blocks back to the system.
-void release_cached_memory();
+void release_cached_memory(Device device = {});
 
 }  // namespace graft

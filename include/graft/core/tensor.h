@@ -73,7 +73,11 @@ class Tensor {
   Tensor clone() const;
   /// A copy with another element type; the tensor itself if it has that type. Not recorded: see ops::cast.
   Tensor to(DType dtype) const;
-  /// Copies the elements of another tensor of the same shape, converting them.
+  /// A copy on another device; the tensor itself if it is there. A copy to the CPU waits for the work before it. Not
+  /// recorded.
+  Tensor to(Device device) const;
+  /// Copies the elements of another tensor of the same shape, from any device, converting them. A conversion on a
+  /// device goes through the CPU: see ops::cast for one that does not.
   void copy_from(const Tensor& source);
   void fill(double value);
 

@@ -1,0 +1,284 @@
+#include "emulated/block.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/format.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
+
+namespace graft::emulated {
+namespace {
+
+constexpr std::size_t kRedZone = 64;                    // bytes between shared arrays
+constexpr std::byte kRed{0xCB};                         // what stands there
+constexpr std::byte kUnwritten{0xFF};                   // shared memory begins as NaN in every floating type
+constexpr std::size_t kArena = std::size_t{256} << 10;  // 227 KiB is the most that a block of sm_90 can have
+
+constexpr Site kBarrier{"__syncthreads()"};
+
+void poison([[maybe_unused]] const void* memory, [[maybe_unused]] std::size_t bytes) {
+#if defined(__SANITIZE_ADDRESS__)
+  __asan_poison_memory_region(memory, bytes);
+#endif
+}
+
+void unpoison([[maybe_unused]] const void* memory, [[maybe_unused]] std::size_t bytes) {
+#if defined(__SANITIZE_ADDRESS__)
+  __asan_unpoison_memory_region(memory, bytes);
+#endif
+}
+
+std::string text(dim3 at) { return fmt::format("({},{},{})", at.x, at.y, at.z); }
+
+dim3 coordinates(std::size_t number, dim3 extent) {
+  const auto n = static_cast<unsigned>(number);
+  return {n % extent.x, n / extent.x % extent.y, n / extent.x / extent.y};
+}
+
+}  // namespace
+
+constinit thread_local Thread* current_thread = nullptr;
+
+Block& Block::of_this_thread() {
+  thread_local Block block;
+  return block;
+}
+
+void Block::begin(const Launch& launch, dim3 index) {
+  launch_ = &launch;
+  index_ = index;
+  const std::size_t count = launch.block.count();
+  threads_ = std::vector<Thread>(count);
+  fresh_.resize(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    threads_[i].index = coordinates(i, launch.block);
+    threads_[i].number = static_cast<unsigned>(i);
+    threads_[i].block = this;
+    fresh_[i] = static_cast<unsigned>(count - 1 - i);
+  }
+  if (shuffle_) std::shuffle(fresh_.begin(), fresh_.end(), *shuffle_);
+  ready_.clear();
+  done_ = at_barrier_ = 0;
+  votes_ = 0;
+  error_ = nullptr;
+  if (arena_.empty()) arena_.resize(kArena);
+  unpoison(arena_.data(), arena_.size());
+  std::fill(arena_.begin(), arena_.end(), kUnwritten);
+  arrays_.clear();
+  arena_used_ = 0;
+  if (launch.dynamic_shared > 0) carve(this, "dynamic shared memory", launch.dynamic_shared, 128);
+}
+
+void Block::run(const Launch& launch, dim3 index, std::optional<std::uint64_t> seed) {
+  shuffle_.reset();
+  if (seed) shuffle_.emplace(*seed);
+  begin(launch, index);
+  while (done_ < threads_.size() && error_ == nullptr) {
+    if (Thread* thread = next(); thread != nullptr) {
+      current_thread = thread;
+      thread->state = Thread::State::running;
+      if (thread->context)
+        keep(std::move(thread->context).resume());
+      else
+        start(*thread);
+    } else {
+      try {
+        report_deadlock();
+      } catch (...) {
+        error_ = std::current_exception();
+      }
+    }
+  }
+  current_thread = nullptr;
+  const std::exception_ptr error = error_;
+  threads_.clear();  // unwinds the fibers that still wait
+  if (error != nullptr) std::rethrow_exception(error);
+  check_red_zones();
+}
+
+// Whom to run next: a thread that was woken, before one that has not begun.
+Thread* Block::next() {
+  if (!ready_.empty() && (!shuffle_ || fresh_.empty() || (*shuffle_)() % 2 == 0)) {
+    const std::size_t at = shuffle_ ? (*shuffle_)() % ready_.size() : ready_.size() - 1;
+    Thread* thread = ready_[at];
+    ready_[at] = ready_.back();
+    ready_.pop_back();
+    return thread;
+  }
+  return take_fresh();
+}
+
+Thread* Block::take_fresh() {
+  if (fresh_.empty()) return nullptr;
+  Thread* thread = &threads_[fresh_.back()];
+  fresh_.pop_back();
+  return thread;
+}
+
+// Runs a thread on a fiber of its own, and after it those that have not begun, until one has to wait.
+void Block::start(Thread& first) {
+  keep(boost::context::fiber(std::allocator_arg, StackPool::Allocator{&stacks_},
+                             [this, &first](boost::context::fiber&& caller) {
+                               scheduler_ = std::move(caller);
+                               for (Thread* thread = &first; thread != nullptr;) {
+                                 current_thread = thread;
+                                 try {
+                                   thread->state = Thread::State::running;
+                                   launch_->body();
+                                 } catch (const boost::context::detail::forced_unwind&) {
+                                   throw;
+                                 } catch (...) {
+                                   error_ = std::current_exception();
+                                   break;
+                                 }
+                                 thread =
+                                     current_thread;  // the fiber may have waited in between, but it is the same thread
+                                 thread->state = Thread::State::done;
+                                 ++done_;
+                                 thread = shuffle_ || !ready_.empty() ? nullptr : take_fresh();
+                               }
+                               return std::move(scheduler_);
+                             })
+           .resume());
+}
+
+// A fiber that came back waits for the thread that ran last, which need not be the one it was resumed for.
+void Block::keep(boost::context::fiber fiber) {
+  if (fiber) current_thread->context = std::move(fiber);
+}
+
+void Block::wait(const Site& site) {
+  Thread& thread = this_thread();
+  thread.state = Thread::State::waiting;
+  thread.waits_at = &site;
+  scheduler_ = std::move(scheduler_).resume();
+  thread.waits_at = nullptr;
+}
+
+void Block::wake(Thread& thread) {
+  thread.state = Thread::State::ready;
+  ready_.push_back(&thread);
+}
+
+int Block::barrier(bool vote) {
+  votes_ += vote ? 1 : 0;
+  if (++at_barrier_ < threads_.size()) {
+    wait(kBarrier);
+  } else {
+    counted_votes_ = votes_;
+    votes_ = 0;
+    at_barrier_ = 0;
+    for (auto thread = threads_.rbegin(); thread != threads_.rend(); ++thread) {
+      if (thread->state == Thread::State::waiting) wake(*thread);
+    }
+  }
+  return counted_votes_;
+}
+
+void Block::warp(const Site& site, unsigned mask, const void* given, void* result, WarpFunction compute) {
+  Thread& self = this_thread();
+  const unsigned first = self.number / kWarpSize * kWarpSize;
+  if ((mask >> (self.number - first) & 1u) == 0)
+    fail(fmt::format("thread {} calls {} with a mask 0x{:08x} that leaves it out", text(self.index), site.what, mask));
+  self.given = given;
+  self.result = result;
+  self.mask = mask;
+  const void* inputs[kWarpSize] = {};
+  void* results[kWarpSize] = {};
+  bool complete = true;
+  for (unsigned lane = 0; lane < kWarpSize; ++lane) {
+    if ((mask >> lane & 1u) == 0) continue;
+    if (first + lane >= threads_.size())
+      fail(fmt::format("{} asks for lane {}, which the block of {} threads does not have", site.what, lane,
+                       threads_.size()));
+    const Thread& other = threads_[first + lane];
+    if (&other != &self && (other.state != Thread::State::waiting || other.waits_at != &site)) {
+      complete = false;
+      break;
+    }
+    if (other.mask != mask)
+      fail(fmt::format("{} is called with mask 0x{:08x} by thread {} and with 0x{:08x} by thread {}", site.what, mask,
+                       text(self.index), other.mask, text(other.index)));
+    inputs[lane] = other.given;
+    results[lane] = other.result;
+  }
+  if (!complete) return wait(site);
+  compute(inputs, results);
+  for (unsigned lane = kWarpSize; lane-- > 0;) {
+    if ((mask >> lane & 1u) != 0 && first + lane != self.number) wake(threads_[first + lane]);
+  }
+}
+
+std::byte* Block::carve(const void* key, const char* name, std::size_t bytes, std::size_t alignment) {
+  const auto round_up = [](std::size_t n, std::size_t to) { return (n + to - 1) / to * to; };
+  const std::size_t offset = round_up(arena_used_ + kRedZone, std::max<std::size_t>(alignment, 16));
+  const std::size_t end = offset + bytes;
+  if (end + kRedZone > arena_.size())
+    fail(fmt::format("shared array '{}' of {} bytes does not fit into the {} KiB of a block", name, bytes,
+                     arena_.size() >> 10));
+  std::fill(arena_.begin() + static_cast<std::ptrdiff_t>(arena_used_),
+            arena_.begin() + static_cast<std::ptrdiff_t>(offset), kRed);
+  std::fill_n(arena_.begin() + static_cast<std::ptrdiff_t>(end), kRedZone, kRed);
+  poison(arena_.data() + arena_used_, offset - arena_used_);
+  poison(arena_.data() + end, kRedZone);
+  arena_used_ = end;
+  arrays_.push_back({key, name, offset, bytes});
+  return arena_.data() + offset;
+}
+
+std::byte* Block::shared(const void* key, const char* name, std::size_t bytes, std::size_t alignment) {
+  for (const Array& array : arrays_) {
+    if (array.key == key && array.bytes == bytes) return arena_.data() + array.offset;
+  }
+  return carve(key, name, bytes, alignment);
+}
+
+std::byte* Block::dynamic_shared() {
+  if (launch_->dynamic_shared == 0) fail("dynamic shared memory is used, but the launch gave none");
+  return arena_.data() + arrays_.front().offset;
+}
+
+void Block::check_red_zones() const {
+  std::size_t from = 0;
+  unpoison(arena_.data(), arena_.size());
+  for (std::size_t i = 0; i <= arrays_.size(); ++i) {
+    const std::size_t to = i < arrays_.size() ? arrays_[i].offset : (arrays_.empty() ? 0 : from + kRedZone);
+    const auto begin = arena_.begin() + static_cast<std::ptrdiff_t>(from);
+    const auto end = arena_.begin() + static_cast<std::ptrdiff_t>(to);
+    if (std::any_of(begin, end, [](std::byte b) { return b != kRed; }))
+      fail(fmt::format("shared memory was written outside its arrays, {} '{}'", i > 0 ? "behind" : "before",
+                       arrays_[i > 0 ? i - 1 : 0].name));
+    if (i < arrays_.size()) from = arrays_[i].offset + arrays_[i].bytes;
+  }
+}
+
+std::string Block::describe(const Thread& thread) const {
+  if (thread.state == Thread::State::done) return fmt::format("thread {} has ended", text(thread.index));
+  return fmt::format("thread {} waits in {}", text(thread.index), thread.waits_at->what);
+}
+
+void Block::report_deadlock() const {
+  const Thread* one = nullptr;  // a pair of threads that wait for each other in vain
+  const Thread* other = nullptr;
+  for (const Thread& thread : threads_) {
+    if (thread.state == Thread::State::waiting && one == nullptr) one = &thread;
+  }
+  for (const Thread& thread : threads_) {
+    if (other == nullptr && (thread.state == Thread::State::done || thread.waits_at != one->waits_at)) other = &thread;
+  }
+  if (at_barrier_ > 0)
+    fail(fmt::format("{} of {} threads are at a barrier that the others never reach: {}, {}", at_barrier_,
+                     threads_.size(), describe(*one),
+                     other != nullptr ? describe(*other) : "and no other thread runs"));
+  fail(fmt::format("threads of a warp wait for lanes that never come: {}, {}", describe(*one),
+                   other != nullptr ? describe(*other) : "with masks that disagree"));
+}
+
+void Block::fail(const std::string& what) const {
+  throw Error(fmt::format("[{}] block {}: {}", launch_->name, text(index_), what));
+}
+
+}  // namespace graft::emulated

@@ -1,0 +1,204 @@
+#include "emulated/device.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+
+#include "core/format.h"
+#include "core/parallel.h"
+
+namespace graft::emulated {
+namespace {
+
+struct EventState {
+  bool done = false;
+  void* stream = nullptr;  // the one that reaches it
+};
+
+struct Command {
+  std::function<void()> run;                 // null for a command that only marks or waits
+  std::shared_ptr<EventState> marks, waits;  // at most one of them
+};
+
+std::optional<std::uint64_t> seed_from_environment() {
+  const char* text = std::getenv("GRAFT_EMULATED_SEED");
+  if (text == nullptr || *text == '\0') return {};
+  char* end = nullptr;
+  const std::uint64_t seed = std::strtoull(text, &end, 10);
+  check(*end == '\0', "GRAFT_EMULATED_SEED: expected a number, got '{}'", text);
+  return seed;
+}
+
+std::optional<std::uint64_t>& seed_in_use() {
+  static std::optional<std::uint64_t> seed = seed_from_environment();
+  return seed;
+}
+
+// Blocks in the order of their numbers, or shuffled; each is told its own seed.
+void run_blocks(const Launch& launch) {
+  const std::size_t count = launch.grid.count();
+  const std::optional<std::uint64_t> seed = seed_in_use();
+  std::vector<std::size_t> order(count);
+  for (std::size_t i = 0; i < count; ++i) order[i] = i;
+  if (seed) std::shuffle(order.begin(), order.end(), std::mt19937_64(*seed));
+  parallel_for(static_cast<Index>(count), [&](Index i) {
+    const auto number = static_cast<unsigned>(order[static_cast<std::size_t>(i)]);
+    const dim3 index(number % launch.grid.x, number / launch.grid.x % launch.grid.y,
+                     number / launch.grid.x / launch.grid.y);
+    Block::of_this_thread().run(launch, index, seed ? std::optional(*seed + number) : std::nullopt);
+  });
+}
+
+class EmulatedBackend final : public Backend {
+ public:
+  DeviceDescription describe() override {
+    return {.name = "emulated",
+            .architecture = "the CPU",
+            .multiprocessors = threads(),
+            .memory = 0,
+            .shared_per_block = std::size_t{227} << 10};
+  }
+
+  CachingAllocator& memory() override { return memory_; }
+
+  void copy(void* to, const void* from, std::size_t bytes, Copy direction, void* stream) override {
+    if (direction == Copy::to_device) {  // the caller may change its memory as soon as we return
+      auto held = std::make_shared<std::vector<std::byte>>(static_cast<const std::byte*>(from),
+                                                           static_cast<const std::byte*>(from) + bytes);
+      push(stream, {.run = [to, held] { std::memcpy(to, held->data(), held->size()); }, .marks = {}, .waits = {}});
+    } else {
+      push(stream, {.run = [to, from, bytes] { std::memmove(to, from, bytes); }, .marks = {}, .waits = {}});
+    }
+    if (direction == Copy::to_host) synchronize(stream);
+  }
+
+  void fill(void* to, std::uint64_t pattern, std::size_t element_bytes, std::size_t count, void* stream) override {
+    push(stream, {.run =
+                      [=] {
+                        for (std::size_t i = 0; i < count; ++i)
+                          std::memcpy(static_cast<std::byte*>(to) + i * element_bytes, &pattern, element_bytes);
+                      },
+                  .marks = {},
+                  .waits = {}});
+  }
+
+  void* create_stream() override {
+    const std::lock_guard lock(mutex_);
+    auto* stream = reinterpret_cast<void*>(++last_stream_);
+    streams_[stream];
+    return stream;
+  }
+
+  void destroy_stream(void* stream) override {
+    synchronize(stream);
+    const std::lock_guard lock(mutex_);
+    streams_.erase(stream);
+  }
+
+  void synchronize(void* stream) override {
+    const std::lock_guard lock(mutex_);
+    while (!streams_[stream].empty()) step(stream);
+  }
+
+  void synchronize_all() override {
+    const std::lock_guard lock(mutex_);
+    for (auto& [stream, commands] : streams_) {
+      while (!commands.empty()) step(stream);
+    }
+  }
+
+  void* record_event(void* stream) override {
+    auto state = std::make_shared<EventState>();
+    state->stream = stream;
+    push(stream, {.run = {}, .marks = state, .waits = {}});
+    return new std::shared_ptr<EventState>(state);
+  }
+  void destroy_event(void* event) override { delete static_cast<std::shared_ptr<EventState>*>(event); }
+  void wait_event(void* stream, void* event) override {
+    push(stream, {.run = {}, .marks = {}, .waits = *static_cast<std::shared_ptr<EventState>*>(event)});
+  }
+  void synchronize_event(void* event) override {
+    const std::shared_ptr<EventState> state = *static_cast<std::shared_ptr<EventState>*>(event);
+    const std::lock_guard lock(mutex_);
+    while (!state->done) step(state->stream);
+  }
+  double milliseconds_between(void* earlier, void* later) override {
+    synchronize_event(earlier);
+    synchronize_event(later);
+    return 0;
+  }
+
+  void push(void* stream, Command command) {
+    const std::lock_guard lock(mutex_);
+    streams_[stream].push_back(std::move(command));
+  }
+
+ private:
+  // Runs the next command of a stream, and before it what it waits for. With a seed, other streams may come first.
+  void step(void* stream) {
+    if (seed_in_use() && choice_() % 2 == 0) {
+      auto other = streams_.begin();
+      std::advance(other, static_cast<std::ptrdiff_t>(choice_() % streams_.size()));
+      if (!other->second.empty()) stream = other->first;
+    }
+    std::deque<Command>& commands = streams_[stream];
+    if (commands.empty()) return;
+    if (commands.front().waits != nullptr && !commands.front().waits->done) return step(commands.front().waits->stream);
+    const Command command = std::move(commands.front());
+    commands.pop_front();
+    if (command.marks != nullptr) command.marks->done = true;
+    if (!command.run) return;
+    try {
+      command.run();
+    } catch (...) {  // as after a fault of a GPU, nothing that was queued is run any more
+      for (auto& [name, queue] : streams_) {
+        for (const Command& lost : queue) {
+          if (lost.marks != nullptr) lost.marks->done = true;
+        }
+        queue.clear();
+      }
+      throw;
+    }
+  }
+
+  std::mutex mutex_;
+  std::map<void*, std::deque<Command>> streams_;
+  std::uintptr_t last_stream_ = 0;
+  std::mt19937_64 choice_{seed_in_use().value_or(0)};
+  CachingAllocator memory_{{Device::Kind::emulated, 0},
+                           {.allocate =
+                                [](std::size_t bytes, int) {
+                                  void* block = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+                                  if (block != nullptr) std::memset(block, 0xFF, bytes);  // NaN until it is written
+                                  return static_cast<std::byte*>(block);
+                                },
+                            .free =
+                                [](std::byte* block, int) {
+                                  backend(0).synchronize_all();
+                                  std::free(block);
+                                }}};
+};
+
+EmulatedBackend& device() {
+  static auto* instance = new EmulatedBackend;  // never destroyed, as the CPU's allocator
+  return *instance;
+}
+
+}  // namespace
+
+Backend& backend(int index) {
+  check(index == 0, "[device] there is one emulated device, number 0, not {}", index);
+  return device();
+}
+
+void enqueue(void* stream, Launch launch) {
+  device().push(stream, {.run = [launch = std::move(launch)] { run_blocks(launch); }, .marks = {}, .waits = {}});
+}
+
+std::optional<std::uint64_t> shuffle_seed() { return seed_in_use(); }
+void set_shuffle_seed(std::optional<std::uint64_t> seed) { seed_in_use() = seed; }
+
+}  // namespace graft::emulated

@@ -1,0 +1,180 @@
+#include "core/backend.h"
+
+#include <array>
+#include <atomic>
+
+#include <cuda_runtime_api.h>
+
+#include "graft/core/context.h"
+
+#include "core/format.h"
+
+namespace graft::cuda {
+
+void fill_pattern(void* to, std::uint64_t pattern, std::size_t element_bytes, std::size_t count,
+                  const Context& context);
+
+namespace {
+
+void require(cudaError_t status, std::string_view what) {
+  if (status == cudaSuccess) return;
+  cudaGetLastError();  // an error that belongs to one call is forgotten; a fault of a kernel stays
+  fail("[cuda] {}: {} ({})", what, cudaGetErrorString(status), cudaGetErrorName(status));
+}
+
+class CudaBackend final : public Backend {
+ public:
+  explicit CudaBackend(int index)
+      : index_(index), memory_({Device::Kind::cuda, index}, {.allocate = allocate, .free = free}) {}
+
+  DeviceDescription describe() override {
+    cudaDeviceProp properties{};
+    require(cudaGetDeviceProperties(&properties, index_), "cannot ask the device for its properties");
+    return {.name = properties.name,
+            .architecture = fmt::format("sm_{}{}", properties.major, properties.minor),
+            .multiprocessors = properties.multiProcessorCount,
+            .memory = properties.totalGlobalMem,
+            .shared_per_block = properties.sharedMemPerBlockOptin};
+  }
+
+  CachingAllocator& memory() override { return memory_; }
+
+  void copy(void* to, const void* from, std::size_t bytes, Copy direction, void* stream) override {
+    const Current current(index_);
+    constexpr std::array kKinds{cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice};
+    require(cudaMemcpyAsync(to, from, bytes, kKinds[static_cast<std::size_t>(direction)], queue(stream)),
+            fmt::format("cannot copy {} bytes", bytes));
+    // From pageable memory the runtime returns when it has read everything, so that only the way back waits.
+    if (direction == Copy::to_host) synchronize(stream);
+  }
+
+  void fill(void* to, std::uint64_t pattern, std::size_t element_bytes, std::size_t count, void*) override {
+    const Current current(index_);
+    fill_pattern(to, pattern, element_bytes, count, Context::current());
+  }
+
+  void* create_stream() override {
+    const Current current(index_);
+    cudaStream_t stream = nullptr;
+    require(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cannot create a stream");
+    return stream;
+  }
+  void destroy_stream(void* stream) override {
+    const Current current(index_);
+    cudaStreamSynchronize(queue(stream));
+    cudaStreamDestroy(queue(stream));
+  }
+  void synchronize(void* stream) override {
+    const Current current(index_);
+    require(cudaStreamSynchronize(queue(stream)), "a kernel or copy failed");
+  }
+  void synchronize_all() override {
+    const Current current(index_);
+    require(cudaDeviceSynchronize(), "a kernel or copy failed");
+  }
+
+  void* record_event(void* stream) override {
+    const Current current(index_);
+    cudaEvent_t event = nullptr;
+    require(cudaEventCreate(&event), "cannot create an event");
+    require(cudaEventRecord(event, queue(stream)), "cannot record an event");
+    return event;
+  }
+  void destroy_event(void* event) override { cudaEventDestroy(static_cast<cudaEvent_t>(event)); }
+  void wait_event(void* stream, void* event) override {
+    const Current current(index_);
+    require(cudaStreamWaitEvent(queue(stream), static_cast<cudaEvent_t>(event)), "cannot wait for an event");
+  }
+  void synchronize_event(void* event) override {
+    require(cudaEventSynchronize(static_cast<cudaEvent_t>(event)), "a kernel or copy failed");
+  }
+  double milliseconds_between(void* earlier, void* later) override {
+    synchronize_event(earlier);
+    synchronize_event(later);
+    float milliseconds = 0;
+    require(cudaEventElapsedTime(&milliseconds, static_cast<cudaEvent_t>(earlier), static_cast<cudaEvent_t>(later)),
+            "cannot take the time between events");
+    return milliseconds;
+  }
+
+ private:
+  // CUDA keeps a current device for each thread of the CPU.
+  class Current {
+   public:
+    explicit Current(int index) {
+      cudaGetDevice(&previous_);
+      if (previous_ != index) require(cudaSetDevice(index), "cannot use the device");
+    }
+    ~Current() { cudaSetDevice(previous_); }
+
+   private:
+    int previous_ = 0;
+  };
+
+  static cudaStream_t queue(void* stream) { return static_cast<cudaStream_t>(stream); }
+
+  static std::byte* allocate(std::size_t bytes, int index) {
+    const Current current(index);
+    void* block = nullptr;
+    const cudaError_t status = cudaMalloc(&block, bytes);
+    if (status == cudaErrorMemoryAllocation) {
+      cudaGetLastError();
+      return nullptr;
+    }
+    require(status, fmt::format("cannot allocate {} bytes", bytes));
+    return static_cast<std::byte*>(block);
+  }
+  static void free(std::byte* block, int index) {
+    const Current current(index);
+    cudaFree(block);
+  }
+
+  int index_;
+  CachingAllocator memory_;
+};
+
+constexpr int kMostDevices = 64;
+
+int count_devices() {
+  int count = 0;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  check(status == cudaSuccess || status == cudaErrorNoDevice, "[cuda] no GPU can be used: {} ({})",
+        cudaGetErrorString(status), cudaGetErrorName(status));
+  check(count > 0, "[cuda] no GPU can be used: this machine has none");
+  return std::min(count, kMostDevices);
+}
+
+}  // namespace
+
+Backend& backend(int index) {
+  static const int count = count_devices();
+  check(index >= 0 && index < count, "[device] cuda:{}: this machine has {} GPU{}", index, count,
+        count == 1 ? "" : "s");
+  // Never destroyed: tensors with static lifetime may be freed after everything else.
+  static std::array<std::atomic<CudaBackend*>, kMostDevices> backends{};
+  auto& slot = backends[static_cast<std::size_t>(index)];
+  if (CudaBackend* known = slot.load()) return *known;
+  auto* fresh = new CudaBackend(index);
+  CudaBackend* expected = nullptr;
+  if (slot.compare_exchange_strong(expected, fresh)) return *fresh;
+  delete fresh;
+  return *expected;
+}
+
+void check_launch(const char* name) {
+  const cudaError_t status = cudaGetLastError();
+  check(status != cudaErrorNoKernelImageForDevice,
+        "[{}] this build has no code for this GPU's architecture: configure with CMAKE_CUDA_ARCHITECTURES=native",
+        name);
+  check(status == cudaSuccess, "[{}] the kernel could not be launched: {} ({})", name, cudaGetErrorString(status),
+        cudaGetErrorName(status));
+}
+
+void allow_shared(const char* name, const void* kernel, std::size_t bytes) {
+  const cudaError_t status =
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+  check(status == cudaSuccess, "[{}] a block of this GPU cannot have {} bytes of shared memory: {}", name, bytes,
+        cudaGetErrorString(status));
+}
+
+}  // namespace graft::cuda

@@ -1,0 +1,102 @@
+#include "device/numeric.h"
+#include "device/reduce.h"
+#include "kernels/softmax.h"
+
+#include <cmath>
+#include "runtime/launch.h"
+
+namespace graft::kernels::GRAFT_TARGET {
+namespace {
+
+using namespace graft::GRAFT_TARGET;
+
+constexpr int kRowsABlock = 4;  // a warp a row: a classifier's thousand classes are 32 numbers a lane
+
+// The largest of some numbers and the sum of exp(x - largest) over them: what a softmax needs, in one pass. Two of them
+// combine into that of both (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018).
+template <class S>
+struct Normalizer {
+  S largest, sum;
+
+  __device__ void add(S x) {
+    if (x > largest) {
+      sum = sum * std::exp(largest - x) + S(1);
+      largest = x;
+    } else {
+      sum += std::exp(x - largest);
+    }
+  }
+  // Lanes without a number hold the lowest one and a sum of 0, so that no difference of infinities comes up.
+  __device__ void add(const Normalizer& other) {
+    const S both = other.largest > largest ? other.largest : largest;
+    sum = sum * std::exp(largest - both) + other.sum * std::exp(other.largest - both);
+    largest = both;
+  }
+};
+
+template <class S>
+constexpr S kLowest = std::is_same_v<S, double> ? S(-1.7976931348623157e308) : S(-3.4028234663852886e38f);
+
+// Reads a row twice, the second time from the cache, and writes it once.
+template <class T>
+__global__ void softmax_kernel(bool log, Index rows, int channels, const T* x, Index x_pitch, T* y, Index y_pitch) {
+  using S = Accumulator<T>;
+  const int lane = static_cast<int>(threadIdx.x) % kLanes;
+  const Index row = static_cast<Index>(blockIdx.x) * kRowsABlock + threadIdx.x / kLanes;
+  if (row >= rows) return;  // a whole warp
+  const T* from = x + row * x_pitch;
+  T* to = y + row * y_pitch;
+  Normalizer<S> all{kLowest<S>, 0};
+  for (int c = lane; c < channels; c += kLanes) all.add(widen(from[c]));
+  for (int distance = kLanes / 2; distance > 0; distance /= 2) {
+    const Normalizer<S> other{__shfl_xor_sync(kAllLanes, all.largest, distance),
+                              __shfl_xor_sync(kAllLanes, all.sum, distance)};
+    all.add(other);
+  }
+  for (int c = lane; c < channels; c += kLanes) {
+    const S value = widen(from[c]) - all.largest;
+    to[c] = narrow<T>(log ? value - std::log(all.sum) : std::exp(value) / all.sum);
+  }
+}
+
+template <class T>
+__global__ void softmax_backward_kernel(bool log, Index rows, int channels, const T* y, Index y_pitch, const T* dy,
+                                        Index dy_pitch, T* dx, Index dx_pitch, bool accumulate) {
+  using S = Accumulator<T>;
+  const int lane = static_cast<int>(threadIdx.x) % kLanes;
+  const Index row = static_cast<Index>(blockIdx.x) * kRowsABlock + threadIdx.x / kLanes;
+  if (row >= rows) return;
+  const T *value = y + row * y_pitch, *slope = dy + row * dy_pitch;
+  T* to = dx + row * dx_pitch;
+  S total = 0;
+  for (int c = lane; c < channels; c += kLanes) total += widen(slope[c]) * (log ? S(1) : widen(value[c]));
+  total = warp_reduce(total, Plus{});
+  for (int c = lane; c < channels; c += kLanes) {
+    const S v = widen(value[c]), g = widen(slope[c]);
+    const S gradient = log ? g - std::exp(v) * total : v * (g - total);
+    to[c] = narrow<T>(accumulate ? widen(to[c]) + gradient : gradient);
+  }
+}
+
+Shape3 a_warp_each(Index rows) {
+  return {.grid = dim3(static_cast<unsigned>((rows + kRowsABlock - 1) / kRowsABlock)),
+          .block = dim3(kRowsABlock * kLanes)};
+}
+
+}  // namespace
+
+void softmax_forward(Context& context, bool log, const Operand& x, const Operand& y) {
+  dispatch_floating("softmax", x.dtype, [&]<class T>(Type<T>) {
+    launch(context, "softmax", a_warp_each(x.shape.rows()), softmax_kernel<T>, log, x.shape.rows(), x.shape.channels(),
+           x.as<T>(), x.pitch, y.as<T>(), y.pitch);
+  });
+}
+
+void softmax_backward(Context& context, bool log, const Operand& y, const Operand& dy, Gradient dx) {
+  dispatch_floating("softmax", dy.dtype, [&]<class T>(Type<T>) {
+    launch(context, "softmax_backward", a_warp_each(dy.shape.rows()), softmax_backward_kernel<T>, log, dy.shape.rows(),
+           dy.shape.channels(), y.as<T>(), y.pitch, dy.as<T>(), dy.pitch, dx.to.as<T>(), dx.to.pitch, dx.accumulate);
+  });
+}
+
+}  // namespace graft::kernels::GRAFT_TARGET

@@ -1,0 +1,62 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "core/caching_allocator.h"
+
+namespace graft {
+
+/// What a device says of itself.
+struct DeviceDescription {
+  std::string name;          ///< `NVIDIA H100 80GB HBM3`
+  std::string architecture;  ///< `sm_90`
+  int multiprocessors = 0;
+  std::size_t memory = 0;            ///< bytes
+  std::size_t shared_per_block = 0;  ///< bytes of shared memory that one block can have
+};
+
+/// A device beside the CPU, as core sees it: memory, copies and queues. The GPU's and the emulated one's are in
+/// cuda/. Every `stream` is a handle that create_stream gave, or null for the default one.
+class Backend {
+ public:
+  enum class Copy : std::uint8_t { to_device, to_host, on_device };
+
+  virtual ~Backend() = default;
+
+  virtual DeviceDescription describe() = 0;
+  virtual CachingAllocator& memory() = 0;
+
+  /// Given to the stream. Host memory may be reused, and what was copied to the host may be read, when this returns.
+  virtual void copy(void* to, const void* from, std::size_t bytes, Copy direction, void* stream) = 0;
+  /// `count` elements of 1, 2, 4 or 8 bytes, each the low bytes of `pattern`.
+  virtual void fill(void* to, std::uint64_t pattern, std::size_t element_bytes, std::size_t count, void* stream) = 0;
+
+  virtual void* create_stream() = 0;
+  virtual void destroy_stream(void* stream) = 0;
+  virtual void synchronize(void* stream) = 0;
+  virtual void synchronize_all() = 0;
+
+  virtual void* record_event(void* stream) = 0;
+  virtual void destroy_event(void* event) = 0;
+  virtual void wait_event(void* stream, void* event) = 0;
+  virtual void synchronize_event(void* event) = 0;
+  virtual double milliseconds_between(void* earlier, void* later) = 0;
+};
+
+/// The backend of a device that is not the CPU. Throws Error with the reason if there is none: a build without it, no
+/// driver, no such device.
+Backend& backend(Device device);
+
+#if GRAFT_HAS_CUDA
+namespace cuda {
+Backend& backend(int index);
+}
+#endif
+#if GRAFT_HAS_EMULATED
+namespace emulated {
+Backend& backend(int index);
+}
+#endif
+
+}  // namespace graft

@@ -1,0 +1,82 @@
+#include "core/caching_allocator.h"
+
+#include <bit>
+
+#include "core/format.h"
+
+namespace graft {
+namespace {
+
+constexpr std::size_t kSmallest = 64;  // a cache line of the CPU; the GPU's runtime rounds to 256 by itself
+
+// Sizes are rounded to a quarter of a power of two: at most 25 % is wasted, and shapes that are nearly alike share
+// blocks.
+std::size_t size_class(std::size_t bytes) {
+  if (bytes <= kSmallest) return kSmallest;
+  const std::size_t quantum = std::max(kSmallest, std::bit_floor(bytes) / 4);
+  return (bytes + quantum - 1) / quantum * quantum;
+}
+
+}  // namespace
+
+std::byte* CachingAllocator::allocate(std::size_t bytes, const void* queue) {
+  const std::size_t size = size_class(bytes);
+  {
+    const std::lock_guard lock(mutex_);
+    auto& blocks = free_[queue][size];
+    if (!blocks.empty()) {
+      std::byte* block = blocks.back();
+      blocks.pop_back();
+      use_.cached -= size;
+      count(size);
+      return block;
+    }
+  }
+  std::byte* block = system_.allocate(size, device_.index);
+  if (block == nullptr) {  // what is cached in other sizes may be what is missing
+    release_cached();
+    block = system_.allocate(size, device_.index);
+  }
+  const std::lock_guard lock(mutex_);
+  check(block != nullptr, "[memory] {} has no {} bytes left; graft holds {} bytes in tensors", device_, size,
+        use_.in_use);
+  ++use_.system_allocations;
+  count(size);
+  return block;
+}
+
+void CachingAllocator::free(std::byte* block, std::size_t bytes, const void* queue) {
+  const std::size_t size = size_class(bytes);
+  const std::lock_guard lock(mutex_);
+  free_[queue][size].push_back(block);
+  use_.in_use -= size;
+  use_.cached += size;
+}
+
+void CachingAllocator::release_cached() {
+  const std::lock_guard lock(mutex_);
+  for (auto& [queue, sizes] : free_) {
+    for (auto& [size, blocks] : sizes) {
+      for (std::byte* block : blocks) system_.free(block, device_.index);
+      use_.cached -= size * blocks.size();
+      blocks.clear();
+    }
+  }
+}
+
+MemoryUse CachingAllocator::use() const {
+  const std::lock_guard lock(mutex_);
+  return use_;
+}
+
+void CachingAllocator::reset_peak() {
+  const std::lock_guard lock(mutex_);
+  use_.peak = use_.in_use;
+}
+
+void CachingAllocator::count(std::size_t size) {
+  use_.in_use += size;
+  use_.peak = std::max(use_.peak, use_.in_use);
+}
+
+}  // namespace graft

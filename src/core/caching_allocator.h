@@ -1,0 +1,46 @@
+#pragma once
+
+#include <cstddef>
+#include <mutex>
+#include <unordered_map>
+#include <vector>
+
+#include "graft/core/storage.h"
+
+namespace graft {
+
+/// Blocks of memory that are kept by size when they are freed, and reused, so that a training step allocates nothing
+/// after the first. Safe from many threads.
+class CachingAllocator {
+ public:
+  /// Where memory comes from. `allocate` returns null if there is none left.
+  struct System {
+    std::byte* (*allocate)(std::size_t bytes, int device);
+    void (*free)(std::byte* block, int device);
+  };
+
+  CachingAllocator(Device device, System system) : device_(device), system_(system) {}
+
+  /// Throws Error, with what graft holds already, if there is no memory left.
+  ///
+  /// A block that was freed in the order of `queue` is given only to the same queue: there, whoever used it last has
+  /// finished when the new owner starts. The CPU has one queue, null.
+  std::byte* allocate(std::size_t bytes, const void* queue = nullptr);
+  void free(std::byte* block, std::size_t bytes, const void* queue = nullptr);
+  void release_cached();
+  MemoryUse use() const;
+  void reset_peak();
+
+ private:
+  using Blocks = std::unordered_map<std::size_t, std::vector<std::byte*>>;
+
+  void count(std::size_t size);
+
+  const Device device_;
+  const System system_;
+  mutable std::mutex mutex_;
+  std::unordered_map<const void*, Blocks> free_;  // by queue, then by size
+  MemoryUse use_;
+};
+
+}  // namespace graft

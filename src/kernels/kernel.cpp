@@ -1,0 +1,21 @@
+#include "kernels/kernel.h"
+
+#include "core/format.h"
+
+namespace graft::kernels {
+
+void fail_no_device(std::string_view kernel, Device device) {
+  fail("[{}] this build has no kernels for device '{}'", kernel, device);
+}
+
+void fail_no_kernel(std::string_view kernel, std::string_view engine, Device device) {
+  fail("[{}] engine '{}' has no such kernel on {}{}", kernel, engine, device,
+       engine == "library" ? "; use auto or native" : "");
+}
+
+void fail_unsupported(std::string_view kernel, std::string_view engine, Device device) {
+  fail("[{}] engine '{}' does not support these operands on {}{}", kernel, engine, device,
+       engine == "library" ? "; use auto or native" : "");
+}
+
+}  // namespace graft::kernels
