@@ -1,8 +1,8 @@
+#include <cmath>
+
 #include "device/numeric.h"
 #include "device/reduce.h"
 #include "kernels/softmax.h"
-
-#include <cmath>
 #include "runtime/launch.h"
 
 namespace graft::kernels::GRAFT_TARGET {

@@ -51,13 +51,26 @@ struct alignas(sizeof(T) * N) Vector {
 template <class T>
 inline constexpr int kVector = static_cast<int>(16 / sizeof(T));
 
+#if !defined(__CUDACC__)
+// A GPU stops at an access that is not aligned; most CPUs do not mind.
+template <class V>
+void check_alignment(const void* at) {
+  if (reinterpret_cast<std::uintptr_t>(at) % alignof(V) != 0) this_thread().block->stop_misaligned(at, sizeof(V));
+}
+#else
+template <class V>
+__device__ void check_alignment(const void*) {}
+#endif
+
 template <int N, class T>
 __device__ Vector<T, N> load(const T* at) {
+  check_alignment<Vector<T, N>>(at);
   return *reinterpret_cast<const Vector<T, N>*>(at);
 }
 
 template <int N, class T>
 __device__ void store(T* at, const Vector<T, N>& vector) {
+  check_alignment<Vector<T, N>>(at);
   *reinterpret_cast<Vector<T, N>*>(at) = vector;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <mutex>
 
 #include "core/format.h"
 
@@ -69,6 +70,11 @@ void Block::begin(const Launch& launch, dim3 index) {
   std::fill(arena_.begin(), arena_.end(), kUnwritten);
   arrays_.clear();
   arena_used_ = 0;
+  barriers_ = 0;
+  if (checked()) {
+    written_.assign(arena_.size(), false);
+    shared_shadow_.clear();
+  }
   if (launch.dynamic_shared > 0) carve(this, "dynamic shared memory", launch.dynamic_shared, 128);
 }
 
@@ -93,10 +99,21 @@ void Block::run(const Launch& launch, dim3 index, std::optional<std::uint64_t> s
     }
   }
   current_thread = nullptr;
-  const std::exception_ptr error = error_;
-  threads_.clear();  // unwinds the fibers that still wait
-  if (error != nullptr) std::rethrow_exception(error);
+  if (error_ != nullptr) {
+    abandon();
+    std::rethrow_exception(error_);
+  }
   check_red_zones();
+}
+
+// Fibers that wait inside a mistake are kept as they are: nothing can be thrown through the compiler's calls in them.
+void Block::abandon() {
+  static auto* const abandoned = new std::vector<boost::context::fiber>;
+  static std::mutex mutex;
+  const std::lock_guard lock(mutex);
+  for (Thread& thread : threads_) {
+    if (thread.context) abandoned->push_back(std::move(thread.context));
+  }
 }
 
 // Whom to run next: a thread that was woken, before one that has not begun.
@@ -171,6 +188,7 @@ int Block::barrier(bool vote) {
     counted_votes_ = votes_;
     votes_ = 0;
     at_barrier_ = 0;
+    ++barriers_;
     for (auto thread = threads_.rbegin(); thread != threads_.rend(); ++thread) {
       if (thread->state == Thread::State::waiting) wake(*thread);
     }
@@ -207,6 +225,9 @@ void Block::warp(const Site& site, unsigned mask, const void* given, void* resul
   }
   if (!complete) return wait(site);
   compute(inputs, results);
+  for (unsigned lane = 0; site.orders_memory && lane < kWarpSize; ++lane) {
+    if ((mask >> lane & 1u) != 0) ++threads_[first + lane].warp_barriers;
+  }
   for (unsigned lane = kWarpSize; lane-- > 0;) {
     if ((mask >> lane & 1u) != 0 && first + lane != self.number) wake(threads_[first + lane]);
   }
@@ -239,6 +260,79 @@ std::byte* Block::shared(const void* key, const char* name, std::size_t bytes, s
 std::byte* Block::dynamic_shared() {
   if (launch_->dynamic_shared == 0) fail("dynamic shared memory is used, but the launch gave none");
   return arena_.data() + arrays_.front().offset;
+}
+
+// Stops the thread that runs, and with it the block.
+void Block::stop(const std::string& what) {
+  error_ = std::make_exception_ptr(
+      Error(fmt::format("[{}] block {}, thread {}: {}", launch_->name, text(index_), text(this_thread().index), what)));
+  static constexpr Site kStopped{"nothing: it was stopped"};
+  for (;;) wait(kStopped);
+}
+
+void Block::stop_misaligned(const void* address, std::size_t bytes) {
+  stop(fmt::format("reads or writes {} bytes at once at address {}, which is no multiple of {}", bytes,
+                   fmt::ptr(address), bytes));
+}
+
+void Block::note(const void* address, std::size_t bytes, bool write, bool atomic) {
+  const Thread& self = this_thread();
+  const std::size_t number =
+      index_.x + std::size_t{launch_->grid.x} * (index_.y + std::size_t{launch_->grid.y} * index_.z);
+  const Access access{.launch = launch_->number,
+                      .block = static_cast<std::uint32_t>(number),
+                      .thread = self.number,
+                      .barriers = barriers_,
+                      .warp_barriers = self.warp_barriers,
+                      .write = write,
+                      .atomic = atomic};
+  const auto* at = static_cast<const std::byte*>(address);
+  if (at >= arena_.data() && at < arena_.data() + arena_.size())
+    note_shared(static_cast<std::size_t>(at - arena_.data()), bytes, access);
+  else if (Memory::Allocation* tensor = launch_->memory->find(address); tensor != nullptr)
+    note_global(*tensor, at - tensor->base, bytes, access);
+}
+
+void Block::note_shared(std::size_t offset, std::size_t bytes, const Access& access) {
+  const char* verb = access.write ? "writes" : "reads";
+  const Array* array = nullptr;  // the one before the address
+  for (const Array& one : arrays_) {
+    if (one.offset <= offset) array = &one;
+  }
+  if (array == nullptr || offset + bytes > array->offset + array->bytes)
+    stop(fmt::format("{} shared memory outside its arrays{}", verb,
+                     array == nullptr ? std::string()
+                                      : fmt::format(", at byte {} of '{}', which has {}", offset - array->offset,
+                                                    array->name, array->bytes)));
+  for (std::size_t i = offset; i < offset + bytes; ++i) {
+    if (!access.write && !written_[i])
+      stop(fmt::format("reads byte {} of shared '{}', which nobody has written", i - array->offset, array->name));
+    if (access.write) written_[i] = true;
+  }
+  if (const auto before = shared_shadow_.note(offset, bytes, access))
+    stop(
+        fmt::format("{} byte {} of shared '{}', {}", verb, offset - array->offset, array->name, race(*before, access)));
+}
+
+void Block::note_global(Memory::Allocation& tensor, std::ptrdiff_t offset, std::size_t bytes, const Access& access) {
+  const char* verb = access.write ? "writes" : "reads";
+  if (offset < 0 || static_cast<std::size_t>(offset) + bytes > tensor.bytes)
+    stop(fmt::format("{} {} bytes at byte {} of a tensor that has {}", verb, bytes, offset, tensor.bytes));
+  if (tensor.freed <= launch_->number)
+    stop(fmt::format("{} a tensor that was freed before the kernel was launched", verb));
+  if (tensor.freed != Memory::kNever && tensor.stream != launch_->stream)
+    stop(fmt::format("{} a tensor that was freed in the order of another stream while this launch was queued", verb));
+  if (const auto before = tensor.shadow.note(static_cast<std::size_t>(offset), bytes, access))
+    stop(fmt::format("{} byte {} of a tensor, {}", verb, offset, race(*before, access)));
+}
+
+std::string Block::race(const Access& before, const Access& now) const {
+  const char* verb = before.write ? "written" : "read";
+  if (before.block != now.block)
+    return fmt::format("which was {} by block {}: blocks of one launch are in no order", verb,
+                       text(coordinates(before.block, launch_->grid)));
+  return fmt::format("which was {} by thread {} with no barrier since", verb,
+                     text(coordinates(before.thread, launch_->block)));
 }
 
 void Block::check_red_zones() const {

@@ -12,6 +12,7 @@
 
 #include <boost/context/fiber.hpp>
 
+#include "emulated/memory.h"
 #include "emulated/stack_pool.h"
 
 namespace graft::emulated {
@@ -31,6 +32,9 @@ struct Launch {
   dim3 grid, block;
   std::size_t dynamic_shared = 0;  ///< bytes
   std::function<void()> body;      ///< what one thread runs
+  void* stream = nullptr;
+  std::uint64_t number = 0;  ///< counts the launches of the process
+  Memory* memory = nullptr;  ///< where accesses are checked; null to run without checks
 };
 
 constexpr unsigned kWarpSize = 32;
@@ -38,6 +42,7 @@ constexpr unsigned kWarpSize = 32;
 /// Where a thread waits, told by the address of a constant that each kind of waiting has.
 struct Site {
   const char* what;
+  bool orders_memory = false;  ///< what a lane wrote before is seen by the others after
 };
 
 class Block;
@@ -49,11 +54,12 @@ struct Thread {
   Block* block = nullptr;
 
   enum class State : std::uint8_t { fresh, ready, running, waiting, done } state = State::fresh;
-  boost::context::fiber context;   ///< where it goes on, while it waits
-  const Site* waits_at = nullptr;  ///< while it waits
-  unsigned mask = 0;               ///< of lanes, of the warp function it waits in
-  const void* given = nullptr;     ///< its operands of that function
-  void* result = nullptr;          ///< where that function puts its result
+  boost::context::fiber context;    ///< where it goes on, while it waits
+  std::uint32_t warp_barriers = 0;  ///< that it has passed
+  const Site* waits_at = nullptr;   ///< while it waits
+  unsigned mask = 0;                ///< of lanes, of the warp function it waits in
+  const void* given = nullptr;      ///< its operands of that function
+  void* result = nullptr;           ///< where that function puts its result
 };
 
 /// What runs blocks on one thread of the operating system, one block at a time. Each CUDA thread is a fiber that runs
@@ -70,7 +76,14 @@ class Block {
   void run(const Launch& launch, dim3 index, std::optional<std::uint64_t> seed);
 
   const Launch& launch() const { return *launch_; }
+  bool checked() const { return launch_->memory != nullptr; }
+  /// Takes note of an access by the thread that runs, and stops the block if it is a mistake: outside of every array or
+  /// tensor, of shared memory that nobody wrote, of a tensor that is gone, or in a race.
+  void note(const void* address, std::size_t bytes, bool write, bool atomic);
   dim3 index() const { return index_; }
+
+  /// Stops the block because of an access to `bytes` bytes that begins at no multiple of them.
+  [[noreturn]] void stop_misaligned(const void* address, std::size_t bytes);
 
   /// Returns when every thread of the block is here. The value is the number of threads that gave a true `vote`.
   int barrier(bool vote);
@@ -95,10 +108,15 @@ class Block {
   };
 
   void begin(const Launch& launch, dim3 index);
+  void note_shared(std::size_t offset, std::size_t bytes, const Access& access);
+  void note_global(Memory::Allocation& tensor, std::ptrdiff_t offset, std::size_t bytes, const Access& access);
+  [[noreturn]] void stop(const std::string& what);
+  std::string race(const Access& before, const Access& now) const;
   Thread* next();
   Thread* take_fresh();
   void start(Thread& first);
   void keep(boost::context::fiber fiber);
+  void abandon();
   void wait(const Site& site);
   void wake(Thread& thread);
   void report_deadlock() const;
@@ -121,6 +139,9 @@ class Block {
   std::vector<std::byte> arena_;
   std::vector<Array> arrays_;
   std::size_t arena_used_ = 0;
+  std::vector<bool> written_;  // of the arena
+  Shadow shared_shadow_;
+  std::uint32_t barriers_ = 0;
 };
 
 /// The thread that runs now.

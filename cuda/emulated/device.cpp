@@ -37,6 +37,20 @@ std::optional<std::uint64_t>& seed_in_use() {
   return seed;
 }
 
+bool checks_from_environment() {
+#if GRAFT_EMULATED_CHECKS
+  const char* text = std::getenv("GRAFT_EMULATED_CHECKS");
+  return text == nullptr || std::string_view(text) != "0";
+#else
+  return false;
+#endif
+}
+
+bool checking() {
+  static const bool on = checks_from_environment();
+  return on;
+}
+
 // Blocks in the order of their numbers, or shuffled; each is told its own seed.
 void run_blocks(const Launch& launch) {
   const std::size_t count = launch.grid.count();
@@ -44,12 +58,14 @@ void run_blocks(const Launch& launch) {
   std::vector<std::size_t> order(count);
   for (std::size_t i = 0; i < count; ++i) order[i] = i;
   if (seed) std::shuffle(order.begin(), order.end(), std::mt19937_64(*seed));
-  parallel_for(static_cast<Index>(count), [&](Index i) {
+  const auto run = [&](Index i) {
     const auto number = static_cast<unsigned>(order[static_cast<std::size_t>(i)]);
     const dim3 index(number % launch.grid.x, number / launch.grid.x % launch.grid.y,
                      number / launch.grid.x / launch.grid.y);
     Block::of_this_thread().run(launch, index, seed ? std::optional(*seed + number) : std::nullopt);
-  });
+  };
+  if (launch.memory == nullptr) return parallel_for(static_cast<Index>(count), run);
+  for (Index i = 0; i < static_cast<Index>(count); ++i) run(i);  // what is remembered of memory is one thread's
 }
 
 class EmulatedBackend final : public Backend {
@@ -62,7 +78,7 @@ class EmulatedBackend final : public Backend {
             .shared_per_block = std::size_t{227} << 10};
   }
 
-  CachingAllocator& memory() override { return memory_; }
+  CachingAllocator& memory() override { return allocator_; }
 
   void copy(void* to, const void* from, std::size_t bytes, Copy direction, void* stream) override {
     if (direction == Copy::to_device) {  // the caller may change its memory as soon as we return
@@ -101,6 +117,7 @@ class EmulatedBackend final : public Backend {
   void synchronize(void* stream) override {
     const std::lock_guard lock(mutex_);
     while (!streams_[stream].empty()) step(stream);
+    release();
   }
 
   void synchronize_all() override {
@@ -108,6 +125,7 @@ class EmulatedBackend final : public Backend {
     for (auto& [stream, commands] : streams_) {
       while (!commands.empty()) step(stream);
     }
+    release();
   }
 
   void* record_event(void* stream) override {
@@ -131,12 +149,33 @@ class EmulatedBackend final : public Backend {
     return 0;
   }
 
+  void launch(void* stream, Launch launch) {
+    {
+      const std::lock_guard lock(mutex_);
+      launch.number = launches_++;
+      launch.stream = stream;
+      launch.memory = checking() ? &memory_ : nullptr;
+    }
+    push(stream, {.run = [launch = std::move(launch)] { run_blocks(launch); }, .marks = {}, .waits = {}});
+  }
+
   void push(void* stream, Command command) {
     const std::lock_guard lock(mutex_);
     streams_[stream].push_back(std::move(command));
   }
 
  private:
+  static std::byte* allocate(std::size_t bytes, int, const void* stream);
+  static void free(std::byte* block, int, const void* stream);
+
+  // Memory goes back when nothing is queued that could still need it.
+  void release() {
+    for (const auto& [stream, commands] : streams_) {
+      if (!commands.empty()) return;
+    }
+    memory_.release_freed();
+  }
+
   // Runs the next command of a stream, and before it what it waits for. With a seed, other streams may come first.
   void step(void* stream) {
     if (seed_in_use() && choice_() % 2 == 0) {
@@ -168,23 +207,27 @@ class EmulatedBackend final : public Backend {
   std::map<void*, std::deque<Command>> streams_;
   std::uintptr_t last_stream_ = 0;
   std::mt19937_64 choice_{seed_in_use().value_or(0)};
-  CachingAllocator memory_{{Device::Kind::emulated, 0},
-                           {.allocate =
-                                [](std::size_t bytes, int) {
-                                  void* block = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
-                                  if (block != nullptr) std::memset(block, 0xFF, bytes);  // NaN until it is written
-                                  return static_cast<std::byte*>(block);
-                                },
-                            .free =
-                                [](std::byte* block, int) {
-                                  backend(0).synchronize_all();
-                                  std::free(block);
-                                }}};
+  Memory memory_;
+  std::uint64_t launches_ = 0;
+  CachingAllocator allocator_{{Device::Kind::emulated, 0}, {.allocate = allocate, .free = free, .keep = false}};
 };
 
 EmulatedBackend& device() {
   static auto* instance = new EmulatedBackend;  // never destroyed, as the CPU's allocator
   return *instance;
+}
+
+std::byte* EmulatedBackend::allocate(std::size_t bytes, int, const void* stream) {
+  EmulatedBackend& self = device();
+  const std::lock_guard lock(self.mutex_);
+  return self.memory_.allocate(bytes, stream, self.launches_);
+}
+
+void EmulatedBackend::free(std::byte* block, int, const void*) {
+  EmulatedBackend& self = device();
+  const std::lock_guard lock(self.mutex_);
+  self.memory_.free(block, self.launches_);
+  self.release();
 }
 
 }  // namespace
@@ -194,9 +237,7 @@ Backend& backend(int index) {
   return device();
 }
 
-void enqueue(void* stream, Launch launch) {
-  device().push(stream, {.run = [launch = std::move(launch)] { run_blocks(launch); }, .marks = {}, .waits = {}});
-}
+void enqueue(void* stream, Launch launch) { device().launch(stream, std::move(launch)); }
 
 std::optional<std::uint64_t> shuffle_seed() { return seed_in_use(); }
 void set_shuffle_seed(std::optional<std::uint64_t> seed) { seed_in_use() = seed; }

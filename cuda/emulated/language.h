@@ -66,7 +66,7 @@ T shuffle(const Site& site, unsigned mask, T value, int source) {
 inline int lane() { return static_cast<int>(this_thread().number % kWarpSize); }
 
 inline constexpr Site kShuffle{"__shfl_sync()"}, kShuffleXor{"__shfl_xor_sync()"}, kShuffleDown{"__shfl_down_sync()"},
-    kShuffleUp{"__shfl_up_sync()"}, kBallot{"__ballot_sync()"}, kWarpBarrier{"__syncwarp()"};
+    kShuffleUp{"__shfl_up_sync()"}, kBallot{"__ballot_sync()"}, kWarpBarrier{"__syncwarp()", true};
 
 }  // namespace graft::emulated
 
@@ -142,7 +142,7 @@ template <class T>
 T atomicExch(T* at, T value) {
   return std::atomic_ref<T>(*at).exchange(value);
 }
-inline void __threadfence() { std::atomic_thread_fence(std::memory_order_seq_cst); }
+inline void __threadfence() {}  // atomics are sequentially consistent here
 inline void __threadfence_block() {}
 
 template <class T>

@@ -113,7 +113,7 @@ class CudaBackend final : public Backend {
 
   static cudaStream_t queue(void* stream) { return static_cast<cudaStream_t>(stream); }
 
-  static std::byte* allocate(std::size_t bytes, int index) {
+  static std::byte* allocate(std::size_t bytes, int index, const void*) {
     const Current current(index);
     void* block = nullptr;
     const cudaError_t status = cudaMalloc(&block, bytes);
@@ -124,7 +124,7 @@ class CudaBackend final : public Backend {
     require(status, fmt::format("cannot allocate {} bytes", bytes));
     return static_cast<std::byte*>(block);
   }
-  static void free(std::byte* block, int index) {
+  static void free(std::byte* block, int index, const void*) {
     const Current current(index);
     cudaFree(block);
   }

@@ -20,8 +20,8 @@ std::size_t size_class(std::size_t bytes) {
 }  // namespace
 
 std::byte* CachingAllocator::allocate(std::size_t bytes, const void* queue) {
-  const std::size_t size = size_class(bytes);
-  {
+  const std::size_t size = system_.keep ? size_class(bytes) : bytes;
+  if (system_.keep) {
     const std::lock_guard lock(mutex_);
     auto& blocks = free_[queue][size];
     if (!blocks.empty()) {
@@ -32,10 +32,10 @@ std::byte* CachingAllocator::allocate(std::size_t bytes, const void* queue) {
       return block;
     }
   }
-  std::byte* block = system_.allocate(size, device_.index);
+  std::byte* block = system_.allocate(size, device_.index, queue);
   if (block == nullptr) {  // what is cached in other sizes may be what is missing
     release_cached();
-    block = system_.allocate(size, device_.index);
+    block = system_.allocate(size, device_.index, queue);
   }
   const std::lock_guard lock(mutex_);
   check(block != nullptr, "[memory] {} has no {} bytes left; graft holds {} bytes in tensors", device_, size,
@@ -46,6 +46,12 @@ std::byte* CachingAllocator::allocate(std::size_t bytes, const void* queue) {
 }
 
 void CachingAllocator::free(std::byte* block, std::size_t bytes, const void* queue) {
+  if (!system_.keep) {
+    system_.free(block, device_.index, queue);
+    const std::lock_guard lock(mutex_);
+    use_.in_use -= bytes;
+    return;
+  }
   const std::size_t size = size_class(bytes);
   const std::lock_guard lock(mutex_);
   free_[queue][size].push_back(block);
@@ -57,7 +63,7 @@ void CachingAllocator::release_cached() {
   const std::lock_guard lock(mutex_);
   for (auto& [queue, sizes] : free_) {
     for (auto& [size, blocks] : sizes) {
-      for (std::byte* block : blocks) system_.free(block, device_.index);
+      for (std::byte* block : blocks) system_.free(block, device_.index, queue);
       use_.cached -= size * blocks.size();
       blocks.clear();
     }

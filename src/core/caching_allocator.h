@@ -13,10 +13,12 @@ namespace graft {
 /// after the first. Safe from many threads.
 class CachingAllocator {
  public:
-  /// Where memory comes from. `allocate` returns null if there is none left.
+  /// Where memory comes from. `allocate` returns null if there is none left. Without `keep`, every block is taken from
+  /// the system and given back to it, in its exact size: what a device does that looks for mistakes.
   struct System {
-    std::byte* (*allocate)(std::size_t bytes, int device);
-    void (*free)(std::byte* block, int device);
+    std::byte* (*allocate)(std::size_t bytes, int device, const void* queue);
+    void (*free)(std::byte* block, int device, const void* queue);
+    bool keep = true;
   };
 
   CachingAllocator(Device device, System system) : device_(device), system_(system) {}

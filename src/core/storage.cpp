@@ -16,9 +16,9 @@ constexpr std::size_t kAlignment = 64;  // a cache line, and the widest vector r
 CachingAllocator& allocator(Device device) {
   if (device.kind != Device::Kind::cpu) return backend(device).memory();
   static auto* instance = new CachingAllocator(
-      {}, {.allocate = [](std::size_t bytes,
-                          int) { return static_cast<std::byte*>(std::aligned_alloc(kAlignment, bytes)); },
-           .free = [](std::byte* block, int) { std::free(block); }});
+      {}, {.allocate = [](std::size_t bytes, int,
+                          const void*) { return static_cast<std::byte*>(std::aligned_alloc(kAlignment, bytes)); },
+           .free = [](std::byte* block, int, const void*) { std::free(block); }});
   return *instance;
 }
 

@@ -179,7 +179,7 @@ void write_safetensors(const fs::path& path, const Safetensors& content) {
     file.write(std::as_bytes(std::span(&length, 1)));
     file.write(text);
     for (const std::size_t i : order) {
-      const Tensor& tensor = content.tensors[i].second;
+      const Tensor tensor = content.tensors[i].second.to(Device{});
       file.write({static_cast<const std::byte*>(tensor.raw()), tensor.bytes()});
     }
   });

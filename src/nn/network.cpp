@@ -86,7 +86,8 @@ void Network::materialize() {
   for (auto& [key, parameter] : parameters_) {
     if (!parameter->value.defined()) {
       parameter->value = initial_values(parameter->shape, parameter->initializer, parameter->fan,
-                                        Generator{.seed = seed}.split(hash(key)));
+                                        Generator{.seed = seed}.split(hash(key)))
+                             .to(device_);
     }
   }
 }
@@ -132,6 +133,13 @@ void Network::set_parameter_dtype(DType dtype) {
   check(dtype == DType::f32 || dtype == DType::f64, "[network] parameters are kept in f32 or f64, not in {}", dtype);
   materialize();
   for (auto& [key, parameter] : parameters_) parameter->value = parameter->value.to(dtype);
+}
+
+void Network::to(Device device) {
+  device_ = device;
+  for (auto& [key, parameter] : parameters_) {
+    if (parameter->value.defined()) parameter->value = parameter->value.to(device);
+  }
 }
 
 std::vector<std::string> Network::match(std::string_view pattern) const {

@@ -67,9 +67,9 @@ RunResult Network::run(const Tensor& input, const RunOptions& options) {
     if (info.kind == Program::Kind::parameter)
       values[i] = parameters_.at(info.name)->value.to(info.spec.dtype);
     else if (info.kind == Program::Kind::input && value != program.input)
-      set(value, options.given.at(info.name));
+      set(value, options.given.at(info.name).to(device_));
     else if (value == program.input && input.defined())
-      set(value, input);
+      set(value, input.to(device_));
   }
 
   const std::vector<std::size_t> last = last_uses(program);

@@ -99,7 +99,7 @@ Tensor Predictor::probabilities(const Tensor& batch) const {
   const autograd::NoGrad off;
   const nn::RunResult result = network_->run(batch);
   const bool ends_in_softmax = result.logits.id() != result.output.id();
-  return ends_in_softmax ? result.output : ops::softmax(result.output);
+  return (ends_in_softmax ? result.output : ops::softmax(result.output)).to(Device{});
 }
 
 std::vector<std::vector<Prediction>> Predictor::rank(const Tensor& probabilities, Index top) const {

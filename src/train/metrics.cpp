@@ -13,7 +13,7 @@ void Metrics::add(const Tensor& logits, const Tensor& labels, double loss) {
     confusion_.assign(static_cast<std::size_t>(classes), std::vector<Index>(static_cast<std::size_t>(classes)));
   check(static_cast<Index>(confusion_.size()) == classes, "[metrics] expected {} classes, got {}", confusion_.size(),
         classes);
-  const Tensor scores = logits.to(DType::f64);
+  const Tensor scores = logits.to(Device{}).to(DType::f64);
   for (Index row = 0; row < rows; ++row) {
     const double* score = scores.data<double>() + row * classes;
     const Index label = labels.data<std::int64_t>()[row];

@@ -115,6 +115,11 @@ class Network {
   /// Keeps parameters and statistics in f32 (the default) or in f64, which gradient checks want; runs then take inputs
   /// of that type.
   void set_parameter_dtype(DType dtype);
+  /// Where the parameters are and runs take place: the CPU at first.
+  Device device() const { return device_; }
+  /// Moves the parameters. Runs then take inputs from anywhere and leave their results there. What holds a parameter's
+  /// value (an optimizer, a recorded tape) must be made anew.
+  void to(Device device);
 
   /// Layers that match a glob pattern (`conv5_*`, `block?_conv1`), in order. Throws Error if none does.
   std::vector<std::string> match(std::string_view pattern) const;
@@ -164,6 +169,7 @@ class Network {
   std::vector<LayerEntry> layers_;
   std::vector<NodeEntry> nodes_;
   std::map<std::string, std::shared_ptr<Parameter>> parameters_;
+  Device device_;
 };
 
 struct BuilderOptions {
