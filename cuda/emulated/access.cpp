@@ -36,6 +36,11 @@ GRAFT_ACCESS(16)
 #undef GRAFT_ACCESS
 
 // The orders that the caller asks for do not matter: the strongest one holds.
+#define GRAFT_ATOMIC_UPDATE(bits, type, update)                             \
+  type __tsan_atomic##bits##_##update(volatile type* at, type value, int) { \
+    note(const_cast<const type*>(at), sizeof(type), true, true);            \
+    return __atomic_##update(at, value, __ATOMIC_SEQ_CST);                  \
+  }
 #define GRAFT_ATOMIC(bits, type)                                                                               \
   type __tsan_atomic##bits##_load(const volatile type* at, int) {                                              \
     note(const_cast<const type*>(at), sizeof(type), false, true);                                              \
@@ -49,10 +54,11 @@ GRAFT_ACCESS(16)
     note(const_cast<const type*>(at), sizeof(type), true, true);                                               \
     return __atomic_exchange_n(at, value, __ATOMIC_SEQ_CST);                                                   \
   }                                                                                                            \
-  type __tsan_atomic##bits##_fetch_add(volatile type* at, type value, int) {                                   \
-    note(const_cast<const type*>(at), sizeof(type), true, true);                                               \
-    return __atomic_fetch_add(at, value, __ATOMIC_SEQ_CST);                                                    \
-  }                                                                                                            \
+  GRAFT_ATOMIC_UPDATE(bits, type, fetch_add)                                                                   \
+  GRAFT_ATOMIC_UPDATE(bits, type, fetch_sub)                                                                   \
+  GRAFT_ATOMIC_UPDATE(bits, type, fetch_and)                                                                   \
+  GRAFT_ATOMIC_UPDATE(bits, type, fetch_or)                                                                    \
+  GRAFT_ATOMIC_UPDATE(bits, type, fetch_xor)                                                                   \
   int __tsan_atomic##bits##_compare_exchange_strong(volatile type* at, type* expected, type value, int, int) { \
     note(const_cast<const type*>(at), sizeof(type), true, true);                                               \
     return __atomic_compare_exchange_n(at, expected, value, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);        \
@@ -65,5 +71,6 @@ GRAFT_ATOMIC(16, std::uint16_t)
 GRAFT_ATOMIC(32, std::uint32_t)
 GRAFT_ATOMIC(64, std::uint64_t)
 #undef GRAFT_ATOMIC
+#undef GRAFT_ATOMIC_UPDATE
 
 }  // extern "C"

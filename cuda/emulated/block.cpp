@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <mutex>
+#include <utility>
 
 #include "core/format.h"
 
@@ -86,10 +87,12 @@ void Block::run(const Launch& launch, dim3 index, std::optional<std::uint64_t> s
     if (Thread* thread = next(); thread != nullptr) {
       current_thread = thread;
       thread->state = Thread::State::running;
-      if (thread->context)
-        keep(std::move(thread->context).resume());
-      else
+      if (thread->fiber != nullptr) {
+        running_ = std::exchange(thread->fiber, nullptr);
+        running_->enter();
+      } else {
         start(*thread);
+      }
     } else {
       try {
         report_deadlock();
@@ -106,14 +109,16 @@ void Block::run(const Launch& launch, dim3 index, std::optional<std::uint64_t> s
   check_red_zones();
 }
 
-// Fibers that wait inside a mistake are kept as they are: nothing can be thrown through the compiler's calls in them.
+// Fibers that wait when a mistake is found stay as they are for good: nothing can be thrown through the compiler's
+// calls in them.
 void Block::abandon() {
-  static auto* const abandoned = new std::vector<boost::context::fiber>;
+  static auto* const abandoned = new std::vector<std::unique_ptr<Fiber>>;
   static std::mutex mutex;
   const std::lock_guard lock(mutex);
-  for (Thread& thread : threads_) {
-    if (thread.context) abandoned->push_back(std::move(thread.context));
+  for (std::unique_ptr<Fiber>& fiber : fibers_) {
+    if (fiber->busy()) abandoned->push_back(std::move(fiber));
   }
+  std::erase(fibers_, nullptr);
 }
 
 // Whom to run next: a thread that was woken, before one that has not begun.
@@ -135,43 +140,41 @@ Thread* Block::take_fresh() {
   return thread;
 }
 
-// Runs a thread on a fiber of its own, and after it those that have not begun, until one has to wait.
-void Block::start(Thread& first) {
-  keep(boost::context::fiber(std::allocator_arg, StackPool::Allocator{&stacks_},
-                             [this, &first](boost::context::fiber&& caller) {
-                               scheduler_ = std::move(caller);
-                               for (Thread* thread = &first; thread != nullptr;) {
-                                 current_thread = thread;
-                                 try {
-                                   thread->state = Thread::State::running;
-                                   launch_->body();
-                                 } catch (const boost::context::detail::forced_unwind&) {
-                                   throw;
-                                 } catch (...) {
-                                   error_ = std::current_exception();
-                                   break;
-                                 }
-                                 thread =
-                                     current_thread;  // the fiber may have waited in between, but it is the same thread
-                                 thread->state = Thread::State::done;
-                                 ++done_;
-                                 thread = shuffle_ || !ready_.empty() ? nullptr : take_fresh();
-                               }
-                               return std::move(scheduler_);
-                             })
-           .resume());
+Fiber& Block::idle_fiber() {
+  for (const std::unique_ptr<Fiber>& fiber : fibers_) {
+    if (!fiber->busy()) return *fiber;
+  }
+  return *fibers_.emplace_back(std::make_unique<Fiber>());
 }
 
-// A fiber that came back waits for the thread that ran last, which need not be the one it was resumed for.
-void Block::keep(boost::context::fiber fiber) {
-  if (fiber) current_thread->context = std::move(fiber);
+void Block::start(Thread& first) {
+  running_ = &idle_fiber();
+  running_->run([this, &first] { run_threads(first); });
+}
+
+// Runs a thread, and after it those that have not begun, until one has to wait.
+void Block::run_threads(Thread& first) {
+  for (Thread* thread = &first; thread != nullptr;) {
+    current_thread = thread;
+    thread->state = Thread::State::running;
+    try {
+      launch_->body();
+    } catch (...) {
+      error_ = std::current_exception();
+      return;
+    }
+    thread->state = Thread::State::done;
+    ++done_;
+    thread = shuffle_ || !ready_.empty() ? nullptr : take_fresh();
+  }
 }
 
 void Block::wait(const Site& site) {
   Thread& thread = this_thread();
   thread.state = Thread::State::waiting;
   thread.waits_at = &site;
-  scheduler_ = std::move(scheduler_).resume();
+  thread.fiber = running_;
+  running_->leave();
   thread.waits_at = nullptr;
 }
 

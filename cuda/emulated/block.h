@@ -10,10 +10,8 @@
 #include <string_view>
 #include <vector>
 
-#include <boost/context/fiber.hpp>
-
+#include "emulated/fiber.h"
 #include "emulated/memory.h"
-#include "emulated/stack_pool.h"
 
 namespace graft::emulated {
 
@@ -54,7 +52,7 @@ struct Thread {
   Block* block = nullptr;
 
   enum class State : std::uint8_t { fresh, ready, running, waiting, done } state = State::fresh;
-  boost::context::fiber context;    ///< where it goes on, while it waits
+  Fiber* fiber = nullptr;           ///< where it goes on, while it waits
   std::uint32_t warp_barriers = 0;  ///< that it has passed
   const Site* waits_at = nullptr;   ///< while it waits
   unsigned mask = 0;                ///< of lanes, of the warp function it waits in
@@ -115,7 +113,8 @@ class Block {
   Thread* next();
   Thread* take_fresh();
   void start(Thread& first);
-  void keep(boost::context::fiber fiber);
+  void run_threads(Thread& first);
+  Fiber& idle_fiber();
   void abandon();
   void wait(const Site& site);
   void wake(Thread& thread);
@@ -134,8 +133,8 @@ class Block {
   int votes_ = 0, counted_votes_ = 0;
   std::optional<std::mt19937_64> shuffle_;
   std::exception_ptr error_;
-  boost::context::fiber scheduler_;
-  StackPool stacks_;
+  Fiber* running_ = nullptr;
+  std::vector<std::unique_ptr<Fiber>> fibers_;
   std::vector<std::byte> arena_;
   std::vector<Array> arrays_;
   std::size_t arena_used_ = 0;

@@ -19,8 +19,9 @@ struct EventState {
 };
 
 struct Command {
-  std::function<void()> run;                 // null for a command that only marks or waits
-  std::shared_ptr<EventState> marks, waits;  // at most one of them
+  std::function<void(std::uint64_t number)> run;  // null for a command that only marks or waits
+  std::shared_ptr<EventState> marks, waits;       // at most one of them
+  std::uint64_t number = 0;                       // counts what the device was given
 };
 
 std::optional<std::uint64_t> seed_from_environment() {
@@ -81,19 +82,23 @@ class EmulatedBackend final : public Backend {
   CachingAllocator& memory() override { return allocator_; }
 
   void copy(void* to, const void* from, std::size_t bytes, Copy direction, void* stream) override {
+    if (direction != Copy::on_device) refuse_while_recording(stream, "a copy between it and the device");
     if (direction == Copy::to_device) {  // the caller may change its memory as soon as we return
       auto held = std::make_shared<std::vector<std::byte>>(static_cast<const std::byte*>(from),
                                                            static_cast<const std::byte*>(from) + bytes);
-      push(stream, {.run = [to, held] { std::memcpy(to, held->data(), held->size()); }, .marks = {}, .waits = {}});
+      push(stream, {.run = [to, held](std::uint64_t) { std::memcpy(to, held->data(), held->size()); },
+                    .marks = {},
+                    .waits = {}});
     } else {
-      push(stream, {.run = [to, from, bytes] { std::memmove(to, from, bytes); }, .marks = {}, .waits = {}});
+      push(stream,
+           {.run = [to, from, bytes](std::uint64_t) { std::memmove(to, from, bytes); }, .marks = {}, .waits = {}});
     }
     if (direction == Copy::to_host) synchronize(stream);
   }
 
   void fill(void* to, std::uint64_t pattern, std::size_t element_bytes, std::size_t count, void* stream) override {
     push(stream, {.run =
-                      [=] {
+                      [=](std::uint64_t) {
                         for (std::size_t i = 0; i < count; ++i)
                           std::memcpy(static_cast<std::byte*>(to) + i * element_bytes, &pattern, element_bytes);
                       },
@@ -112,9 +117,14 @@ class EmulatedBackend final : public Backend {
     synchronize(stream);
     const std::lock_guard lock(mutex_);
     streams_.erase(stream);
+    if (const auto pool = pools_.find(stream); pool != pools_.end()) {
+      for (std::byte* block : pool->second) memory_.free(block, given_);
+      pools_.erase(pool);
+    }
   }
 
   void synchronize(void* stream) override {
+    refuse_while_recording(stream, "a wait for the device");
     const std::lock_guard lock(mutex_);
     while (!streams_[stream].empty()) step(stream);
     release();
@@ -149,24 +159,54 @@ class EmulatedBackend final : public Backend {
     return 0;
   }
 
+  void begin_recording(void* stream) override {
+    const std::lock_guard lock(mutex_);
+    recordings_[stream] = std::make_unique<std::vector<Command>>();
+    pools_[stream];
+  }
+  Recording end_recording(void* stream) override {
+    const std::lock_guard lock(mutex_);
+    auto recording = std::move(recordings_.at(stream));
+    recordings_.erase(stream);
+    const std::size_t size = recording->size();
+    return {recording.release(), size};
+  }
+  void replay(void* recording, void* stream) override {
+    for (const Command& command : *static_cast<std::vector<Command>*>(recording)) push(stream, command);
+  }
+  void destroy_recording(void* recording) override { delete static_cast<std::vector<Command>*>(recording); }
+
   void launch(void* stream, Launch launch) {
-    {
-      const std::lock_guard lock(mutex_);
-      launch.number = launches_++;
-      launch.stream = stream;
-      launch.memory = checking() ? &memory_ : nullptr;
-    }
-    push(stream, {.run = [launch = std::move(launch)] { run_blocks(launch); }, .marks = {}, .waits = {}});
+    launch.memory = checking() ? &memory_ : nullptr;
+    push(stream, {.run =
+                      [launch = std::move(launch), stream](std::uint64_t number) mutable {
+                        launch.number = number;
+                        launch.stream = stream;
+                        run_blocks(launch);
+                      },
+                  .marks = {},
+                  .waits = {}});
   }
 
   void push(void* stream, Command command) {
     const std::lock_guard lock(mutex_);
+    if (const auto recording = recordings_.find(stream); recording != recordings_.end()) {
+      check(command.run != nullptr, "[graph] events cannot be recorded");
+      recording->second->push_back(std::move(command));
+      return;
+    }
+    command.number = given_++;
     streams_[stream].push_back(std::move(command));
   }
 
  private:
   static std::byte* allocate(std::size_t bytes, int, const void* stream);
   static void free(std::byte* block, int, const void* stream);
+
+  void refuse_while_recording(void* stream, std::string_view what) {
+    const std::lock_guard lock(mutex_);
+    check(!recordings_.contains(stream), "[graph] the host takes part in a recording: {}", what);
+  }
 
   // Memory goes back when nothing is queued that could still need it.
   void release() {
@@ -186,12 +226,12 @@ class EmulatedBackend final : public Backend {
     std::deque<Command>& commands = streams_[stream];
     if (commands.empty()) return;
     if (commands.front().waits != nullptr && !commands.front().waits->done) return step(commands.front().waits->stream);
-    const Command command = std::move(commands.front());
+    Command command = std::move(commands.front());
     commands.pop_front();
     if (command.marks != nullptr) command.marks->done = true;
     if (!command.run) return;
     try {
-      command.run();
+      command.run(command.number);
     } catch (...) {  // as after a fault of a GPU, nothing that was queued is run any more
       for (auto& [name, queue] : streams_) {
         for (const Command& lost : queue) {
@@ -208,7 +248,9 @@ class EmulatedBackend final : public Backend {
   std::uintptr_t last_stream_ = 0;
   std::mt19937_64 choice_{seed_in_use().value_or(0)};
   Memory memory_;
-  std::uint64_t launches_ = 0;
+  std::uint64_t given_ = 0;
+  std::map<void*, std::unique_ptr<std::vector<Command>>> recordings_;  // by the stream that is being recorded
+  std::map<const void*, std::vector<std::byte*>> pools_;  // what was freed in the order of a stream that was recorded
   CachingAllocator allocator_{{Device::Kind::emulated, 0}, {.allocate = allocate, .free = free, .keep = false}};
 };
 
@@ -220,13 +262,14 @@ EmulatedBackend& device() {
 std::byte* EmulatedBackend::allocate(std::size_t bytes, int, const void* stream) {
   EmulatedBackend& self = device();
   const std::lock_guard lock(self.mutex_);
-  return self.memory_.allocate(bytes, stream, self.launches_);
+  return self.memory_.allocate(bytes, stream, self.given_);
 }
 
-void EmulatedBackend::free(std::byte* block, int, const void*) {
+void EmulatedBackend::free(std::byte* block, int, const void* stream) {
   EmulatedBackend& self = device();
   const std::lock_guard lock(self.mutex_);
-  self.memory_.free(block, self.launches_);
+  if (const auto pool = self.pools_.find(stream); pool != self.pools_.end()) return pool->second.push_back(block);
+  self.memory_.free(block, self.given_);
   self.release();
 }
 

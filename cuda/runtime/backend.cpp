@@ -41,6 +41,7 @@ class CudaBackend final : public Backend {
 
   void copy(void* to, const void* from, std::size_t bytes, Copy direction, void* stream) override {
     const Current current(index_);
+    if (direction != Copy::on_device) refuse_while_recording(stream, "a copy between it and the device");
     constexpr std::array kKinds{cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice};
     require(cudaMemcpyAsync(to, from, bytes, kKinds[static_cast<std::size_t>(direction)], queue(stream)),
             fmt::format("cannot copy {} bytes", bytes));
@@ -63,9 +64,11 @@ class CudaBackend final : public Backend {
     const Current current(index_);
     cudaStreamSynchronize(queue(stream));
     cudaStreamDestroy(queue(stream));
+    memory_.release_cached(stream);
   }
   void synchronize(void* stream) override {
     const Current current(index_);
+    refuse_while_recording(stream, "a wait for the device");
     require(cudaStreamSynchronize(queue(stream)), "a kernel or copy failed");
   }
   void synchronize_all() override {
@@ -97,7 +100,35 @@ class CudaBackend final : public Backend {
     return milliseconds;
   }
 
+  void begin_recording(void* stream) override {
+    const Current current(index_);
+    require(cudaStreamBeginCapture(queue(stream), cudaStreamCaptureModeThreadLocal), "cannot record");
+  }
+  Recording end_recording(void* stream) override {
+    const Current current(index_);
+    cudaGraph_t graph = nullptr;
+    require(cudaStreamEndCapture(queue(stream), &graph), "cannot record");
+    std::size_t size = 0;
+    require(cudaGraphGetNodes(graph, nullptr, &size), "cannot record");
+    cudaGraphExec_t executable = nullptr;
+    const cudaError_t status = cudaGraphInstantiate(&executable, graph, 0);
+    cudaGraphDestroy(graph);
+    require(status, "cannot record");
+    return {executable, size};
+  }
+  void replay(void* recording, void* stream) override {
+    const Current current(index_);
+    require(cudaGraphLaunch(static_cast<cudaGraphExec_t>(recording), queue(stream)), "cannot replay");
+  }
+  void destroy_recording(void* recording) override { cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(recording)); }
+
  private:
+  static void refuse_while_recording(void* stream, std::string_view what) {
+    cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+    require(cudaStreamIsCapturing(queue(stream), &status), "cannot ask a stream whether it is recorded");
+    check(status == cudaStreamCaptureStatusNone, "[graph] the host takes part in a recording: {}", what);
+  }
+
   // CUDA keeps a current device for each thread of the CPU.
   class Current {
    public:

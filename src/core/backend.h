@@ -42,6 +42,16 @@ class Backend {
   virtual void wait_event(void* stream, void* event) = 0;
   virtual void synchronize_event(void* event) = 0;
   virtual double milliseconds_between(void* earlier, void* later) = 0;
+
+  struct Recording {
+    void* handle;
+    std::size_t size;  ///< kernels and copies
+  };
+  /// From here on what the stream is given is recorded and not run.
+  virtual void begin_recording(void* stream) = 0;
+  virtual Recording end_recording(void* stream) = 0;
+  virtual void replay(void* recording, void* stream) = 0;
+  virtual void destroy_recording(void* recording) = 0;
 };
 
 /// The backend of a device that is not the CPU. Throws Error with the reason if there is none: a build without it, no

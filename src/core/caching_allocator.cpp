@@ -61,12 +61,20 @@ void CachingAllocator::free(std::byte* block, std::size_t bytes, const void* que
 
 void CachingAllocator::release_cached() {
   const std::lock_guard lock(mutex_);
-  for (auto& [queue, sizes] : free_) {
-    for (auto& [size, blocks] : sizes) {
-      for (std::byte* block : blocks) system_.free(block, device_.index, queue);
-      use_.cached -= size * blocks.size();
-      blocks.clear();
-    }
+  for (const auto& [queue, sizes] : free_) release(queue);
+}
+
+void CachingAllocator::release_cached(const void* queue) {
+  const std::lock_guard lock(mutex_);
+  release(queue);
+  free_.erase(queue);
+}
+
+void CachingAllocator::release(const void* queue) {
+  for (auto& [size, blocks] : free_[queue]) {
+    for (std::byte* block : blocks) system_.free(block, device_.index, queue);
+    use_.cached -= size * blocks.size();
+    blocks.clear();
   }
 }
 

@@ -30,6 +30,8 @@ class CachingAllocator {
   std::byte* allocate(std::size_t bytes, const void* queue = nullptr);
   void free(std::byte* block, std::size_t bytes, const void* queue = nullptr);
   void release_cached();
+  /// Gives back what was freed in the order of a queue that is no more.
+  void release_cached(const void* queue);
   MemoryUse use() const;
   void reset_peak();
 
@@ -37,6 +39,7 @@ class CachingAllocator {
   using Blocks = std::unordered_map<std::size_t, std::vector<std::byte*>>;
 
   void count(std::size_t size);
+  void release(const void* queue);
 
   const Device device_;
   const System system_;

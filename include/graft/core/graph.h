@@ -1,0 +1,33 @@
+#pragma once
+
+#include <functional>
+
+#include "graft/core/stream.h"
+
+namespace graft {
+
+/// Kernels and copies of a device that were recorded once and run again and again with one launch, without the CPU's
+/// share of the work.
+///
+/// What is recorded are addresses: a replay reads and writes the tensors that the recorded calls did, whatever has
+/// become of their handles. Memory that was allocated during the recording belongs to the Graph and lives as long as it
+/// does.
+class Graph {
+ public:
+  /// Calls `work` once. What it gives to `device` on this thread is recorded and not run. Throws Error if `work` reads
+  /// or writes host memory or waits for the device, which a recording cannot do, and whatever `work` throws.
+  static Graph record(Device device, const std::function<void()>& work);
+
+  /// Gives the recorded work to a stream of the device.
+  void replay(const Stream& stream = {}) const;
+  /// How many kernels and copies were recorded.
+  std::size_t size() const { return size_; }
+
+ private:
+  Device device_;
+  Stream pool_;  // the recorded stream: memory that was allocated in its order is nobody else's
+  std::shared_ptr<void> handle_;
+  std::size_t size_ = 0;
+};
+
+}  // namespace graft
