@@ -32,7 +32,7 @@ class FileBeside {
   explicit FileBeside(const fs::path& target) : target_(target) {
     static std::atomic<unsigned> counter{0};
     path_ = target;
-    path_ += fmt::format(".partial-{}-{}", ::getpid(), counter++);
+    path_ += fmt::format("{}{}-{}", kPartial, ::getpid(), counter++);
     descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     check(descriptor_ >= 0, "[file] {}: cannot be written: {}", target.string(), system_message());
   }

@@ -180,7 +180,9 @@ train::Report train(const Options& options, nn::Network& network, const Photos& 
     describe_run(options, network, photos);
     return report;
   } catch (...) {
-    if (fresh) fs::remove(options.out, error);  // only while it is empty: checkpoints stay
+    // Of a run that failed before it had anything to use or to continue, nothing stays.
+    const bool useful = fs::exists(options.out / "checkpoint.safetensors") || fs::exists(options.out / "run.json");
+    if (fresh && !useful) fs::remove_all(options.out, error);
     throw;
   }
 }
@@ -201,7 +203,8 @@ void show(const Options& options, const nn::Network& network, const Photos& phot
                     {"validation", best.validation ? scores(*best.validation) : Json()},
                     {"stopped_early", report.stopped_early},
                     {"frozen", report.frozen_hashes.size()},
-                    {"seconds", report.seconds}});
+                    {"seconds", report.seconds},
+                    {"frozen_seconds", report.frozen_seconds}});
     return;
   }
   say("{}: best epoch {} of {}", options.out.string(), report.best_epoch, report.epochs.size());
@@ -210,7 +213,9 @@ void show(const Options& options, const nn::Network& network, const Photos& phot
         photos.validation.size());
   else
     say(", training loss {:.4f}", best.train.loss);
-  say(", {:.1f} s\n{} frozen tensors are bit for bit what they were\n", report.seconds, report.frozen_hashes.size());
+  say(", {:.1f} s", report.seconds);
+  if (report.frozen_seconds > 0) say(" of which {:.1f} s for the frozen part", report.frozen_seconds);
+  say("\n{} frozen tensors are bit for bit what they were\n", report.frozen_hashes.size());
   if (!report.profile.empty()) say("{}", report.profile);
 }
 
@@ -265,12 +270,16 @@ void add_data_options(CLI::App& c, Options& o) {
           ->type_name("RUN");
   CLI::Option* resume =
       c.add_flag("--resume", o.train.resume, "Continue the run in --out; the other options as they were");
+  CLI::Option* every = c.add_option("--checkpoint-every", o.train.checkpoint_seconds,
+                                    "Seconds, at least, between the checkpoints that --resume continues from")
+                           ->check(CLI::NonNegativeNumber);
   CLI::Option* folds = c.add_option("--folds", o.folds, "Measure by cross-validation with so many parts; writes no run")
                            ->check(CLI::Range(2, 1000))
                            ->excludes(validation)
                            ->excludes(split)
                            ->excludes(out)
-                           ->excludes(resume);
+                           ->excludes(resume)
+                           ->excludes(every);
   c.add_option("--fold-seeds", o.fold_seeds, "How often the photos are cut into parts anew")
       ->check(CLI::Range(1, 1000))
       ->needs(folds);
@@ -352,7 +361,7 @@ void add_training_options(CLI::App& c, Options& o) {
   c.add_option("--workers", t.workers, "Threads that read photos")->check(CLI::PositiveNumber)->group(kGroup);
   c.add_flag("--no-cache", o.no_cache, "Run frozen layers in every step, even where their values could be kept")
       ->group(kGroup);
-  c.add_flag("--profile", t.profile, "Print where the time went")->group(kGroup);
+  c.add_flag("--profile", t.profile, "Print where the time went")->excludes(c.get_option("--folds"))->group(kGroup);
 }
 
 }  // namespace

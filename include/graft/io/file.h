@@ -34,6 +34,10 @@ class InputFile {
   std::uint64_t size_ = 0;
 };
 
+/// What the name of a file holds that write_file_atomically has begun and not renamed: `TARGET.partial-...`. Only a
+/// process that is killed leaves one behind.
+constexpr std::string_view kPartial = ".partial-";
+
 /// Where the content of a file goes that write_file_atomically makes.
 class OutputFile {
  public:
