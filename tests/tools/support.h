@@ -51,11 +51,11 @@ class CommandTest : public testing::Test {
   fs::path write(const fs::path& name, const std::string& text) const { return folder_.write(name, text); }
 
   /// data/{blue,green,red}/0.png ..., `count` each.
-  void make_photos(const std::string& data = "data", int count = 6) const {
+  void make_photos(const std::string& data = "data", int count = 6, Index height = 18, Index width = 22) const {
     const std::vector<std::string> classes = {"blue", "green", "red"};
     for (std::size_t c = 0; c < classes.size(); ++c) {
       for (int i = 0; i < count; ++i) {
-        Tensor image = data::picture(18, 22, 3, static_cast<std::uint64_t>(i));
+        Tensor image = data::picture(height, width, 3, static_cast<std::uint64_t>(i));
         auto* pixels = image.mutable_data<std::uint8_t>();
         for (Index k = 0; k < image.elements(); ++k) {
           const bool own = static_cast<std::size_t>(k % 3) == 2 - c;
