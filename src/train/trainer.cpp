@@ -47,6 +47,9 @@ std::vector<EpochRecord> records_of(const std::filesystem::path& path, const Che
   }
 }
 
+// Without the sign that a NaN has by chance.
+std::string loss_text(double loss) { return std::isnan(loss) ? "nan" : fmt::format("{}", loss); }
+
 Scores scores_of(const Metrics& metrics) { return {metrics.loss(), metrics.top1(), metrics.top5()}; }
 
 }  // namespace
@@ -205,7 +208,7 @@ class Trainer::Impl {
     if (profile_) run_options.observe = profile_->step(examples.size());
     const nn::RunResult result = train::run(network_, examples, options_.precision, run_options);
     const Tensor loss = loss_of(result.logits, examples);
-    if (!std::isfinite(loss.item())) stop(fmt::format("the loss is {}", loss.item()), examples, number, step);
+    if (!std::isfinite(loss.item())) stop("the loss is " + loss_text(loss.item()), examples, number, step);
 
     auto start = Clock::now();
     autograd::backward(loss);
@@ -256,7 +259,7 @@ class Trainer::Impl {
       where = first_non_finite(network_, *examples, options_.precision, plain, false);
       break;
     }
-    diverged(fmt::format("the validation loss is {} after epoch {}", loss, done() + 1), where);
+    diverged(fmt::format("the validation loss is {} after epoch {}", loss_text(loss), done() + 1), where);
   }
 
   /// Says what went wrong where, and leaves the best network so far and the record of the run.

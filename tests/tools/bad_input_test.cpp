@@ -145,11 +145,13 @@ TEST_F(BadInput, OutputThatCannotBeWrittenIsNamed) {
   EXPECT_THAT(read_text(folder() / ".error"), HasSubstr("standard output"));
 }
 
-TEST_F(BadInput, ADivergingRunNamesTheEpochAndLeavesNoFolder) {
+TEST_F(BadInput, ARunThatDivergesAtOnceNamesTheLayerAndLeavesNoFolder) {
   const Outcome got = graft(
       "finetune --weights tiny.safetensors --data data --quiet --unfreeze '*' --optimizer sgd --lr 1e30 --epochs 30 "
       "--out run");
   expect_failure(got, 1, "not finite");
+  EXPECT_THAT(got.error, HasSubstr("layer '"));
+  EXPECT_FALSE(exists("run"));
 }
 
 }  // namespace
