@@ -72,6 +72,7 @@ nn::Network build(const WeightFile& file, const ConvertOptions& options, const W
                   std::vector<std::string>& notes) {
   const std::string asked = !options.model.empty() ? options.model : map != nullptr ? map->model : "";
   if (asked.empty() && !file.model_config.empty()) {
+    check(!options.alpha, "the file holds the architecture: --alpha is for files of weights alone");
     nn::Network network = network_from_keras(file.model_config, options.input_size, options.input_size);
     network.features = last_image(network);
     const std::string mode = preprocessing_of_keras_model(file.model_config);

@@ -81,6 +81,16 @@ InputFile::InputFile(fs::path path) : path_(std::move(path)) {
 
 InputFile::~InputFile() { ::close(descriptor_); }
 
+void InputFile::check_is_itself() const {
+  check(size_ > 0, "[file] {}: the file is empty", path_.string());
+  std::string start(std::min<std::uint64_t>(size_, 64), '\0');
+  read(0, std::as_writable_bytes(std::span(start)));
+  check(!start.starts_with("version https://git-lfs"),
+        "[file] {}: this is a Git LFS pointer, not the file: run git lfs pull", path_.string());
+  check(!start.starts_with("<!") && !start.starts_with("<html"),
+        "[file] {}: this is a web page, not the file: the download went wrong", path_.string());
+}
+
 void InputFile::read(std::uint64_t offset, std::span<std::byte> into) const {
   check(offset <= size_ && into.size() <= size_ - offset,
         "[file] {}: {} bytes at byte {} lie beyond the end, the file has {}", path_.string(), into.size(), offset,

@@ -1,7 +1,6 @@
 #include "graft/io/npy.h"
 #include "graft/io/safetensors.h"
 #include "graft/models/models.h"
-#include "graft/ops/shape.h"
 
 #include "tools/support.h"
 
@@ -119,22 +118,6 @@ TEST_F(Command, EvaluateReadsFoldersAndLabels) {
   EXPECT_EQ(graft("evaluate --weights tiny.safetensors --data data/red --labels labels.json --json").json()["top1"],
             1.0);
   EXPECT_THAT(graft("evaluate --weights tiny.safetensors --data data").out, HasSubstr("confusion"));
-}
-
-// A network's parameters as PyTorch would name and lay them out.
-io::Safetensors as_pytorch(nn::Network& network) {
-  const std::map<std::string, std::string> names = {
-      {"gamma", "weight"}, {"beta", "bias"}, {"moving_mean", "running_mean"}, {"moving_variance", "running_var"}};
-  io::Safetensors file;
-  for (const nn::Parameter* parameter : network.parameters()) {
-    const std::string own = parameter->name.substr(parameter->layer.size() + 1);
-    const Shape& shape = parameter->shape;
-    Tensor value = parameter->value;
-    if (shape.rank() == 4) value = ops::permute(value, {0, 3, 1, 2});
-    if (shape.rank() == 3) value = ops::permute(value, {2, 0, 1}).reshaped({shape[2], 1, shape[0], shape[1]});
-    file.tensors.emplace_back(parameter->layer + "." + (names.contains(own) ? names.at(own) : own), value);
-  }
-  return file;
 }
 
 // What a file of bare weights does not say, the report does: the size of images and how they are prepared.

@@ -14,7 +14,9 @@
 
 #include "graft/data/image.h"
 #include "graft/io/network_file.h"
+#include "graft/io/safetensors.h"
 #include "graft/nn/layers.h"
+#include "graft/ops/shape.h"
 
 #include "data/support.h"
 
@@ -38,10 +40,10 @@ inline std::string read_text(const fs::path& path) {
 /// Photos of three classes that colour tells apart, and networks for them.
 class CommandTest : public testing::Test {
  protected:
-  /// `arguments` as a shell reads them; paths are relative to folder().
-  Outcome graft(const std::string& arguments) const {
-    const std::string line =
-        "cd '" + folder().string() + "' && OMP_NUM_THREADS=1 '" GRAFT_COMMAND "' " + arguments + " > .out 2> .error";
+  /// `arguments` as a shell reads them, `before` in the same shell; paths are relative to folder().
+  Outcome graft(const std::string& arguments, const std::string& before = "") const {
+    const std::string line = "cd '" + folder().string() + "' && " + before + "OMP_NUM_THREADS=1 '" GRAFT_COMMAND "' " +
+                             arguments + " > .out 2> .error";
     const int status = std::system(line.c_str());
     return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_text(folder() / ".out"), read_text(folder() / ".error")};
   }
@@ -89,6 +91,22 @@ class CommandTest : public testing::Test {
  private:
   data::TemporaryFolder folder_;
 };
+
+/// A network's parameters as PyTorch would name and lay them out.
+inline io::Safetensors as_pytorch(nn::Network& network) {
+  const std::map<std::string, std::string> names = {
+      {"gamma", "weight"}, {"beta", "bias"}, {"moving_mean", "running_mean"}, {"moving_variance", "running_var"}};
+  io::Safetensors file;
+  for (const nn::Parameter* parameter : network.parameters()) {
+    const std::string own = parameter->name.substr(parameter->layer.size() + 1);
+    const Shape& shape = parameter->shape;
+    Tensor value = parameter->value;
+    if (shape.rank() == 4) value = ops::permute(value, {0, 3, 1, 2});
+    if (shape.rank() == 3) value = ops::permute(value, {2, 0, 1}).reshaped({shape[2], 1, shape[0], shape[1]});
+    file.tensors.emplace_back(parameter->layer + "." + (names.contains(own) ? names.at(own) : own), value);
+  }
+  return file;
+}
 
 /// A failure as a script sees it: this code, one sentence that begins with `graft: ` and says `what`, nothing on
 /// standard output.

@@ -36,6 +36,10 @@ void check_usage(bool condition, fmt::format_string<Args...> format, Args&&... a
 CLI::App* add_command(CLI::App& app, const std::string& name, const std::string& description,
                       const std::string& example);
 
+/// Checks of an option: a number above 0, or one of 0 or more.
+CLI::Validator positive();
+CLI::Validator not_negative();
+
 /// `--threads`, `--engine`, `--device`: applied to the calling thread before the command runs.
 void add_machine_options(CLI::App& command);
 

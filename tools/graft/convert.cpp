@@ -69,13 +69,12 @@ void add_convert(CLI::App& app) {
                 "The network, where the file does not say: " + fmt::format("{}", fmt::join(models::names(), ", ")))
       ->type_name("NAME");
   c->add_option("--map", o->convert.map, "A JSON map of names, for a layout made by hand")->type_name("MAP.json");
-  c->add_option("--alpha", o->convert.alpha, "MobileNet's width, where the weights do not tell it")
-      ->check(CLI::PositiveNumber);
+  c->add_option("--alpha", o->convert.alpha, "MobileNet's width, where the weights do not tell it")->check(positive());
   c->add_option(
        "--input-size", o->convert.input_size,
        "Height and width of the images; if not given, what the file says, and where it holds weights alone the "
        "model's usual 224 (inception_v3: 299)")
-      ->check(CLI::PositiveNumber)
+      ->check(positive())
       ->default_str("");
   c->add_option("--preprocessing", o->convert.preprocessing,
                 "How pixels are prepared; if not given, what the map says, or as the model's authors did")
