@@ -72,6 +72,7 @@ nn::Network build(const WeightFile& file, const ConvertOptions& options, const W
                   std::vector<std::string>& notes) {
   const std::string asked = !options.model.empty() ? options.model : map != nullptr ? map->model : "";
   if (asked.empty() && !file.model_config.empty()) {
+    check(!options.alpha, "the file holds the architecture: --alpha is for files of weights alone");
     nn::Network network = network_from_keras(file.model_config, options.input_size, options.input_size);
     network.features = last_image(network);
     const std::string mode = preprocessing_of_keras_model(file.model_config);
@@ -79,10 +80,10 @@ nn::Network build(const WeightFile& file, const ConvertOptions& options, const W
     network.preprocessing = preprocessing_by_name(mode.empty() ? "none" : mode, size.height);
     network.preprocessing.height = size.height;
     network.preprocessing.width = size.width;
-    if (mode.empty() && options.preprocessing.empty()) {
-      notes.push_back(
-          "the file does not say how images are prepared: pixels are taken as 0 to 255 (say otherwise with "
-          "--preprocessing)");
+    if (options.preprocessing.empty() && !(map != nullptr && map->preprocessing)) {
+      notes.push_back(fmt::format(
+          "the file does not say how images are prepared: {} (say otherwise with --preprocessing)",
+          mode.empty() ? "pixels are taken as 0 to 255" : fmt::format("taken as '{}', by the model's name", mode)));
     }
     return network;
   }
@@ -116,7 +117,21 @@ nn::Network build(const WeightFile& file, const ConvertOptions& options, const W
   notes.push_back(fmt::format(
       "model {}{}{}", model, o.include_top ? fmt::format(" with its top of {} classes", o.classes) : " without its top",
       model == "mobilenet" ? fmt::format(", width {}", o.alpha) : ""));
-  return models::make(model, o);
+  nn::Network network = models::make(model, o);
+  const Preprocessing& usual = network.preprocessing;
+  if (options.input_size == 0) {
+    notes.push_back(
+        fmt::format("the file does not say the size of images: taken as {}x{}, {}'s usual (say otherwise with "
+                    "--input-size)",
+                    usual.height, usual.width, model));
+  }
+  if (options.preprocessing.empty() && !(map != nullptr && map->preprocessing)) {
+    notes.push_back(
+        fmt::format("the file does not say how images are prepared: taken as {}'s authors did (say otherwise with "
+                    "--preprocessing)",
+                    model));
+  }
+  return network;
 }
 
 void assign(nn::Network& network, const WeightFile& file, const WeightMap* map, ConversionReport& report) {

@@ -32,7 +32,7 @@ class FileBeside {
   explicit FileBeside(const fs::path& target) : target_(target) {
     static std::atomic<unsigned> counter{0};
     path_ = target;
-    path_ += fmt::format(".partial-{}-{}", ::getpid(), counter++);
+    path_ += fmt::format("{}{}-{}", kPartial, ::getpid(), counter++);
     descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     check(descriptor_ >= 0, "[file] {}: cannot be written: {}", target.string(), system_message());
   }
@@ -80,6 +80,16 @@ InputFile::InputFile(fs::path path) : path_(std::move(path)) {
 }
 
 InputFile::~InputFile() { ::close(descriptor_); }
+
+void InputFile::check_is_itself() const {
+  check(size_ > 0, "[file] {}: the file is empty", path_.string());
+  std::string start(std::min<std::uint64_t>(size_, 64), '\0');
+  read(0, std::as_writable_bytes(std::span(start)));
+  check(!start.starts_with("version https://git-lfs"),
+        "[file] {}: this is a Git LFS pointer, not the file: run git lfs pull", path_.string());
+  check(!start.starts_with("<!") && !start.starts_with("<html"),
+        "[file] {}: this is a web page, not the file: the download went wrong", path_.string());
+}
 
 void InputFile::read(std::uint64_t offset, std::span<std::byte> into) const {
   check(offset <= size_ && into.size() <= size_ - offset,

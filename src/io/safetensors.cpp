@@ -90,11 +90,14 @@ void sort_and_check_fill(const std::string& file, SafetensorsHeader& header, std
 
 SafetensorsHeader parse_header(const InputFile& input) {
   const std::string file = input.path().string();
+  input.check_is_itself();
   check(input.size() >= 8, "[safetensors] {}: expected at least 8 bytes, got {}", file, input.size());
   std::uint64_t length = 0;  // little-endian, as every machine that graft runs on
   input.read(0, std::as_writable_bytes(std::span(&length, 1)));
-  check(length <= kLongestHeader, "[safetensors] {}: expected a header of at most {} bytes, it says {}", file,
-        kLongestHeader, length);
+  check(length <= kLongestHeader,
+        "[safetensors] {}: expected a safetensors file with a header of at most {} bytes, got one that would have {}; "
+        "'graft convert' imports other formats",
+        file, kLongestHeader, length);
   check(length <= input.size() - 8, "[safetensors] {}: the header says it has {} bytes, the file has {}", file, length,
         input.size());
   const std::vector<std::byte> text = input.read(8, length);

@@ -68,13 +68,8 @@ const WeightLayer* WeightFile::find(std::string_view layer) const {
 
 WeightFile read_weights(const std::filesystem::path& path) {
   const InputFile file(path);
-  const std::string start = text_at(file, 0, 64);
-  check(!start.empty(), "[weights] {}: the file is empty", path.string());
-  check(!start.starts_with("version https://git-lfs"),
-        "[weights] {}: this is a Git LFS pointer, not the file: run git lfs pull", path.string());
-  check(!start.starts_with("<!") && !start.starts_with("<html"),
-        "[weights] {}: this is a web page, not the file: the download went wrong", path.string());
-  if (start.starts_with("PK\x03\x04")) return read_zip(ZipArchive(path));
+  file.check_is_itself();
+  if (text_at(file, 0, 4) == "PK\x03\x04") return read_zip(ZipArchive(path));
   if (is_pytorch_stream(file)) return read_pytorch_stream(file);
   if (is_safetensors(file)) return read_safetensors_weights(path);
   if (is_hdf5(file)) return read_keras_hdf5(Hdf5File(path));

@@ -61,7 +61,11 @@ CrossValidation cross_validate(nn::Network& network, const data::ImageFolder& ph
   const Caching caching = decide_caching(network, part, photos.size(), 0, options);
   CrossValidation result;
   if (caching.train) {
-    result = cross_validate(network, photo_features(network, part, photos, options), options, cross);
+    ProgressDisplay display(options.progress, options.epochs, 1);
+    display.start_frozen(photos.size());
+    const auto features = photo_features(network, part, photos, options, display);
+    display.end_frozen();
+    result = cross_validate(network, features, options, cross);
   } else {
     result = all_folds(network, photos.labels, options, cross, [&](const data::Split& split, const TrainOptions& fold) {
       return Trainer(network, photos.select(split.train), photos.select(split.validation), fold).run();

@@ -22,7 +22,8 @@ bool is_finite(const Tensor& tensor) {
 
 }  // namespace
 
-std::string first_non_finite(nn::Network& network, const Examples& examples, DType dtype, const Loss& loss) {
+std::string first_non_finite(nn::Network& network, const Examples& examples, DType dtype, const Loss& loss,
+                             bool training) {
   for (const auto& [node, value] : examples.values) {
     if (!is_finite(value))
       return fmt::format("a value given to '{}' is not finite (examples {})", node, fmt::join(examples.indices, ", "));
@@ -42,12 +43,12 @@ std::string first_non_finite(nn::Network& network, const Examples& examples, DTy
     }
   };
   nn::RunOptions options;
-  options.training = true;
+  options.training = training;
   options.observe = observe;
   const nn::RunResult result = run(network, examples, dtype, options);
   if (!first.empty()) return first;
   const Tensor value = loss(result.logits, examples);
-  if (!is_finite(value)) return "the loss overflows, though every layer's value is finite";
+  if (!is_finite(value) || !training) return "the loss overflows, though every layer's value is finite";
   std::vector<std::string> nodes;
   std::vector<Tensor> values;
   for (auto call = trace.rbegin(); call != trace.rend(); ++call) {

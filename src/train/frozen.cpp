@@ -65,7 +65,8 @@ FrozenPart frozen_part(nn::Network& network, DType dtype) {
   return part;
 }
 
-Features frozen_features(nn::Network& network, const FrozenPart& part, Source& source, DType dtype) {
+Features frozen_features(nn::Network& network, const FrozenPart& part, Source& source, DType dtype,
+                         const std::function<void(Index examples)>& after_batch) {
   const autograd::NoGrad off;
   Features features;
   features.labels = source.labels();
@@ -83,6 +84,7 @@ Features frozen_features(nn::Network& network, const FrozenPart& part, Source& s
                     static_cast<const std::byte*>(value.raw()) + i * row, row);
       }
     }
+    if (after_batch) after_batch(examples->size());
   }
   return features;
 }

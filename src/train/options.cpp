@@ -22,8 +22,7 @@ void check_options(const TrainOptions& o) {
     check(std::isfinite(weight) && weight >= 0, "[train] a class weight must be a number of 0 or more, got {}", weight);
   }
   check(!o.resume || !o.out.empty(), "[train] resuming needs the folder of the run");
-  check(o.out.empty() || o.resume || !std::filesystem::exists(RunFiles(o.out).checkpoint()),
-        "{}: the folder holds a run already; resume it or choose another", o.out.string());
+  if (!o.out.empty()) RunFiles(o.out).check_startable(o.resume);
 }
 
 json to_json(const TrainOptions& o) {

@@ -6,7 +6,7 @@
 
 namespace graft::train {
 
-/// Throws Error for options that make no sense by themselves.
+/// Throws Error for options that make no sense by themselves, or with what is in the run's folder.
 void check_options(const TrainOptions& options);
 
 /// The options that decide what a run computes, for run.json, and to see whether a checkpoint belongs to them.

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "core/format.h"
-#include "train/progress.h"
 
 namespace graft::train {
 namespace {
@@ -82,11 +81,13 @@ void check_labels(nn::Network& network, const Source& source, const TrainOptions
 }
 
 std::shared_ptr<const Features> photo_features(nn::Network& network, const FrozenPart& part,
-                                               const data::ImageFolder& photos, const TrainOptions& options) {
+                                               const data::ImageFolder& photos, const TrainOptions& options,
+                                               ProgressDisplay& display) {
   data::LoaderOptions once = loader_options(network, options, false);
   once.cache_bytes = 0;
   const auto source = photo_source(photos, once, network.nodes().front().name);
-  return std::make_shared<const Features>(frozen_features(network, part, *source, options.precision));
+  return std::make_shared<const Features>(
+      frozen_features(network, part, *source, options.precision, [&](Index examples) { display.frozen(examples); }));
 }
 
 Data prepare(nn::Network& network, const data::ImageFolder& train, const data::ImageFolder& validation,
@@ -98,21 +99,19 @@ Data prepare(nn::Network& network, const data::ImageFolder& train, const data::I
         fmt::join(validation.classes, ", "), fmt::join(train.classes, ", "));
   const FrozenPart part = frozen_part(network, options.precision);
   const Caching caching = decide_caching(network, part, train.size(), validation.size(), options);
-  const std::string& input = network.nodes().front().name;
-  ProgressDisplay(options.progress, options.epochs, 1).say(caching.line);
+  ProgressDisplay display(options.progress, options.epochs, 1);
+  display.say(caching.line);
+  const auto source = [&](const data::ImageFolder& photos, bool cached, bool training) {
+    if (!cached) return photo_source(photos, loader_options(network, options, training), network.nodes().front().name);
+    return memory_source(photo_features(network, part, photos, options, display),
+                         {.batch = options.batch, .shuffle = training, .seed = options.seed});
+  };
   Data data;
   data.line = caching.line;
-  if (caching.train) {
-    data.train = memory_source(photo_features(network, part, train, options),
-                               {.batch = options.batch, .shuffle = true, .seed = options.seed});
-  } else {
-    data.train = photo_source(train, loader_options(network, options, true), input);
-  }
-  if (validation.size() == 0) return data;
-  if (caching.validation)
-    data.validation = memory_source(photo_features(network, part, validation, options), {.batch = options.batch});
-  else
-    data.validation = photo_source(validation, loader_options(network, options, false), input);
+  display.start_frozen((caching.train ? train.size() : 0) + (caching.validation ? validation.size() : 0));
+  data.train = source(train, caching.train, true);
+  if (validation.size() > 0) data.validation = source(validation, caching.validation, false);
+  data.frozen_seconds = display.end_frozen();
   return data;
 }
 

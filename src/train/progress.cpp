@@ -10,20 +10,62 @@
 namespace graft::train {
 namespace {
 
-using Clock = std::chrono::steady_clock;
+constexpr auto kBarPause = std::chrono::milliseconds(100);
 
 void print(const std::string& text) {
   std::fputs(text.c_str(), stderr);
   std::fflush(stderr);
 }
 
+// [######......] 6/12
+std::string bar_of(Index done, Index all) {
+  constexpr Index kWidth = 24;
+  const auto full = static_cast<std::size_t>(kWidth * done / all);
+  return fmt::format("[{:#<{}}{:.<{}}] {}/{}", "", full, "", static_cast<std::size_t>(kWidth) - full, done, all);
+}
+
+// 1:02:03, or 2:03 below an hour.
+std::string clock_of(double duration) {
+  const auto seconds = std::lround(duration);
+  return seconds >= 3600 ? fmt::format("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+                         : fmt::format("{}:{:02}", seconds / 60, seconds % 60);
+}
+
 }  // namespace
 
-ProgressDisplay::ProgressDisplay(Progress mode, Index epochs, Index batches)
+ProgressDisplay::ProgressDisplay(Progress mode, Index epochs, Index batches, Clock::duration line_pause)
     : quiet_(mode == Progress::none),
       bar_(mode == Progress::bar || (mode == Progress::automatic && isatty(STDERR_FILENO) == 1)),
       epochs_(epochs),
-      batches_(batches) {}
+      batches_(batches),
+      line_pause_(line_pause) {}
+
+void ProgressDisplay::start_frozen(Index photos) {
+  frozen_photos_ = photos;
+  frozen_done_ = 0;
+  start_ = Clock::now();
+  if (!bar_) last_ = start_;
+}
+
+void ProgressDisplay::frozen(Index photos) {
+  frozen_done_ += photos;
+  if (!is_due(bar_ ? kBarPause : line_pause_)) return;
+  const double pace = static_cast<double>(frozen_done_) / elapsed();
+  const std::string rate =
+      fmt::format("{:.0f} img/s  {} left", pace, clock_of(static_cast<double>(frozen_photos_ - frozen_done_) / pace));
+  if (bar_)
+    draw(fmt::format("frozen part {}  {}", bar_of(frozen_done_, frozen_photos_), rate));
+  else
+    say(fmt::format("frozen part {}/{}  {}", frozen_done_, frozen_photos_, rate));
+}
+
+double ProgressDisplay::end_frozen() {
+  if (frozen_photos_ == 0) return 0;
+  const double seconds = elapsed();
+  say(fmt::format("frozen part of {} photos in {:.1f} s  {:.0f} img/s", frozen_photos_, seconds,
+                  static_cast<double>(frozen_photos_) / seconds));
+  return seconds;
+}
 
 void ProgressDisplay::start(Index done) {
   done_ = done * batches_;
@@ -34,10 +76,19 @@ void ProgressDisplay::start(Index done) {
 std::string ProgressDisplay::remaining(Index epoch, Index step) const {
   const Index steps = epoch * batches_ + step - done_, left = epochs_ * batches_ - epoch * batches_ - step;
   if (steps <= 0) return "?";
-  const double pace = std::chrono::duration<double>(Clock::now() - start_).count() / static_cast<double>(steps);
-  const auto seconds = std::lround(pace * static_cast<double>(left));
-  return seconds >= 3600 ? fmt::format("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
-                         : fmt::format("{}:{:02}", seconds / 60, seconds % 60);
+  return clock_of(elapsed() / static_cast<double>(steps) * static_cast<double>(left));
+}
+
+bool ProgressDisplay::is_due(Clock::duration pause) {
+  const auto now = Clock::now();
+  if (quiet_ || now - last_ < pause) return false;
+  last_ = now;
+  return true;
+}
+
+void ProgressDisplay::draw(const std::string& bar) {
+  print("\r\x1b[K" + bar);
+  drawn_ = true;
 }
 
 void ProgressDisplay::clear_bar() {
@@ -46,16 +97,9 @@ void ProgressDisplay::clear_bar() {
 }
 
 void ProgressDisplay::step(Index epoch, Index step, const Metrics& metrics, double images_per_second) {
-  constexpr auto kPause = std::chrono::milliseconds(100);
-  constexpr Index kWidth = 24;
-  const auto now = Clock::now();
-  if (quiet_ || !bar_ || now - last_ < kPause) return;
-  last_ = now;
-  const auto full = static_cast<std::size_t>(kWidth * step / batches_);
-  print(fmt::format("\r\x1b[Kepoch {}/{} [{:#<{}}{:.<{}}] {}/{}  loss {:.4f}  top-1 {:.3f}  {:.0f} img/s  {} left",
-                    epoch + 1, epochs_, "", full, "", static_cast<std::size_t>(kWidth) - full, step, batches_,
-                    metrics.loss(), metrics.top1(), images_per_second, remaining(epoch, step)));
-  drawn_ = true;
+  if (!bar_ || !is_due(kBarPause)) return;
+  draw(fmt::format("epoch {}/{} {}  loss {:.4f}  top-1 {:.3f}  {:.0f} img/s  {} left", epoch + 1, epochs_,
+                   bar_of(step, batches_), metrics.loss(), metrics.top1(), images_per_second, remaining(epoch, step)));
 }
 
 void ProgressDisplay::epoch(const EpochRecord& r, bool best) {

@@ -8,7 +8,7 @@
 
 namespace graft::train {
 
-/// The files of a run in its folder, which is made with the first of them. Errors name the file.
+/// The files of a run in its folder. Errors name the file.
 class RunFiles {
  public:
   explicit RunFiles(std::filesystem::path folder) : folder_(std::move(folder)) {}
@@ -19,6 +19,10 @@ class RunFiles {
   std::filesystem::path best() const { return folder_ / "best.safetensors"; }
   std::filesystem::path last() const { return folder_ / "last.safetensors"; }
 
+  /// Throws Error if a run that is to start anew finds one in the folder, or one that is to resume finds that it
+  /// diverged.
+  void check_startable(bool resume) const;
+  /// Makes the folder, or removes what a run that was killed while it wrote has left in it beside its files.
   void make_folder() const;
   /// Makes log.jsonl hold these epochs and no others.
   void rewrite_log(const std::vector<EpochRecord>& epochs) const;

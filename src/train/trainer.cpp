@@ -47,6 +47,9 @@ std::vector<EpochRecord> records_of(const std::filesystem::path& path, const Che
   }
 }
 
+// Without the sign that a NaN has by chance.
+std::string loss_text(double loss) { return std::isnan(loss) ? "nan" : fmt::format("{}", loss); }
+
 Scores scores_of(const Metrics& metrics) { return {metrics.loss(), metrics.top1(), metrics.top5()}; }
 
 }  // namespace
@@ -76,6 +79,7 @@ class Trainer::Impl {
     if (options_.profile) profile_.emplace(network_, options_.precision);
 
     report_.features = data_.line;
+    report_.frozen_seconds = data_.frozen_seconds;
     report_.frozen_hashes = frozen_hashes(network_);
     for (const nn::Parameter* parameter : network_.parameters()) {
       if (!report_.frozen_hashes.contains(parameter->name)) changing_.push_back(parameter->name);
@@ -88,7 +92,7 @@ class Trainer::Impl {
   }
 
   Report run() {
-    const auto start = Clock::now();
+    start_ = Clock::now();
     if (files_) open_folder();
     display_.start(done());
     auto last_checkpoint = Clock::now();
@@ -96,7 +100,7 @@ class Trainer::Impl {
       const bool best = run_epoch();
       if (files_ && seconds_since(last_checkpoint) >= options_.checkpoint_seconds) {
         write_checkpoint_files();
-        write_summary("running", seconds_since(start));
+        write_summary("running");
         last_checkpoint = Clock::now();
       }
       display_.epoch(report_.epochs.back(), best);
@@ -107,17 +111,18 @@ class Trainer::Impl {
       report_.confusion = evaluate(network_, *data_.validation, options_.precision).confusion();
     }
     if (profile_) report_.profile = profile_->table();
-    report_.seconds = seconds_since(start);
+    report_.seconds = seconds();
     if (files_) {
       write_checkpoint_files();
       io::save_network(network_, files_.last(), {{"epoch", std::to_string(done())}});
-      write_summary(report_.stopped_early ? "stopped early" : "finished", report_.seconds);
+      write_summary(report_.stopped_early ? "stopped early" : "finished");
     }
     return report_;
   }
 
  private:
   Index done() const { return static_cast<Index>(report_.epochs.size()); }
+  double seconds() const { return report_.frozen_seconds + seconds_since(start_); }
   bool out_of_patience() const { return options_.patience > 0 && done() - report_.best_epoch >= options_.patience; }
 
   void open_folder() {
@@ -171,6 +176,7 @@ class Trainer::Impl {
     record.train = scores_of(metrics);
     if (data_.validation) {
       const Metrics validation = evaluate(network_, *data_.validation, options_.precision);
+      if (!std::isfinite(validation.loss())) stop_after_validation(validation.loss());
       record.validation = scores_of(validation);
       report_.confusion = validation.confusion();
     }
@@ -202,7 +208,7 @@ class Trainer::Impl {
     if (profile_) run_options.observe = profile_->step(examples.size());
     const nn::RunResult result = train::run(network_, examples, options_.precision, run_options);
     const Tensor loss = loss_of(result.logits, examples);
-    if (!std::isfinite(loss.item())) stop(fmt::format("the loss is {}", loss.item()), examples, number, step);
+    if (!std::isfinite(loss.item())) stop("the loss is " + loss_text(loss.item()), examples, number, step);
 
     auto start = Clock::now();
     autograd::backward(loss);
@@ -236,19 +242,48 @@ class Trainer::Impl {
     ContextScope scope;
     scope->generator = generator_of(number);
     const auto loss = [this](const Tensor& logits, const Examples& batch) { return loss_of(logits, batch); };
-    fail("[train] {} in epoch {}, step {}, at learning rate {}: {}", what, done() + 1, step + 1,
-         optimizer_.learning_rate(), first_non_finite(network_, examples, options_.precision, loss));
+    diverged(fmt::format("{} in epoch {}, step {}", what, done() + 1, step + 1),
+             first_non_finite(network_, examples, options_.precision, loss, true));
+  }
+
+  [[noreturn]] void stop_after_validation(double loss) {
+    const autograd::NoGrad off;
+    const auto plain = [](const Tensor& logits, const Examples& batch) {
+      return ops::softmax_cross_entropy(logits, batch.labels);
+    };
+    std::string where = "every batch's is finite when it is computed again";
+    data_.validation->start_epoch(0);
+    while (const auto examples = data_.validation->next()) {
+      const Tensor logits = train::run(network_, *examples, options_.precision).logits;
+      if (std::isfinite(plain(logits, *examples).item())) continue;
+      where = first_non_finite(network_, *examples, options_.precision, plain, false);
+      break;
+    }
+    diverged(fmt::format("the validation loss is {} after epoch {}", loss_text(loss), done() + 1), where);
+  }
+
+  /// Says what went wrong where, and leaves the best network so far and the record of the run.
+  [[noreturn]] void diverged(const std::string& what, const std::string& where) {
+    const std::string error =
+        fmt::format("[train] {}, at learning rate {}: {}", what, optimizer_.learning_rate(), where);
+    if (!files_ || report_.epochs.empty()) fail("{}", error);
+    write_best();
+    write_summary("diverged", error);
+    fail("{}; {} is the network of epoch {}, before that", error, files_.best().string(), report_.best_epoch);
+  }
+
+  void write_best() {
+    if (written_best_ == report_.best_epoch) return;
+    const Tensors now = snapshot(network_, changing_);
+    restore(network_, best_);
+    io::save_network(network_, files_.best(), {{"epoch", std::to_string(report_.best_epoch)}});
+    restore(network_, now);
+    written_best_ = report_.best_epoch;
   }
 
   void write_checkpoint_files() {
     if (report_.epochs.empty()) return;
-    if (written_best_ != report_.best_epoch) {
-      const Tensors now = snapshot(network_, changing_);
-      restore(network_, best_);
-      io::save_network(network_, files_.best(), {{"epoch", std::to_string(report_.best_epoch)}});
-      restore(network_, now);
-      written_best_ = report_.best_epoch;
-    }
+    write_best();
     Checkpoint checkpoint{
         .facts = facts_, .weights = snapshot(network_, changing_), .best = best_, .optimizer = optimizer_.state()};
     checkpoint.facts["epochs"] = json::array();
@@ -256,7 +291,7 @@ class Trainer::Impl {
     write_checkpoint(files_.checkpoint(), checkpoint);
   }
 
-  void write_summary(std::string_view status, double seconds) const {
+  void write_summary(std::string_view status, const std::string& error = {}) const {
     json summary = facts_;
     Index trained = 0;
     for (const optim::Group& group : optimizer_.groups()) {
@@ -270,11 +305,13 @@ class Trainer::Impl {
     summary["engine"] = name(Context::current().engine);
     summary["threads"] = threads();
     summary["status"] = status;
+    if (!error.empty()) summary["error"] = error;
     summary["results"] = {{"best_epoch", report_.best_epoch},
                           {"best", to_json(report_.best())},
                           {"last", to_json(report_.epochs.back())},
                           {"confusion", report_.confusion},
-                          {"seconds", seconds}};
+                          {"seconds", seconds()},
+                          {"frozen_seconds", report_.frozen_seconds}};
     files_.write_summary(summary);
   }
 
@@ -289,6 +326,7 @@ class Trainer::Impl {
   json facts_;
   std::vector<std::string> changing_;  // parameters and statistics that are not frozen
   Report report_;
+  Clock::time_point start_;
   Tensors best_;
   Index written_best_ = 0;
   bool logging_ = false;
@@ -306,7 +344,7 @@ Trainer::Trainer(nn::Network& network, std::unique_ptr<Source> train, std::uniqu
                  TrainOptions options) {
   check_options(options);
   check(train != nullptr && train->size() > 0, "[train] expected examples to train on, got none");
-  impl_ = std::make_unique<Impl>(network, Data{std::move(train), std::move(validation), {}}, std::move(options));
+  impl_ = std::make_unique<Impl>(network, Data{std::move(train), std::move(validation)}, std::move(options));
 }
 
 Trainer::~Trainer() = default;

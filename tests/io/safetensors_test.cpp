@@ -73,8 +73,10 @@ TEST(Safetensors, RefusesWithTheReason) {
   };
   for (
       const auto& [content, message] : std::vector<std::pair<std::string, std::string>>{
-          {"", "expected at least 8 bytes, got 0"},
-          {std::string(8, '\xff'), "expected a header of at most 100000000 bytes"},
+          {"", "the file is empty"},
+          {"version https://git-lfs.github.com/spec/v1\n", "this is a Git LFS pointer"},
+          {"abc", "expected at least 8 bytes, got 3"},
+          {std::string(8, '\xff'), "with a header of at most 100000000 bytes"},
           {std::string("\x40\0\0\0\0\0\0\0{}", 10), "the header says it has 64 bytes, the file has 10"},
           {safetensors("[]", ""), "the header is not a JSON object"},
           {safetensors("{\"a\": ", ""), "the header is not a JSON object"},

@@ -1,5 +1,9 @@
 #include <limits>
 
+#include "graft/io/npy.h"
+#include "graft/io/safetensors.h"
+#include "graft/models/models.h"
+
 #include "tools/support.h"
 
 namespace graft::tools {
@@ -13,6 +17,26 @@ class BadInput : public CommandTest {
   void SetUp() override {
     make_photos("data", 2);
     save();
+  }
+
+  /// Neither what the commands of these tests would write nor a half of it.
+  void expect_nothing_written() const {
+    for (const char* name : {"run", "data/run", "f.safetensors", "out.safetensors", "report.html"})
+      EXPECT_FALSE(exists(name)) << name;
+    for (const auto& entry : fs::directory_iterator(folder()))
+      EXPECT_EQ(entry.path().string().find(".partial-"), std::string::npos) << entry.path();
+  }
+
+  /// Every command that reads a network, on this file.
+  void expect_weights_refused(const std::string& file, const std::string& says) const {
+    for (const std::string& command : {"predict --weights " + file + " data/red/0.png", "summary --weights " + file,
+                                       "features --weights " + file + " --layer pool data/red/0.png -o f.safetensors",
+                                       "evaluate --weights " + file + " --data data",
+                                       "finetune --weights " + file + " --data data --quiet --out run"}) {
+      SCOPED_TRACE(command);
+      expect_failure(graft(command), 1, says);
+      expect_nothing_written();
+    }
   }
 };
 
@@ -40,6 +64,16 @@ TEST_F(BadInput, NonsenseOptionsEndInCode2) {
       {finetune + "--lr-of conv1", "PATTERN=RATE"},
       {finetune + "--lr-of conv1=fast", "expected a number, got 'fast'"},
       {finetune + "--momentum 0.9", "--momentum"},
+      {finetune + "--precision f16", "--precision"},
+      {finetune + "--folds 2", "--out excludes --folds"},
+      {finetune + "--lr 0", "--lr: expected a number above 0, got 0"},
+      {finetune + "--lr nan", "--lr: expected a number above 0, got nan"},
+      {finetune + "--patience -1", "--patience: expected a number of 0 or more, got -1"},
+      {finetune + "--label-smoothing 1", "--label-smoothing"},
+      {"finetune --weights tiny.safetensors --data data --out data/run", "where every folder is a class"},
+      {"finetune --weights tiny.safetensors --data data --out data/../data", "where every folder is a class"},
+      {"convert tiny.safetensors -o out.safetensors --preprocessing soft", "--preprocessing"},
+      {"summary --weights tiny.safetensors --model vgg16", "got two"},
       {finetune + "--keep-head --head 8", "--keep-head"},
       {finetune + "--batch-norm batch", "no batch-norm"},
       {finetune + "--epochs 0", "--epochs"},
@@ -48,9 +82,7 @@ TEST_F(BadInput, NonsenseOptionsEndInCode2) {
   for (const Case& c : cases) {
     SCOPED_TRACE(c.arguments);
     expect_failure(graft(c.arguments), 2, c.says);
-    EXPECT_FALSE(exists("run"));
-    EXPECT_FALSE(exists("f.safetensors"));
-    EXPECT_FALSE(exists("report.html"));
+    expect_nothing_written();
   }
 }
 
@@ -72,6 +104,9 @@ TEST_F(BadInput, WhatCannotBeDoneEndsInCode1) {
       {finetune + "--lr-of 'conv9=1e-5'", "no layer of 'tiny' matches 'conv9'; close to it: 'conv1'"},
       {finetune + "--lr-of 'conv1=1e-5'", "frozen"},
       {finetune + "--cut conv9", "close to it: 'conv1'"},
+      {finetune + "--freeze 'conv9*'", "no layer of 'tiny' matches 'conv9*'; close to it: 'conv1'"},
+      {"finetune --weights tiny.safetensors --data data --quiet --folds 3 --unfreeze conv9", "close to it: 'conv1'"},
+      {"finetune --weights tiny.safetensors --data data --quiet --folds 9", "folds, got 9"},
       {finetune + "--augment spin", "spin"},
       {finetune + "--train-last 9", "cannot train the last 9"},
       {finetune + "--warmup 999 --schedule cosine", "warm-up"},
@@ -82,50 +117,145 @@ TEST_F(BadInput, WhatCannotBeDoneEndsInCode1) {
   for (const Case& c : cases) {
     SCOPED_TRACE(c.arguments);
     expect_failure(graft(c.arguments), 1, c.says);
-    EXPECT_FALSE(exists("run"));
-    EXPECT_FALSE(exists("f.safetensors"));
-    EXPECT_FALSE(exists("report.html"));
+    expect_nothing_written();
   }
 }
 
-TEST_F(BadInput, DamagedFilesAreNamed) {
+constexpr const char* kLfsPointer =
+    "version https://git-lfs.github.com/spec/v1\noid "
+    "sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n";
+
+TEST_F(BadInput, DamagedWeightFilesAreNamed) {
   const std::string whole = read_text(folder() / "tiny.safetensors");
-  write("short.safetensors", whole.substr(0, whole.size() / 2));
-  write("pointer.h5",
-        "version https://git-lfs.github.com/spec/v1\noid "
-        "sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n");
-  write("magic.h5", "this is no weight file, whatever its name says");
-  write("empty.h5", "");
-  for (const std::string file : {"short.safetensors", "pointer.h5", "magic.h5", "empty.h5", "nowhere.h5"}) {
+  const std::map<std::string, std::string> files = {
+      {"short.safetensors", whole.substr(0, whole.size() / 2)},
+      {"header.safetensors", whole.substr(0, 20) + "!" + whole.substr(21)},
+      {"pointer.h5", kLfsPointer},
+      {"page.h5", "<!DOCTYPE html><title>Not found</title>"},
+      {"magic.h5", "this is no weight file, whatever its name says"},
+      {"empty.h5", ""},
+      {"hdf5.h5", "\x89HDF\r\n\x1a\n" + std::string(200, 'x')},
+      {"zip.keras", "PK\x03\x04" + std::string(200, 'x')},
+      {"pickle.pth", "\x80\x02\x8a\x0a" + std::string(200, 'x')},
+  };
+  for (const auto& [file, content] : files) {
     SCOPED_TRACE(file);
+    write(file, content);
     expect_failure(graft("convert " + file + " -o out.safetensors"), 1, file);
     expect_failure(graft("info " + file), 1, file);
-    EXPECT_FALSE(exists("out.safetensors"));
+    expect_nothing_written();
+    expect_weights_refused(file, file);
   }
-  EXPECT_THAT(graft("convert pointer.h5 -o out.safetensors").error, HasSubstr("LFS"));
-  expect_failure(graft("predict --weights short.safetensors data/red/0.png"), 1, "short.safetensors");
+  expect_failure(graft("convert nowhere.h5 -o out.safetensors"), 1, "nowhere.h5");
+  EXPECT_THAT(graft("convert pointer.h5 -o out.safetensors").error, HasSubstr("Git LFS pointer"));
+  expect_weights_refused("pointer.h5", "Git LFS pointer");
+  expect_weights_refused("hdf5.h5", "'graft convert' imports other formats");
+}
 
+TEST_F(BadInput, DamagedPhotosAreNamed) {
   const std::string photo = read_text(folder() / "data/red/0.png");
-  write("data/red/short.png", photo.substr(0, photo.size() / 2));
-  expect_failure(graft("predict --weights tiny.safetensors data/red/short.png"), 1, "short.png");
-  expect_failure(graft("finetune --weights tiny.safetensors --data data --quiet --out run"), 1, "short.png");
-  EXPECT_FALSE(exists("run"));
+  const std::map<std::string, std::string> files = {
+      {"short.png", photo.substr(0, photo.size() / 2)},
+      {"flipped.png", photo.substr(0, 60) + "?" + photo.substr(61)},
+      {"pointer.jpg", kLfsPointer},
+      {"text.jpg", "this is no photo"},
+      {"empty.jpg", ""},
+      {"jpeg.jpg", "\xff\xd8\xff\xe0" + std::string(100, 'x')},
+  };
+  for (const auto& [file, content] : files) {
+    const fs::path path = write("data/red/" + file, content);
+    for (const std::string& command : std::vector<std::string>{
+             "predict --weights tiny.safetensors data/red/0.png data/red/" + file,
+             "features --weights tiny.safetensors --layer pool data/red/" + file + " -o f.safetensors",
+             "finetune --weights tiny.safetensors --data data --quiet --out run",
+             "finetune --weights tiny.safetensors --data data --quiet --no-cache --validation-split 0 --out run",
+             "finetune --weights tiny.safetensors --data data --quiet --folds 2"}) {
+      SCOPED_TRACE(command);
+      expect_failure(graft(command), 1, file);
+      expect_nothing_written();
+    }
+    fs::remove(path);
+  }
+}
+
+TEST_F(BadInput, ShapesThatDisagreeAreNamed) {
+  io::Safetensors file = io::read_safetensors(folder() / "tiny.safetensors");
+  for (auto& [name, value] : file.tensors) {
+    if (name == "conv2/weight") value = Tensor::zeros({8, 3, 3, 5});
+  }
+  io::write_safetensors(folder() / "shape.safetensors", file);
+  expect_weights_refused("shape.safetensors",
+                         "shape.safetensors: tensor 'conv2/weight': expected [8, 3, 3, 6], got [8, 3, 3, 5]");
+
+  io::write_npy(folder() / "x.npy", Tensor::zeros({2, 12, 11, 3}));
+  const std::string features = "features --weights tiny.safetensors --layer pool -o f.safetensors --input ";
+  expect_failure(graft(features + "x.npy"), 1, "x.npy: expected float32 [N, 12, 12, 3] for 'tiny', got f32 [2, 12, 11");
+  io::write_npy(folder() / "x.npy", Tensor::zeros({2, 12, 12, 3}, DType::f64));
+  expect_failure(graft(features + "x.npy"), 1, "got f64 [2, 12, 12, 3]");
+  write("x.npy", read_text(folder() / "x.npy").substr(0, 300));
+  expect_failure(graft(features + "x.npy"), 1, "x.npy");
+  write("x.npy", kLfsPointer);
+  expect_failure(graft(features + "x.npy"), 1, "x.npy");
+
+  // The sentence of a conversion is followed by the list of its gaps.
+  nn::Network other = models::make("mobilenet", {.classes = 3, .height = 32, .width = 32, .alpha = 0.25});
+  io::write_safetensors(folder() / "other.safetensors", as_pytorch(other));
+  const Outcome got = graft("convert other.safetensors -o out.safetensors --model mobilenet --alpha 0.5");
+  EXPECT_EQ(got.code, 1);
+  EXPECT_THAT(got.error, testing::StartsWith("graft: other.safetensors: the weights do not fit mobilenet: "));
+  EXPECT_THAT(got.error, HasSubstr("mismatched  conv1/weight: expected [16, 3, 3, 3], got [8, 3, 3, 3]"));
+  EXPECT_EQ(got.out, "");
+  expect_nothing_written();
 }
 
 TEST_F(BadInput, WeightsThatAreNotNumbersAreNamed) {
-  nn::Network made = network();
-  made.materialize();
-  made.parameter("conv2/weight").value.mutable_data<float>()[3] = std::numeric_limits<float>::quiet_NaN();
-  io::save_network(made, folder() / "nan.safetensors");
-  expect_failure(graft("predict --weights nan.safetensors data/red/0.png"), 1, "conv2/weight");
-  expect_failure(graft("finetune --weights nan.safetensors --data data --quiet --out run"), 1, "conv2/weight");
-  EXPECT_FALSE(exists("run"));
+  for (const float value : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    nn::Network made = network();
+    made.materialize();
+    made.parameter("conv2/weight").value.mutable_data<float>()[3] = value;
+    io::save_network(made, folder() / "nan.safetensors");
+    expect_weights_refused("nan.safetensors", "conv2/weight");
+  }
+  io::Safetensors foreign;
+  foreign.tensors.emplace_back("conv1.weight", Tensor::full({16, 3, 3, 3}, std::nan("")));
+  io::write_safetensors(folder() / "foreign.safetensors", foreign);
+  expect_failure(graft("convert foreign.safetensors -o out.safetensors --model mobilenet --alpha 0.5"), 1,
+                 "conv1.weight");
+  expect_nothing_written();
+}
+
+TEST_F(BadInput, DamagedRunsAreNamed) {
+  const std::string finetune = "finetune --weights tiny.safetensors --data data --quiet --epochs 2 --out run ";
+  ASSERT_EQ(graft(finetune).code, 0);
+  const fs::path checkpoint = folder() / "run/checkpoint.safetensors";
+  const std::string whole = read_text(checkpoint);
+  write("run/checkpoint.safetensors", whole.substr(0, whole.size() - 10));
+  expect_failure(graft(finetune + "--resume"), 1, "run/checkpoint.safetensors");
+  fs::copy_file(folder() / "tiny.safetensors", checkpoint, fs::copy_options::overwrite_existing);
+  expect_failure(graft(finetune + "--resume"), 1, "expected a checkpoint of a training run");
+  write("run/checkpoint.safetensors", whole);
+  expect_failure(graft(finetune + "--resume --lr 0.5"), 1, "the run was made with options 'learning_rate' 0.001");
+  write("run/run.json", "{");
+  expect_failure(graft(finetune + "--resume"), 1, "run/run.json");
+  expect_failure(graft("report run -o report.html"), 1, "run/run.json");
+  write("run/best.safetensors", whole.substr(0, 100));
+  expect_failure(graft("predict --run run data/red/0.png"), 1, "run/best.safetensors");
+  expect_failure(graft("evaluate --run run --data data"), 1, "run/best.safetensors");
+  EXPECT_FALSE(exists("report.html"));
 }
 
 TEST_F(BadInput, FoldersWithoutPhotosAreNamed) {
   fs::create_directories(folder() / "data/yellow");
   expect_failure(graft("finetune --weights tiny.safetensors --data data --quiet --out run"), 1, "yellow");
-  EXPECT_FALSE(exists("run"));
+  expect_failure(graft("evaluate --weights tiny.safetensors --data data"), 1, "yellow");
+  expect_nothing_written();
+  fs::remove(folder() / "data/yellow");
+  fs::create_directories(folder() / "held/blue");
+  expect_failure(graft("finetune --weights tiny.safetensors --data data --quiet --validation held --out run"), 1,
+                 "blue");
+  expect_failure(graft("finetune --weights tiny.safetensors --data data/red --quiet --out run"), 1,
+                 "data/red: expected a folder for each class, got none");
+  expect_nothing_written();
   write("labels.json", R"({"0.png": 99})");
   expect_failure(graft("evaluate --weights tiny.safetensors --data data/red --labels labels.json"), 1, "99");
   write("labels.json", "[1, 2]");
@@ -145,11 +275,56 @@ TEST_F(BadInput, OutputThatCannotBeWrittenIsNamed) {
   EXPECT_THAT(read_text(folder() / ".error"), HasSubstr("standard output"));
 }
 
-TEST_F(BadInput, ADivergingRunNamesTheEpochAndLeavesNoFolder) {
+// A limit on the size of files stops a write in the middle, as a full disk does.
+TEST_F(BadInput, AFullDiskIsNamedAndLeavesNothing) {
+  const std::string limit = "ulimit -f 2; ";  // blocks of 512 or 1024 bytes: less than any of these files
+  nn::Network top = models::make("mobilenet", {.classes = 3, .height = 32, .width = 32, .alpha = 0.25});
+  io::write_safetensors(folder() / "mobilenet.safetensors", as_pytorch(top));
+  ASSERT_EQ(graft("finetune --weights tiny.safetensors --data data --quiet --epochs 1 --out good").code, 0);
+  struct Case {
+    std::string arguments, says;
+  };
+  for (const Case& c :
+       {Case{"convert mobilenet.safetensors -o out.safetensors --model mobilenet --alpha 0.25", "out.safetensors"},
+        Case{"features --weights tiny.safetensors --layer input,conv2 data/red/0.png data/red/1.png -o "
+             "f.safetensors",
+             "f.safetensors"},
+        Case{"finetune --weights tiny.safetensors --data data --quiet --epochs 2 --out run", "run/best.safetensors"},
+        Case{"report good -o report.html", "report.html"}}) {
+    SCOPED_TRACE(c.arguments);
+    const Outcome got = graft(c.arguments, limit);
+    expect_failure(got, 1, c.says);
+    EXPECT_THAT(got.error, HasSubstr("could not be written"));
+    expect_nothing_written();
+  }
+  ASSERT_EQ(graft("convert mobilenet.safetensors -o out.safetensors --model mobilenet --alpha 0.25").code, 0)
+      << "without the limit";
+}
+
+// What a run had written before the disk was full is whole, and enough to go on from when there is room again.
+TEST_F(BadInput, AFullDiskLaterInARunKeepsItsCheckpoint) {
+  const std::string finetune = "finetune --weights tiny.safetensors --data data --quiet --seed 5 --threads 1 ";
+  ASSERT_EQ(graft(finetune + "--epochs 3 --out whole").code, 0);
+  ASSERT_EQ(graft(finetune + "--epochs 1 --out run").code, 0);
+  std::map<std::string, std::string> before;
+  for (const char* file : {"best.safetensors", "last.safetensors", "checkpoint.safetensors", "run.json"})
+    before[file] = read_text(folder() / "run" / file);
+  const Outcome got = graft(finetune + "--epochs 3 --resume --out run", "ulimit -f 2; ");
+  expect_failure(got, 1, "could not be written");
+  for (const auto& [file, content] : before) EXPECT_EQ(read_text(folder() / "run" / file), content) << file;
+  for (const auto& entry : fs::directory_iterator(folder() / "run"))
+    EXPECT_EQ(entry.path().string().find(".partial-"), std::string::npos) << entry.path();
+  ASSERT_EQ(graft(finetune + "--epochs 3 --resume --out run").code, 0);
+  EXPECT_TRUE(read_text(folder() / "run/last.safetensors") == read_text(folder() / "whole/last.safetensors"));
+}
+
+TEST_F(BadInput, ARunThatDivergesAtOnceNamesTheLayerAndLeavesNoFolder) {
   const Outcome got = graft(
       "finetune --weights tiny.safetensors --data data --quiet --unfreeze '*' --optimizer sgd --lr 1e30 --epochs 30 "
       "--out run");
   expect_failure(got, 1, "not finite");
+  EXPECT_THAT(got.error, HasSubstr("layer '"));
+  EXPECT_FALSE(exists("run"));
 }
 
 }  // namespace

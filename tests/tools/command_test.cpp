@@ -1,7 +1,6 @@
 #include "graft/io/npy.h"
 #include "graft/io/safetensors.h"
 #include "graft/models/models.h"
-#include "graft/ops/shape.h"
 
 #include "tools/support.h"
 
@@ -121,20 +120,54 @@ TEST_F(Command, EvaluateReadsFoldersAndLabels) {
   EXPECT_THAT(graft("evaluate --weights tiny.safetensors --data data").out, HasSubstr("confusion"));
 }
 
-// A network's parameters as PyTorch would name and lay them out.
-io::Safetensors as_pytorch(nn::Network& network) {
-  const std::map<std::string, std::string> names = {
-      {"gamma", "weight"}, {"beta", "bias"}, {"moving_mean", "running_mean"}, {"moving_variance", "running_var"}};
-  io::Safetensors file;
-  for (const nn::Parameter* parameter : network.parameters()) {
-    const std::string own = parameter->name.substr(parameter->layer.size() + 1);
-    const Shape& shape = parameter->shape;
-    Tensor value = parameter->value;
-    if (shape.rank() == 4) value = ops::permute(value, {0, 3, 1, 2});
-    if (shape.rank() == 3) value = ops::permute(value, {2, 0, 1}).reshaped({shape[2], 1, shape[0], shape[1]});
-    file.tensors.emplace_back(parameter->layer + "." + (names.contains(own) ? names.at(own) : own), value);
-  }
-  return file;
+// What a file of bare weights does not say, the report does: the size of images and how they are prepared.
+TEST_F(Command, ConvertSaysWhatItAssumed) {
+  nn::Network original = models::make("mobilenet", {.classes = 3, .alpha = 0.25});
+  io::write_safetensors(folder() / "foreign.safetensors", as_pytorch(original));
+  const std::string convert = "convert foreign.safetensors -o out.safetensors --model mobilenet --alpha 0.25 ";
+  const Outcome assumed = graft(convert);
+  ASSERT_EQ(assumed.code, 0) << assumed.error;
+  EXPECT_THAT(assumed.out, HasSubstr("the size of images: taken as 224x224, mobilenet's usual"));
+  EXPECT_THAT(assumed.out, HasSubstr("how images are prepared: taken as mobilenet's authors did"));
+  EXPECT_THAT(assumed.out, HasSubstr("input [224, 224, 3]"));
+  EXPECT_THAT(assumed.out,
+              HasSubstr("\nimages 224x224, antialias, squash, RGB minus (127.5, 127.5, 127.5) over (127.5"));
+
+  const nlohmann::json told = graft(convert + "--input-size 160 --preprocessing caffe --json").json();
+  EXPECT_EQ(told["notes"].size(), 1u) << told["notes"];  // which model it is
+  EXPECT_EQ(told["preprocessing"]["height"], 160);
+  EXPECT_EQ(told["preprocessing"]["bgr"], true);
+  EXPECT_THAT(graft("info out.safetensors").out, HasSubstr("BGR minus (103.939, 116.779, 123.68) over (1, 1, 1)"));
+
+  const std::string help = graft("convert --help").out;
+  EXPECT_THAT(help, HasSubstr("224"));
+  EXPECT_THAT(help, HasSubstr("299"));
+}
+
+// Names and outputs must be as many, whichever is too few.
+TEST_F(Command, ConvertCountsTheNamesOfClasses) {
+  nn::Network top = models::make("mobilenet", {.classes = 3, .height = 32, .width = 32, .alpha = 0.25});
+  io::write_safetensors(folder() / "top.safetensors", as_pytorch(top));
+  write("two.json", R"({"0": ["n01", "cat"], "1": ["n02", "dog"]})");
+  write("four.txt", "cat\ndog\nfish\nbird\n");
+  write("gap.json", R"({"0": "cat", "2": "dog"})");
+  write("empty.txt", "\n");
+  write("numbers.json", "[1, 2, 3]");
+  const std::string convert =
+      "convert top.safetensors -o out.safetensors --model mobilenet --alpha 0.25 --input-size 32 --classes ";
+  expect_failure(graft(convert + "two.json"), 1, "two.json: [predict] 'mobilenet' has 3 outputs but names for 2");
+  expect_failure(graft(convert + "four.txt"), 1, "four.txt: [predict] 'mobilenet' has 3 outputs but names for 4");
+  expect_failure(graft(convert + "gap.json"), 1, "gap.json: expected names of the classes 0 to 1, 1 is missing");
+  expect_failure(graft(convert + "empty.txt"), 1, "empty.txt: holds no class names");
+  expect_failure(graft(convert + "numbers.json"), 1, "numbers.json: expected a list of class names, got the entry 1");
+  expect_failure(graft(convert + "nowhere.txt"), 1, "nowhere.txt");
+  write("map.json", R"({"model": "mobilenet", "include_top": false, "ignore": ["conv_preds"]})");
+  expect_failure(graft("convert top.safetensors -o out.safetensors --alpha 0.25 --classes four.txt --map map.json"), 1,
+                 "four.txt: [predict] expected a classifier");
+  write("map.json", R"({"model": "mobilenet", "classes": ["cat"]})");
+  expect_failure(graft("convert top.safetensors -o out.safetensors --map map.json"), 1,
+                 "map.json: there is no key 'classes'");
+  EXPECT_FALSE(exists("out.safetensors"));
 }
 
 TEST_F(Command, ConvertTurnsAForeignFileIntoTheNetwork) {
@@ -157,8 +190,6 @@ TEST_F(Command, ConvertTurnsAForeignFileIntoTheNetwork) {
   EXPECT_EQ(converted.input_shape(), (Shape{32, 32, 3}));
 
   fs::remove(folder() / "out.safetensors");
-  write("names.json", R"({"0": ["n01", "cat"], "1": ["n02", "dog"]})");
-  expect_failure(graft(convert + "--classes names.json"), 1, "3 outputs but names for 2");
   foreign.tensors.pop_back();
   io::write_safetensors(folder() / "foreign.safetensors", foreign);
   const Outcome partial = graft(convert);

@@ -47,6 +47,63 @@ TEST_F(Finetune, LearnsColoursAndTheRunIsUsedByTheOtherCommands) {
   EXPECT_THAT(read_text(folder() / "report.html"), HasSubstr("data:image/jpeg;base64,"));
 }
 
+TEST_F(Finetune, SaysHowLongTheFrozenPartTook) {
+  const Outcome cached = finetune("--epochs 2 --json --out cached");
+  EXPECT_THAT(cached.error, testing::ContainsRegex("frozen part of 18 photos in [0-9.]+ s  [0-9]+ img/s\n"));
+  EXPECT_THAT(cached.error, HasSubstr("epoch 2/2"));
+  const nlohmann::json result = cached.json();
+  EXPECT_GT(result["frozen_seconds"], 0);
+  double epochs = 0;
+  std::ifstream log(folder() / "cached/log.jsonl");
+  for (std::string line; std::getline(log, line);) epochs += nlohmann::json::parse(line)["seconds"].get<double>();
+  EXPECT_GT(epochs, 0);
+  EXPECT_GE(result["seconds"], result["frozen_seconds"].get<double>() + epochs);
+
+  const Outcome plain = finetune("--epochs 1 --no-cache --quiet --json --out plain");
+  EXPECT_EQ(plain.json()["frozen_seconds"], 0);
+  EXPECT_EQ(plain.error, "");
+  EXPECT_EQ(finetune("--epochs 1 --quiet --out quiet").error, "");
+}
+
+TEST_F(Finetune, LearnsInBf16WithF32Weights) {
+  const std::string options = "--train-last 1 --head 8 --epochs 20 --lr 0.02 --validation-split 0.34 --json ";
+  const auto losses = [&](const std::string& precision) {
+    const Outcome got = finetune(options + "--precision " + precision + " --out " + precision);
+    EXPECT_EQ(got.code, 0) << got.error;
+    EXPECT_GE(got.json()["validation"]["top1"], 0.83) << precision;  // 5 of 6
+    std::vector<double> all;
+    std::ifstream log(folder() / precision / "log.jsonl");
+    for (std::string line; std::getline(log, line);) all.push_back(nlohmann::json::parse(line)["train"]["loss"]);
+    return all;
+  };
+  const std::vector<double> half = losses("bf16"), full = losses("f32");
+  ASSERT_EQ(half.size(), full.size());
+  EXPECT_LT(half.back(), 0.5 * half.front());
+  EXPECT_NE(half.front(), full.front()) << "nothing was rounded";
+  for (std::size_t i = 0; i < full.size(); ++i) EXPECT_NEAR(half[i], full[i], 0.03) << "epoch " << i + 1;
+  for (const auto& [name, value] : io::read_safetensors(folder() / "bf16/last.safetensors").tensors)
+    EXPECT_EQ(value.dtype(), DType::f32) << name;
+}
+
+// The decay is so strong that weights grow a thousand times in each step: a few epochs go well.
+TEST_F(Finetune, ADivergedRunCanBeUsedButNotResumed) {
+  const std::string options = "--optimizer sgd --lr 1 --weight-decay 1e3 --epochs 20 --out run --quiet ";
+  expect_failure(finetune(options), 1, "the loss is nan in epoch 4");
+  const nlohmann::json record = nlohmann::json::parse(read_text(folder() / "run/run.json"));
+  EXPECT_EQ(record["status"], "diverged");
+  EXPECT_THAT(record["error"].get<std::string>(), HasSubstr("'head"));
+  for (const auto& entry : fs::directory_iterator(folder() / "run")) {
+    EXPECT_THAT(entry.path().filename().string(),
+                testing::AnyOf("best.safetensors", "log.jsonl", "run.json", "checkpoint.safetensors"));
+  }
+  EXPECT_EQ(graft("predict --run run data/red/0.png").code, 0);
+  EXPECT_EQ(graft("evaluate --run run --data data").code, 0);
+  EXPECT_EQ(graft("report run -o report.html").code, 0);
+
+  expect_failure(finetune(options + "--resume"), 1, "run: the run diverged and would again; start anew in another");
+  expect_failure(finetune(options), 1, "run: the folder holds a run already");
+}
+
 TEST_F(Finetune, FoldsMeasureAndWriteNoRun) {
   const Outcome got = finetune("--head 8 --epochs 25 --lr 0.05 --folds 3 --fold-seeds 2 --json");
   ASSERT_EQ(got.code, 0) << got.error;

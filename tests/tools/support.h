@@ -14,7 +14,9 @@
 
 #include "graft/data/image.h"
 #include "graft/io/network_file.h"
+#include "graft/io/safetensors.h"
 #include "graft/nn/layers.h"
+#include "graft/ops/shape.h"
 
 #include "data/support.h"
 
@@ -38,10 +40,10 @@ inline std::string read_text(const fs::path& path) {
 /// Photos of three classes that colour tells apart, and networks for them.
 class CommandTest : public testing::Test {
  protected:
-  /// `arguments` as a shell reads them; paths are relative to folder().
-  Outcome graft(const std::string& arguments) const {
-    const std::string line =
-        "cd '" + folder().string() + "' && OMP_NUM_THREADS=1 '" GRAFT_COMMAND "' " + arguments + " > .out 2> .error";
+  /// `arguments` as a shell reads them, `before` in the same shell; paths are relative to folder().
+  Outcome graft(const std::string& arguments, const std::string& before = "") const {
+    const std::string line = "cd '" + folder().string() + "' && " + before + "OMP_NUM_THREADS=1 '" GRAFT_COMMAND "' " +
+                             arguments + " > .out 2> .error";
     const int status = std::system(line.c_str());
     return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_text(folder() / ".out"), read_text(folder() / ".error")};
   }
@@ -51,11 +53,11 @@ class CommandTest : public testing::Test {
   fs::path write(const fs::path& name, const std::string& text) const { return folder_.write(name, text); }
 
   /// data/{blue,green,red}/0.png ..., `count` each.
-  void make_photos(const std::string& data = "data", int count = 6) const {
+  void make_photos(const std::string& data = "data", int count = 6, Index height = 18, Index width = 22) const {
     const std::vector<std::string> classes = {"blue", "green", "red"};
     for (std::size_t c = 0; c < classes.size(); ++c) {
       for (int i = 0; i < count; ++i) {
-        Tensor image = data::picture(18, 22, 3, static_cast<std::uint64_t>(i));
+        Tensor image = data::picture(height, width, 3, static_cast<std::uint64_t>(i));
         auto* pixels = image.mutable_data<std::uint8_t>();
         for (Index k = 0; k < image.elements(); ++k) {
           const bool own = static_cast<std::size_t>(k % 3) == 2 - c;
@@ -89,6 +91,22 @@ class CommandTest : public testing::Test {
  private:
   data::TemporaryFolder folder_;
 };
+
+/// A network's parameters as PyTorch would name and lay them out.
+inline io::Safetensors as_pytorch(nn::Network& network) {
+  const std::map<std::string, std::string> names = {
+      {"gamma", "weight"}, {"beta", "bias"}, {"moving_mean", "running_mean"}, {"moving_variance", "running_var"}};
+  io::Safetensors file;
+  for (const nn::Parameter* parameter : network.parameters()) {
+    const std::string own = parameter->name.substr(parameter->layer.size() + 1);
+    const Shape& shape = parameter->shape;
+    Tensor value = parameter->value;
+    if (shape.rank() == 4) value = ops::permute(value, {0, 3, 1, 2});
+    if (shape.rank() == 3) value = ops::permute(value, {2, 0, 1}).reshaped({shape[2], 1, shape[0], shape[1]});
+    file.tensors.emplace_back(parameter->layer + "." + (names.contains(own) ? names.at(own) : own), value);
+  }
+  return file;
+}
 
 /// A failure as a script sees it: this code, one sentence that begins with `graft: ` and says `what`, nothing on
 /// standard output.

@@ -9,6 +9,7 @@
 #include "graft/io/network_file.h"
 
 #include "support/expect.h"
+#include "train/progress.h"
 #include "train/samples.h"
 
 namespace graft::train {
@@ -182,6 +183,44 @@ TEST(Trainer, ShowsItsProgress) {
   EXPECT_EQ(shown(Progress::none), "");
 }
 
+TEST(Trainer, ShowsHowFarTheFrozenPartIs) {
+  const test::TemporaryFolder folder("frozen_progress");
+  const auto train = test::stripe_photos(folder.path() / "train", 24, 1),
+             validation = test::stripe_photos(folder.path() / "validation", 8, 2);
+  Report report;
+  const auto shown = [&](Progress progress) {
+    nn::Network network = small_network();
+    network.freeze();
+    network.unfreeze("head");
+    auto options = quick_options();
+    options.epochs = 1;
+    options.batch = 8;
+    options.progress = progress;
+    options.out = folder.path() / std::to_string(static_cast<int>(progress));
+    testing::internal::CaptureStderr();
+    report = Trainer(network, train, validation, options).run();
+    return testing::internal::GetCapturedStderr();
+  };
+  EXPECT_THAT(shown(Progress::lines), testing::ContainsRegex("frozen part of 32 photos in [0-9.]+ s  [0-9]+ img/s\n"));
+  EXPECT_THAT(shown(Progress::bar),
+              testing::ContainsRegex("frozen part \\[#{6}\\.{18}\\] 8/32  [0-9]+ img/s  [0-9]+:[0-9]+ left"));
+  EXPECT_EQ(shown(Progress::none), "");
+  EXPECT_GT(report.frozen_seconds, 0);
+  EXPECT_GE(report.seconds, report.frozen_seconds + report.epochs[0].seconds);
+  std::ifstream file(folder.path() / std::to_string(static_cast<int>(Progress::none)) / "run.json");
+  const auto results = nlohmann::json::parse(file)["results"];
+  EXPECT_EQ(results["frozen_seconds"], report.frozen_seconds);
+  EXPECT_GE(results["seconds"], report.seconds);
+
+  ProgressDisplay display(Progress::lines, 1, 1, std::chrono::seconds(0));  // in a log that takes longer
+  testing::internal::CaptureStderr();
+  display.start_frozen(10);
+  display.frozen(4);
+  display.end_frozen();
+  EXPECT_THAT(testing::internal::GetCapturedStderr(),
+              testing::MatchesRegex("frozen part 4/10  [0-9]+ img/s  [0-9]+:[0-9][0-9] left\nfrozen part of 10 .*\n"));
+}
+
 // Nothing is left behind by a run that fails before its first epoch is over.
 TEST(Trainer, WritesNothingIfItFails) {
   const test::TemporaryFolder folder("failed");
@@ -205,6 +244,27 @@ TEST(Trainer, LayersHaveTheirOwnRates) {
   EXPECT_EQ(after.at("conv1/weight"), before.at("conv1/weight"));
   EXPECT_NE(after.at("conv2/weight"), before.at("conv2/weight"));
   EXPECT_NE(after.at("head/weight"), before.at("head/weight"));
+}
+
+// Activations of 8 bits of precision lead the same way as those of 24: the f32 masters take every small step.
+TEST(Trainer, LearnsInBf16AsInF32) {
+  const auto train = [](DType precision) {
+    nn::Network network = small_network();
+    auto options = quick_options();
+    options.epochs = 6;
+    options.optimizer.learning_rate = 0.003;
+    options.precision = precision;
+    const Report report = test::stripe_trainer(network, options).run();
+    for (const nn::Parameter* parameter : network.parameters()) EXPECT_EQ(parameter->value.dtype(), DType::f32);
+    return report;
+  };
+  const Report full = train(DType::f32), half = train(DType::bf16);
+  EXPECT_LT(half.epochs.back().train.loss, 0.5 * half.epochs.front().train.loss);
+  EXPECT_NE(half.epochs.front().train.loss, full.epochs.front().train.loss) << "nothing was rounded";
+  for (std::size_t i = 0; i < full.epochs.size(); ++i) {
+    EXPECT_NEAR(half.epochs[i].train.loss, full.epochs[i].train.loss, 0.005) << "epoch " << i + 1;
+    EXPECT_NEAR(half.epochs[i].validation->top1, full.epochs[i].validation->top1, 1.0 / 32) << "epoch " << i + 1;
+  }
 }
 
 // A class that counts nothing is not learned: everything is taken for the other one.

@@ -1,5 +1,6 @@
 #include "common.h"
 
+#include <cmath>
 #include <fstream>
 #include <memory>
 
@@ -17,12 +18,34 @@ CLI::App* add_command(CLI::App& app, const std::string& name, const std::string&
   return command;
 }
 
+namespace {
+
+CLI::Validator number_check(const std::string& expected, const std::string& type, bool (*holds)(double)) {
+  return {[=](const std::string& text) {
+            double value = 0;
+            const bool good = CLI::detail::lexical_cast(text, value) && holds(value);
+            return good ? std::string() : fmt::format("expected {}, got {}", expected, text);
+          },
+          type};
+}
+
+}  // namespace
+
+CLI::Validator positive() {
+  return number_check("a number above 0", "POSITIVE", [](double value) { return value > 0 && std::isfinite(value); });
+}
+
+CLI::Validator not_negative() {
+  return number_check("a number of 0 or more", "NONNEGATIVE",
+                      [](double value) { return value >= 0 && std::isfinite(value); });
+}
+
 void add_machine_options(CLI::App& command) {
   // CLI11 runs these while it parses, so they hold for the whole command.
   command
       .add_option_function<int>(
           "--threads", [](int count) { set_threads(count); }, "Threads for everything; 0 takes all cores")
-      ->check(CLI::NonNegativeNumber)
+      ->check(not_negative())
       ->group("Machine");
   command
       .add_option_function<std::string>(
@@ -103,6 +126,26 @@ std::vector<std::string> split_commas(const std::vector<std::string>& texts) {
 }
 
 void print_json(const Json& json) { say("{}\n", json.dump(2, ' ', false, Json::error_handler_t::replace)); }
+
+Json to_json(const Preprocessing& p) {
+  return {{"height", p.height},
+          {"width", p.width},
+          {"resampling", name(p.resampling)},
+          {"fit", name(p.fit)},
+          {"bgr", p.bgr},
+          {"mean", p.mean},
+          {"divisor", p.divisor},
+          {"background", p.background}};
+}
+
+std::string in_words(const Json& p) {
+  const auto channels = [&](const char* key) {
+    return fmt::format("({:g})", fmt::join(p[key].get<std::vector<double>>(), ", "));
+  };
+  return fmt::format("{}x{}, {}, {}, {} minus {} over {}", p["height"].get<int>(), p["width"].get<int>(),
+                     p["resampling"].get<std::string>(), p["fit"].get<std::string>(),
+                     p["bgr"].get<bool>() ? "BGR" : "RGB", channels("mean"), channels("divisor"));
+}
 
 std::string grouped(Index value) {
   std::string digits = std::to_string(value);

@@ -36,6 +36,10 @@ void check_usage(bool condition, fmt::format_string<Args...> format, Args&&... a
 CLI::App* add_command(CLI::App& app, const std::string& name, const std::string& description,
                       const std::string& example);
 
+/// Checks of an option: a number above 0, or one of 0 or more.
+CLI::Validator positive();
+CLI::Validator not_negative();
+
 /// `--threads`, `--engine`, `--device`: applied to the calling thread before the command runs.
 void add_machine_options(CLI::App& command);
 
@@ -62,6 +66,11 @@ void say(fmt::format_string<Args...> format, Args&&... args) {
   fmt::print(stdout, format, std::forward<Args>(args)...);
 }
 void print_json(const Json& json);
+
+/// How images are prepared, for programs, and from that for people: `160x160, antialias, squash, RGB minus (127.5,
+/// ...`.
+Json to_json(const Preprocessing& preprocessing);
+std::string in_words(const Json& preprocessing);
 
 /// 1234567 -> `1,234,567`.
 std::string grouped(Index value);

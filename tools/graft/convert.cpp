@@ -24,6 +24,7 @@ void report(const Options& options, nn::Network& network, const io::ConversionRe
                     {"out", options.out.string()},
                     {"network", network.name},
                     {"input", network.input_shape().to_string()},
+                    {"preprocessing", to_json(network.preprocessing)},
                     {"parameters", network.parameter_count()},
                     {"matched", matched},
                     {"missing", found.missing},
@@ -35,6 +36,7 @@ void report(const Options& options, nn::Network& network, const io::ConversionRe
   say("{}", found.to_string());
   say("{}: {}, input {}, {} parameters\n", options.out.string(), network.name, network.input_shape(),
       grouped(network.parameter_count()));
+  say("images {}\n", in_words(to_json(network.preprocessing)));
 }
 
 void convert(const Options& options) {
@@ -67,11 +69,15 @@ void add_convert(CLI::App& app) {
                 "The network, where the file does not say: " + fmt::format("{}", fmt::join(models::names(), ", ")))
       ->type_name("NAME");
   c->add_option("--map", o->convert.map, "A JSON map of names, for a layout made by hand")->type_name("MAP.json");
-  c->add_option("--alpha", o->convert.alpha, "MobileNet's width, where the weights do not tell it")
-      ->check(CLI::PositiveNumber);
-  c->add_option("--input-size", o->convert.input_size, "Height and width of the images")->check(CLI::PositiveNumber);
+  c->add_option("--alpha", o->convert.alpha, "MobileNet's width, where the weights do not tell it")->check(positive());
+  c->add_option(
+       "--input-size", o->convert.input_size,
+       "Height and width of the images; if not given, what the file says, and where it holds weights alone the "
+       "model's usual 224 (inception_v3: 299)")
+      ->check(positive())
+      ->default_str("");
   c->add_option("--preprocessing", o->convert.preprocessing,
-                "How pixels are prepared, if not as the model's authors did")
+                "How pixels are prepared; if not given, what the map says, or as the model's authors did")
       ->check(CLI::IsMember({"caffe", "tf", "torch", "none"}));
   c->add_option("--classes", o->classes,
                 "Names of the classes: a JSON list, Keras's JSON index, or a text with one a line")

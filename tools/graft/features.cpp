@@ -105,7 +105,7 @@ void add_features(CLI::App& app) {
                 "Photos, prepared as the network expects them; their names are kept in the metadata")
       ->type_name("IMAGE");
   c->add_option("-o,--out", o->out, "The safetensors file to write")->required()->type_name("OUT");
-  c->add_option("--batch", o->batch, "Images at once")->check(CLI::PositiveNumber);
+  c->add_option("--batch", o->batch, "Images at once")->check(positive());
   c->add_flag("--json", o->json, "Print layers and shapes as JSON");
   c->add_flag("--quiet", o->quiet, "No progress on standard error");
   add_machine_options(*c);

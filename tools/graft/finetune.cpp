@@ -156,8 +156,20 @@ void describe_run(const Options& options, const nn::Network& network, const Phot
   io::write_file_atomically(options.out / "data.json", json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
+// Whether a path is in a folder, or the folder itself; links are followed as far as they exist.
+bool is_inside(const fs::path& path, const fs::path& folder) {
+  std::error_code error;
+  const fs::path relative = fs::weakly_canonical(path, error).lexically_relative(fs::weakly_canonical(folder, error));
+  return !error && !relative.empty() && *relative.begin() != "..";
+}
+
 void check_options(const Options& options) {
   check_usage(options.folds > 0 || !options.out.empty(), "--out is required: the folder for the run's files");
+  for (const fs::path& data : {options.data, options.validation}) {
+    check_usage(options.out.empty() || data.empty() || !is_inside(options.out, data),
+                "--out {} lies in {}, where every folder is a class; choose another", options.out.string(),
+                data.string());
+  }
   if (options.keep_head) {
     check_usage(options.cut.empty() && options.head == "none" && options.dropout == 0,
                 "--keep-head trains the head that is there: leave out --cut, --head and --dropout");
@@ -180,7 +192,9 @@ train::Report train(const Options& options, nn::Network& network, const Photos& 
     describe_run(options, network, photos);
     return report;
   } catch (...) {
-    if (fresh) fs::remove(options.out, error);  // only while it is empty: checkpoints stay
+    // Of a run that failed before it had anything to use or to continue, nothing stays.
+    const bool useful = fs::exists(options.out / "checkpoint.safetensors") || fs::exists(options.out / "run.json");
+    if (fresh && !useful) fs::remove_all(options.out, error);
     throw;
   }
 }
@@ -201,7 +215,8 @@ void show(const Options& options, const nn::Network& network, const Photos& phot
                     {"validation", best.validation ? scores(*best.validation) : Json()},
                     {"stopped_early", report.stopped_early},
                     {"frozen", report.frozen_hashes.size()},
-                    {"seconds", report.seconds}});
+                    {"seconds", report.seconds},
+                    {"frozen_seconds", report.frozen_seconds}});
     return;
   }
   say("{}: best epoch {} of {}", options.out.string(), report.best_epoch, report.epochs.size());
@@ -210,7 +225,9 @@ void show(const Options& options, const nn::Network& network, const Photos& phot
         photos.validation.size());
   else
     say(", training loss {:.4f}", best.train.loss);
-  say(", {:.1f} s\n{} frozen tensors are bit for bit what they were\n", report.seconds, report.frozen_hashes.size());
+  say(", {:.1f} s", report.seconds);
+  if (report.frozen_seconds > 0) say(" of which {:.1f} s for the frozen part", report.frozen_seconds);
+  say("\n{} frozen tensors are bit for bit what they were\n", report.frozen_hashes.size());
   if (!report.profile.empty()) say("{}", report.profile);
 }
 
@@ -265,12 +282,16 @@ void add_data_options(CLI::App& c, Options& o) {
           ->type_name("RUN");
   CLI::Option* resume =
       c.add_flag("--resume", o.train.resume, "Continue the run in --out; the other options as they were");
+  CLI::Option* every = c.add_option("--checkpoint-every", o.train.checkpoint_seconds,
+                                    "Seconds, at least, between the checkpoints that --resume continues from")
+                           ->check(not_negative());
   CLI::Option* folds = c.add_option("--folds", o.folds, "Measure by cross-validation with so many parts; writes no run")
                            ->check(CLI::Range(2, 1000))
                            ->excludes(validation)
                            ->excludes(split)
                            ->excludes(out)
-                           ->excludes(resume);
+                           ->excludes(resume)
+                           ->excludes(every);
   c.add_option("--fold-seeds", o.fold_seeds, "How often the photos are cut into parts anew")
       ->check(CLI::Range(1, 1000))
       ->needs(folds);
@@ -290,7 +311,7 @@ void add_network_options(CLI::App& c, Options& o) {
                ->type_name("PATTERN"));
   CLI::Option* last =
       c.add_option("--train-last", o.train_last, "Train the head and the last N layers with weights before it")
-          ->check(CLI::PositiveNumber)
+          ->check(positive())
           ->group("Network");
   freeze->excludes(unfreeze)->excludes(last);
   unfreeze->excludes(last);
@@ -314,12 +335,12 @@ void add_network_options(CLI::App& c, Options& o) {
 void add_training_options(CLI::App& c, Options& o) {
   constexpr const char* kGroup = "Training";
   train::TrainOptions& t = o.train;
-  c.add_option("--epochs", t.epochs, "Times that every photo is seen")->check(CLI::PositiveNumber)->group(kGroup);
-  c.add_option("--batch", t.batch, "Photos a step")->check(CLI::PositiveNumber)->group(kGroup);
+  c.add_option("--epochs", t.epochs, "Times that every photo is seen")->check(positive())->group(kGroup);
+  c.add_option("--batch", t.batch, "Photos a step")->check(positive())->group(kGroup);
   c.add_option("--optimizer", o.optimizer, "Update rule")
       ->check(CLI::IsMember({"sgd", "adam", "adamw"}))
       ->group(kGroup);
-  c.add_option("--lr", t.optimizer.learning_rate, "Learning rate")->check(CLI::PositiveNumber)->group(kGroup);
+  c.add_option("--lr", t.optimizer.learning_rate, "Learning rate")->check(positive())->group(kGroup);
   c.add_option("--lr-of", o.rates, "Another rate for some layers, e.g. 'conv5_*=1e-5'; the first that matches counts")
       ->type_name("PATTERN=RATE")
       ->allow_extra_args(false)
@@ -328,31 +349,29 @@ void add_training_options(CLI::App& c, Options& o) {
       ->group(kGroup);
   c.add_option("--momentum", t.optimizer.momentum, "Of sgd")->check(CLI::Range(0.0, 1.0))->group(kGroup);
   c.add_option("--weight-decay", t.optimizer.weight_decay, "Of all trained weights")
-      ->check(CLI::NonNegativeNumber)
+      ->check(not_negative())
       ->group(kGroup);
   c.add_option("--schedule", o.schedule, "How the rate falls")
       ->check(CLI::IsMember({"constant", "step", "cosine"}))
       ->group(kGroup);
-  c.add_option("--warmup", t.schedule.warmup, "Steps in which the rate rises")
-      ->check(CLI::NonNegativeNumber)
-      ->group(kGroup);
+  c.add_option("--warmup", t.schedule.warmup, "Steps in which the rate rises")->check(not_negative())->group(kGroup);
   c.add_option("--label-smoothing", t.label_smoothing, "Share of each label that goes to all classes")
       ->check(CLI::Range(0.0, 0.99))
       ->group(kGroup);
   c.add_option("--patience", t.patience, "Stop after so many epochs without a better one; 0 never does")
-      ->check(CLI::NonNegativeNumber)
+      ->check(not_negative())
       ->group(kGroup);
   c.add_option("--augment", o.augment, "Random changes: flip,rotate=15,zoom=0.1,brightness=0.2,contrast=0.2")
       ->type_name("LIST")
       ->group(kGroup);
   c.add_option("--precision", o.precision, "Of activations")->check(CLI::IsMember({"f32", "bf16"}))->group(kGroup);
   c.add_option("--seed", t.seed, "Of the head, the split, the order, augmentation and dropout")
-      ->check(CLI::NonNegativeNumber)
+      ->check(not_negative())
       ->group(kGroup);
-  c.add_option("--workers", t.workers, "Threads that read photos")->check(CLI::PositiveNumber)->group(kGroup);
+  c.add_option("--workers", t.workers, "Threads that read photos")->check(positive())->group(kGroup);
   c.add_flag("--no-cache", o.no_cache, "Run frozen layers in every step, even where their values could be kept")
       ->group(kGroup);
-  c.add_flag("--profile", t.profile, "Print where the time went")->group(kGroup);
+  c.add_flag("--profile", t.profile, "Print where the time went")->excludes(c.get_option("--folds"))->group(kGroup);
 }
 
 }  // namespace

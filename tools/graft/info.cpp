@@ -11,21 +11,12 @@ constexpr const char* kGraph = "graft.network";  // the metadata that io::save_n
 Json extents(const Shape& shape) { return std::vector<Index>(shape.begin(), shape.end()); }
 
 Json describe(const nn::Network& network) {
-  const Preprocessing& p = network.preprocessing;
   return {{"name", network.name},
           {"input", extents(network.input_shape())},
           {"layers", network.layers().size()},
           {"features", network.features},
           {"classes", network.classes},
-          {"preprocessing",
-           {{"height", p.height},
-            {"width", p.width},
-            {"resampling", name(p.resampling)},
-            {"fit", name(p.fit)},
-            {"bgr", p.bgr},
-            {"mean", p.mean},
-            {"divisor", p.divisor},
-            {"background", p.background}}}};
+          {"preprocessing", to_json(network.preprocessing)}};
 }
 
 Json describe(const std::filesystem::path& path) {
@@ -72,12 +63,9 @@ void show(const Json& info) {
       info["layers"].size(), info["tensors"].get<Index>(), grouped(info["elements"].get<Index>()));
   if (info.contains("network")) {
     const Json& network = info["network"];
-    const auto& p = network["preprocessing"];
     say("network {}, input {}, features '{}'\n", network["name"].get<std::string>(), network["input"].dump(),
         network["features"].get<std::string>());
-    say("images {}x{}, {}, {}, {} minus {} over {}\n", p["height"].get<int>(), p["width"].get<int>(),
-        p["resampling"].get<std::string>(), p["fit"].get<std::string>(), p["bgr"].get<bool>() ? "BGR" : "RGB",
-        p["mean"].dump(), p["divisor"].dump());
+    say("images {}\n", in_words(network["preprocessing"]));
     if (!network["classes"].empty())
       say("{} classes: {}, ...\n", network["classes"].size(), network["classes"][0].get<std::string>());
   } else {

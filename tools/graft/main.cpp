@@ -1,4 +1,5 @@
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 #include <new>
 #include <sstream>
@@ -67,6 +68,7 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   using namespace graft::tools;
+  std::signal(SIGXFSZ, SIG_IGN);  // a limit on the size of files ends in an error of `write`, as a full disk does
   try {
     return run(argc, argv);
   } catch (const UsageError& error) {

@@ -47,7 +47,7 @@ void add_predict(CLI::App& app) {
                             "graft predict --weights efficientnet.safetensors --top 3 cat.jpg dog.png");
   add_weights_option(*c, o->weights);
   c->add_option("images", o->images, "JPEG, PNG or BMP files")->required()->type_name("IMAGE");
-  c->add_option("--top", o->top, "Classes a photo")->check(CLI::PositiveNumber);
+  c->add_option("--top", o->top, "Classes a photo")->check(positive());
   c->add_flag("--json", o->json,
               "A list with {\"file\", \"top\": [{\"index\", \"label\", \"probability\"}]} for each photo");
   c->add_flag("--quiet", o->quiet, "No progress on standard error");

@@ -35,7 +35,7 @@ void add_report(CLI::App& app) {
       ->allow_extra_args(false)
       ->default_str("")
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  c->add_option("--photos", o->report.photos, "Validation photos shown for each run")->check(CLI::NonNegativeNumber);
+  c->add_option("--photos", o->report.photos, "Validation photos shown for each run")->check(not_negative());
   add_machine_options(*c);
   c->callback([o] { report(*o); });
 }

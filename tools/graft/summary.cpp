@@ -78,11 +78,11 @@ void add_summary(CLI::App& app) {
     return option->needs(c->get_option("--model"))->group("With --model");
   };
   of_model(c->add_option("--input-size", o->input_size, "Height and width; the network's usual ones if not given")
-               ->check(CLI::PositiveNumber));
-  of_model(c->add_option("--alpha", o->of_model.alpha, "MobileNet's width")->check(CLI::PositiveNumber));
-  of_model(c->add_option("--classes", o->of_model.classes, "Classes of the top")->check(CLI::PositiveNumber));
+               ->check(positive()));
+  of_model(c->add_option("--alpha", o->of_model.alpha, "MobileNet's width")->check(positive()));
+  of_model(c->add_option("--classes", o->of_model.classes, "Classes of the top")->check(positive()));
   of_model(c->add_flag("--no-top", o->no_top, "Without the classifier"));
-  c->add_option("--batch", o->batch, "Images at once")->check(CLI::PositiveNumber);
+  c->add_option("--batch", o->batch, "Images at once")->check(positive());
   c->add_flag("--json", o->json, "As JSON");
   c->callback([o] {
     const nn::Network network = network_of(*o);

@@ -23,6 +23,8 @@ class InputFile {
   const std::filesystem::path& path() const { return path_; }
   /// Bytes in the file when it was opened.
   std::uint64_t size() const { return size_; }
+  /// Throws Error if the file is empty, or a Git LFS pointer or a web page stands in its place.
+  void check_is_itself() const;
   /// Fills `into` with the bytes from `offset` on. Throws Error if the file ends before.
   void read(std::uint64_t offset, std::span<std::byte> into) const;
   /// `count` bytes from `offset` on. Throws Error, before any memory is taken, if the file ends before.
@@ -33,6 +35,10 @@ class InputFile {
   int descriptor_ = -1;
   std::uint64_t size_ = 0;
 };
+
+/// What the name of a file holds that write_file_atomically has begun and not renamed: `TARGET.partial-...`. Only a
+/// process that is killed leaves one behind.
+constexpr std::string_view kPartial = ".partial-";
 
 /// Where the content of a file goes that write_file_atomically makes.
 class OutputFile {

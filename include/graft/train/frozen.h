@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -20,8 +21,10 @@ struct FrozenPart {
 /// Finds it for training with activations of `dtype`. Throws Error if all of the network is frozen.
 FrozenPart frozen_part(nn::Network& network, DType dtype = DType::f32);
 
-/// Runs the frozen part once over a data set, in inference, and keeps the border's values in memory.
-Features frozen_features(nn::Network& network, const FrozenPart& part, Source& source, DType dtype = DType::f32);
+/// Runs the frozen part once over a data set, in inference, and keeps the border's values in memory. `after_batch` is
+/// told how many examples each batch had.
+Features frozen_features(nn::Network& network, const FrozenPart& part, Source& source, DType dtype = DType::f32,
+                         const std::function<void(Index examples)>& after_batch = {});
 
 /// A hash (XXH3, 128 bits, in hexadecimal: what `xxh128sum` prints) of the bytes of every parameter and statistic that
 /// training must not change: weights of layers that are not trainable, and moving statistics that do not update.

@@ -74,7 +74,8 @@ struct Report {
   std::map<std::string, std::string> frozen_hashes = {};
   std::vector<std::vector<Index>> confusion = {};  ///< [label][prediction] on the validation data, after the last epoch
   std::string profile = {};
-  double seconds = 0;
+  double seconds = 0;         ///< of this start: computing what is frozen, and the epochs
+  double frozen_seconds = 0;  ///< the part of them that computing what is frozen took
 
   /// Throws Error if there is no epoch.
   const EpochRecord& best() const;
@@ -90,7 +91,8 @@ struct Report {
 ///   best.safetensors        the network after the best epoch, to run
 ///   last.safetensors        the network at the end
 ///   log.jsonl               a line an epoch
-///   run.json                options, versions, data, hashes of what is frozen, results
+///   run.json                options, versions, data, hashes of what is frozen, results, and a status: running,
+///                           finished, stopped early, or diverged with the reason as `error`
 class Trainer {
  public:
   /// Trains on photos; `validation` may be empty. What is frozen is computed once for all epochs where no augmentation
@@ -106,7 +108,8 @@ class Trainer {
 
   /// Trains to the end. The network is left with the weights of the last epoch.
   ///
-  /// Throws Error, naming the layer, if the loss or a gradient is not finite, and if a frozen parameter changed.
+  /// Throws Error, naming the layer, if a loss or a gradient is not finite, and if a frozen parameter changed. A run
+  /// that diverged so after an epoch or more leaves best.safetensors, log.jsonl and run.json; it cannot be resumed.
   Report run();
 
  private:
