@@ -2,6 +2,7 @@
 
 #include <set>
 
+#include "graft/core/context.h"
 #include "graft/core/version.h"
 #include "graft/io/safetensors.h"
 
@@ -46,6 +47,7 @@ nn::Network load_network(const std::filesystem::path& path) {
     }
     check(missing.empty(), "tensor '{}' is missing ({} in all)", missing.empty() ? "" : *missing.begin(),
           missing.size());
+    network.to(Context::current().device);
     return network;
   } catch (const Error& error) {
     fail("{}: {}", path.string(), error.what());

@@ -7,7 +7,7 @@ namespace graft::ops {
 namespace {
 
 Tensor apply_with_weights(std::shared_ptr<const Op> op, std::vector<Tensor> inputs, const Tensor& weights) {
-  if (weights.defined()) inputs.push_back(weights);
+  if (weights.defined()) inputs.push_back(weights.to(inputs.front().device()));
   return autograd::apply(std::move(op), inputs).front();
 }
 
@@ -97,8 +97,8 @@ double BinaryCrossEntropy::operations(std::span<const Spec> in, std::span<const 
 
 Tensor softmax_cross_entropy(const Tensor& logits, const Tensor& labels, const CrossEntropyOptions& options) {
   return apply_with_weights(
-      std::make_shared<const SoftmaxCrossEntropy>(options.label_smoothing, options.weights.defined()), {logits, labels},
-      options.weights);
+      std::make_shared<const SoftmaxCrossEntropy>(options.label_smoothing, options.weights.defined()),
+      {logits, labels.to(logits.device())}, options.weights);
 }
 
 Tensor binary_cross_entropy(const Tensor& logits, const Tensor& targets, const Tensor& weights) {

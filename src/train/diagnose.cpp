@@ -10,8 +10,9 @@
 namespace graft::train {
 namespace {
 
-bool is_finite(const Tensor& tensor) {
-  if (!tensor.defined() || !is_floating(tensor.dtype())) return true;
+bool is_finite(const Tensor& anywhere) {
+  if (!anywhere.defined() || !is_floating(anywhere.dtype())) return true;
+  const Tensor tensor = anywhere.to(Device{});
   return dispatch_floating("is_finite", tensor.dtype(), [&]<class T>(Type<T>) {
     for (const T value : tensor.values<T>()) {
       if (!std::isfinite(static_cast<double>(convert<Accumulator<T>>(value)))) return false;

@@ -75,7 +75,8 @@ Features frozen_features(nn::Network& network, const FrozenPart& part, Source& s
   source.start_epoch(0);
   while (const auto examples = source.next()) {
     const nn::RunResult result = run(network, *examples, dtype, options);
-    for (const auto& [node, value] : result.watched) {
+    for (const auto& [node, watched] : result.watched) {
+      const Tensor value = watched.to(Device{});
       Tensor& all = features.values[node];
       if (!all.defined()) all = Tensor::empty(value.shape().with(0, source.size()), value.dtype());
       const std::size_t row = value.bytes() / static_cast<std::size_t>(examples->size());

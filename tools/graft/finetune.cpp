@@ -97,7 +97,10 @@ void choose_statistics(nn::Network& network, const Options& options) {
 
 nn::Network prepare_network(const Options& options, const std::vector<std::string>& classes) {
   nn::Network network = io::load_network(options.weights);
-  if (options.random_weights) network = nn::Network::from_json(network.to_json());
+  if (options.random_weights) {
+    network = nn::Network::from_json(network.to_json());
+    network.to(Context::current().device);
+  }
   network.seed = options.train.seed;
   nn::Network backbone = backbone_of(network, options.cut);
   if (options.keep_head) {

@@ -13,8 +13,8 @@ namespace graft::io {
 void save_network(nn::Network& network, const std::filesystem::path& path,
                   const std::map<std::string, std::string>& metadata = {});
 
-/// Reads a network that save_network wrote; no model needs to be named. Layers of types of your own must be registered
-/// before.
+/// Reads a network that save_network wrote, onto the Context's device; no model needs to be named. Layers of types of
+/// your own must be registered before.
 ///
 /// Throws Error if the file is not such a file, or a tensor is missing, unexpected, of the wrong shape, or holds a
 /// value that is not finite.

@@ -13,10 +13,11 @@ struct CrossEntropyOptions {
 /// Mean over the rows of -sum over c of target_c log(softmax(logits)_c).
 ///
 /// logits   [N, C], f32, bf16, f16 or f64
-/// labels   [N], i32 or i64, in 0 .. C-1; rows of weight 0 are not looked at, neither label nor logits
-/// returns  a scalar, f64 for f64 logits, else f32: sum of weight times loss over sum of weights, 0 if that is 0. It
-/// has no gradient for the weights throws   Error if shapes or types do not fit, and for a label that is not a class,
-/// naming row and value
+/// labels   [N], i32 or i64, in 0 .. C-1, on any device; rows of weight 0 are not looked at, neither label nor logits
+/// returns  a scalar, f64 for f64 logits, else f32: sum of weight times loss over sum of weights, 0 if that is 0
+///
+/// It has no gradient for the weights. Throws Error if shapes or types do not fit, and on the CPU for a label that is
+/// not a class, naming row and value; on a device, where nobody waits for the kernel, such a label makes the loss NaN.
 Tensor softmax_cross_entropy(const Tensor& logits, const Tensor& labels, const CrossEntropyOptions& options = {});
 
 /// Mean over all elements of -t log(sigmoid(x)) - (1 - t) log(1 - sigmoid(x)), exact for large x.
