@@ -187,12 +187,23 @@ inline int parts_of(Index blocks, Index steps) {
   return static_cast<int>(parts < 1 ? 1 : parts < kMostParts ? parts : kMostParts);
 }
 
+/// The tiles of C, and the steps along the depth that each takes.
+template <class Core, class P>
+Index blocks_of(const P& p) {
+  return static_cast<Index>(tiles(p.rows, Core::kRows)) * tiles(p.columns, Core::kColumns) * p.products;
+}
+template <class Core, class P>
+Index steps_of(const P& p) {
+  return static_cast<Index>(tiles(p.depth, Core::kDepth)) * p.terms;
+}
+
 /// Launches the product with this core; `name` and, if the depth is split, `name` again for the sum of the parts.
 template <class Core, bool Wide, class P>
 void launch_gemm(const Context& context, const char* name, P p) {
-  const Index blocks = static_cast<Index>(tiles(p.rows, Core::kRows)) * tiles(p.columns, Core::kColumns) * p.products;
+  constexpr bool kVectors = Core::template kCopy < typename P::A, Wide >> 1 || Core::template kCopy < typename P::B,
+                 Wide >> 1;
+  const Index blocks = blocks_of<Core>(p), steps = steps_of<Core>(p);
   if (blocks == 0) return;
-  const Index steps = static_cast<Index>(tiles(p.depth, Core::kDepth)) * p.terms;
   p.parts = parts_of(blocks, steps);
   p.steps_a_part = static_cast<int>((steps + p.parts - 1) / p.parts);
   if (steps > 0) p.parts = static_cast<int>((steps + p.steps_a_part - 1) / p.steps_a_part);
@@ -205,7 +216,7 @@ void launch_gemm(const Context& context, const char* name, P p) {
          {.grid = dim3(static_cast<unsigned>(blocks * p.parts)),
           .block = dim3(Core::kThreads),
           .shared = GemmMemory<Core, P>::kBytes},
-         gemm_kernel<Core, Wide, P>, p);
+         gemm_kernel<Core, kVectors, P>, p);
   if (p.parts > 1) {
     const Index vectors = static_cast<Index>(tiles(p.columns, P::Epilogue::kWidth)) * p.rows * p.products;
     launch(context, name, grid_for(vectors), finish_gemm_kernel<P>, p);

@@ -2,29 +2,51 @@
 
 #include "device/gemm.h"
 #include "device/simt_core.h"
+#include "device/tensor_core.h"
 
 namespace graft::GRAFT_TARGET {
 
-// The cores in use. A large tile does the most work for what it reads; a small one leaves fewer threads idle where C is
-// small.
-using LargeF32 = SimtCore<float, 128, 128, 8, 8, 8, 3>;
-using MediumF32 = SimtCore<float, 64, 64, 16, 4, 4, 3>;
+// The cores in use: a large tile does the most work for what it reads, a small one leaves fewer threads idle where C is
+// small. Of double there is but a small one, for it is there to check gradients.
 template <class T>
-using Small = SimtCore<T, 32, 32, 16, 4, 4, 3>;
+struct Cores {  // the halves, on tensor cores
+  using Large = TensorCore<T, 128, 128, 32, 64, 32, 4, 2>;
+  using Tall = TensorCore<T, 128, 64, 32, 32, 32, 4, 2>;  // for 64 channels and many pixels
+  using Small = TensorCore<T, 64, 64, 32, 32, 32, 4, 3>;
+};
+template <>
+struct Cores<float> {
+  using Large = SimtCore<float, 128, 128, 8, 8, 8, 3>;
+  using Tall = SimtCore<float, 128, 64, 16, 8, 4, 3>;
+  using Small = SimtCore<float, 32, 32, 16, 4, 4, 3>;
+};
+template <>
+struct Cores<double> {
+  using Small = SimtCore<double, 32, 32, 16, 4, 4, 3>;
+};
+
+/// Whether a core has blocks for every multiprocessor of an H100, with the depth split if it must be.
+template <class Core, class P>
+bool fills_device(const P& p) {
+  const Index blocks = blocks_of<Core>(p);
+  return blocks * parts_of(blocks, steps_of<Core>(p)) >= 132;
+}
 
 /// Launches the product with the core that suits its type and shape. `wide` says that whatever lies side by side in A
 /// and B comes in aligned multiples of 16 bytes.
 template <class P>
 void gemm(const Context& context, const char* name, const P& p, bool wide) {
   using T = typename P::A::Element;
-  if (p.rows <= 32 || p.columns <= 32 || !std::is_same_v<T, float>)
-    return wide ? launch_gemm<Small<T>, true>(context, name, p) : launch_gemm<Small<T>, false>(context, name, p);
-  if constexpr (std::is_same_v<T, float>) {
-    constexpr Index kEnoughLarge = 132;  // one for each multiprocessor of an H100
-    const Index large = static_cast<Index>(tiles(p.rows, 128)) * tiles(p.columns, 128) * p.products;
-    if (wide && p.columns > 64 && large >= kEnoughLarge) return launch_gemm<LargeF32, true>(context, name, p);
-    return wide ? launch_gemm<MediumF32, true>(context, name, p) : launch_gemm<MediumF32, false>(context, name, p);
+  if constexpr (!std::is_same_v<T, double>) {
+    using Large = typename Cores<T>::Large;
+    using Tall = typename Cores<T>::Tall;
+    if (wide && p.rows > 64 && p.columns > 64 && fills_device<Large>(p))
+      return launch_gemm<Large, true>(context, name, p);
+    if (wide && p.rows > 64 && p.columns > 32 && fills_device<Tall>(p))
+      return launch_gemm<Tall, true>(context, name, p);
+    if (wide) return launch_gemm<typename Cores<T>::Small, true>(context, name, p);
   }
+  launch_gemm<typename Cores<T>::Small, false>(context, name, p);
 }
 
 /// Rounds or widens rows of `from` to the type of `to`.
@@ -70,9 +92,11 @@ template <class T, class Body>
 void sum_weight_gradient(const Context& context, const char* name, Gradient dw, const Body& body) {
   using Sum = Accumulator<T>;
   if (dw.to.dtype == dtype_of<Sum>) return body(dw);
-  const Tensor sums = Tensor::empty(dw.to.shape, dtype_of<Sum>, context.device);
-  body(Gradient{sums, false});
-  convert_rows<Sum, T>(context, name, sums, dw);
+  if constexpr (!std::is_same_v<T, Sum>) {
+    const Tensor sums = Tensor::empty(dw.to.shape, dtype_of<Sum>, context.device);
+    body(Gradient{sums, false});
+    convert_rows<Sum, T>(context, name, sums, dw);
+  }
 }
 
 }  // namespace graft::GRAFT_TARGET
