@@ -12,6 +12,7 @@
 
 #include <boost/context/fiber.hpp>
 
+#include "emulated/async_copies.h"
 #include "emulated/stack_pool.h"
 
 namespace graft::emulated {
@@ -54,6 +55,7 @@ struct Thread {
   unsigned mask = 0;               ///< of lanes, of the warp function it waits in
   const void* given = nullptr;     ///< its operands of that function
   void* result = nullptr;          ///< where that function puts its result
+  AsyncCopies copies;              ///< into shared memory, under way
 };
 
 /// What runs blocks on one thread of the operating system, one block at a time. Each CUDA thread is a fiber that runs
