@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "emulated/async_copies.h"
 #include "emulated/fiber.h"
 #include "emulated/memory.h"
 
@@ -58,6 +59,7 @@ struct Thread {
   unsigned mask = 0;                ///< of lanes, of the warp function it waits in
   const void* given = nullptr;      ///< its operands of that function
   void* result = nullptr;           ///< where that function puts its result
+  AsyncCopies copies;               ///< into shared memory, under way
 };
 
 /// What runs blocks on one thread of the operating system, one block at a time. Each CUDA thread is a fiber that runs

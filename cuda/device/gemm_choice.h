@@ -1,0 +1,78 @@
+#pragma once
+
+#include "device/gemm.h"
+#include "device/simt_core.h"
+
+namespace graft::GRAFT_TARGET {
+
+// The cores in use. A large tile does the most work for what it reads; a small one leaves fewer threads idle where C is
+// small.
+using LargeF32 = SimtCore<float, 128, 128, 8, 8, 8, 3>;
+using MediumF32 = SimtCore<float, 64, 64, 16, 4, 4, 3>;
+template <class T>
+using Small = SimtCore<T, 32, 32, 16, 4, 4, 3>;
+
+/// Launches the product with the core that suits its type and shape. `wide` says that whatever lies side by side in A
+/// and B comes in aligned multiples of 16 bytes.
+template <class P>
+void gemm(const Context& context, const char* name, const P& p, bool wide) {
+  using T = typename P::A::Element;
+  if (p.rows <= 32 || p.columns <= 32 || !std::is_same_v<T, float>)
+    return wide ? launch_gemm<Small<T>, true>(context, name, p) : launch_gemm<Small<T>, false>(context, name, p);
+  if constexpr (std::is_same_v<T, float>) {
+    constexpr Index kEnoughLarge = 132;  // one for each multiprocessor of an H100
+    const Index large = static_cast<Index>(tiles(p.rows, 128)) * tiles(p.columns, 128) * p.products;
+    if (wide && p.columns > 64 && large >= kEnoughLarge) return launch_gemm<LargeF32, true>(context, name, p);
+    return wide ? launch_gemm<MediumF32, true>(context, name, p) : launch_gemm<MediumF32, false>(context, name, p);
+  }
+}
+
+/// Rounds or widens rows of `from` to the type of `to`.
+template <class From, class To>
+__global__ void convert_rows_kernel(Index rows, Index channels, const From* from, Index from_pitch, To* to,
+                                    Index to_pitch, bool accumulate) {
+  for (Index i = first_index(); i < rows * channels; i += index_stride()) {
+    const auto value = widen(from[i / channels * from_pitch + i % channels]);
+    To& at = to[i / channels * to_pitch + i % channels];
+    at = narrow<To>(accumulate ? widen(at) + value : value);
+  }
+}
+
+template <class From, class To>
+void convert_rows(const Context& context, const char* name, const Operand& from, Gradient to) {
+  launch(context, name, grid_for(from.elements()), convert_rows_kernel<From, To>, from.shape.rows(),
+         from.shape.channels(), from.as<From>(), from.pitch, to.to.as<To>(), to.to.pitch, to.accumulate);
+}
+
+/// Weights in the type of the activations that meet them: themselves, or f32 masters rounded once, so that the product
+/// need not do so for every tile that reads them.
+template <class T>
+class RoundedWeights {
+ public:
+  RoundedWeights(const Context& context, const Operand& w) : operand_(w) {
+    if constexpr (!std::is_same_v<T, Accumulator<T>>) {
+      if (w.dtype == dtype_of<T>) return;
+      copy_ = Tensor::empty(w.shape, dtype_of<T>, context.device);
+      operand_ = copy_;
+      convert_rows<Accumulator<T>, T>(context, "round_weights", w, {operand_, false});
+    }
+  }
+  const Operand& operator*() const { return operand_; }
+
+ private:
+  Tensor copy_;
+  Operand operand_;
+};
+
+/// Calls body(Type<T>, Gradient) for a gradient of weights that is summed in Accumulator<T>: with the gradient itself
+/// if it has that type, else with a tensor that is converted afterwards.
+template <class T, class Body>
+void sum_weight_gradient(const Context& context, const char* name, Gradient dw, const Body& body) {
+  using Sum = Accumulator<T>;
+  if (dw.to.dtype == dtype_of<Sum>) return body(dw);
+  const Tensor sums = Tensor::empty(dw.to.shape, dtype_of<Sum>, context.device);
+  body(Gradient{sums, false});
+  convert_rows<Sum, T>(context, name, sums, dw);
+}
+
+}  // namespace graft::GRAFT_TARGET
