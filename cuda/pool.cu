@@ -55,9 +55,8 @@ __global__ void average_pool_kernel(Windows g, const T* x, Index x_pitch, T* y, 
       for (int k = 0; k < N; ++k) sums[k] += widen(here[k]);
     });
     const Sum scale = Sum(1) / static_cast<Sum>(rows_inside(g, row).size() * columns_inside(g, column).size());
-    Vector<T, N> mean;
-    for (int k = 0; k < N; ++k) mean[k] = narrow<T>(sums[k] * scale);
-    store(y + g.window_offset(image, y_pitch) + window * y_pitch + channel, mean);
+    for (int k = 0; k < N; ++k) sums[k] *= scale;
+    put(y + g.window_offset(image, y_pitch) + window * y_pitch + channel, sums, false);
   });
 }
 
@@ -72,14 +71,7 @@ __global__ void pool_backward_kernel(Windows g, Slope slope, T* dx, Index dx_pit
     for_each_window_over(g, pixel / g.width, pixel % g.width, [&](int tap, int row, int column) {
       slope.template add<N>(g, image, tap, row, column, channel, sums);
     });
-    T* to = dx + g.pixel_offset(image, dx_pitch) + pixel * dx_pitch + channel;
-    Vector<T, N> result;
-    if (accumulate) {
-      result = load<N>(to);
-      for (int k = 0; k < N; ++k) sums[k] += widen(result[k]);
-    }
-    for (int k = 0; k < N; ++k) result[k] = narrow<T>(sums[k]);
-    store(to, result);
+    put(dx + g.pixel_offset(image, dx_pitch) + pixel * dx_pitch + channel, sums, accumulate);
   });
 }
 

@@ -74,6 +74,19 @@ __device__ void store(T* at, const Vector<T, N>& vector) {
   *reinterpret_cast<Vector<T, N>*>(at) = vector;
 }
 
+/// to[k] (+)= values[k], rounded, for N neighbours that one store may write.
+template <int N, class T, class Sum>
+__device__ void put(T* to, const Sum (&values)[N], bool accumulate) {
+  Vector<T, N> result;
+  if (accumulate) {
+    const Vector<T, N> there = load<N>(to);
+    for (int k = 0; k < N; ++k) result[k] = narrow<T>(widen(there[k]) + values[k]);
+  } else {
+    for (int k = 0; k < N; ++k) result[k] = narrow<T>(values[k]);
+  }
+  store(to, result);
+}
+
 /// Whether rows of `pitch` elements from `data` on can be read as vectors of N.
 template <class T>
 bool aligned(const void* data, Index pitch, int n) {
