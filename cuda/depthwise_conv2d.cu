@@ -12,6 +12,8 @@ namespace {
 using namespace graft::GRAFT_TARGET;
 
 constexpr int kStrip = 4;  // neighbouring results a thread makes: each weight is loaded once for all of them
+constexpr unsigned kStripThreads =
+    128;  // a strip takes up to 140 registers: three such blocks fit, two of 256 would not
 
 // N weights as sums are kept, each rounded to the type of the activations first.
 template <class T, int N, class W>
@@ -36,9 +38,9 @@ struct Weights {
 // Where Stride is not 0, it is the stride, the kernel is three columns wide and not dilated: the pixels under a strip's
 // windows are then loaded once a row of the kernel, 6 instead of 12 with stride 1.
 template <int Stride, int N, class T, class W>
-__global__ void depthwise_conv2d_kernel(Windows g, int multiplier, const T* x, Index x_pitch, Weights<W> w,
-                                        const Accumulator<T>* bias, Activation activation, T* y, Index y_pitch,
-                                        bool accumulate) {
+__global__ void __launch_bounds__(kStripThreads)
+    depthwise_conv2d_kernel(Windows g, int multiplier, const T* x, Index x_pitch, Weights<W> w,
+                            const Accumulator<T>* bias, Activation activation, T* y, Index y_pitch, bool accumulate) {
   using Sum = Accumulator<T>;
   const int vectors = g.channels * multiplier / N, strips = (g.out_width + kStrip - 1) / kStrip;
   for_each_of_images(g.out_height * strips * vectors, g.batch, [&](int image, int item) {
@@ -199,8 +201,8 @@ struct Correlation {
   void run(Context& context, const Operand& x, const Operand& y) const {
     const int strips = (windows.out_width + kStrip - 1) / kStrip;
     const Index items = Index{windows.out_height} * strips * (windows.channels * multiplier / N);
-    launch(context, name, grid_of_images(items, windows.batch), depthwise_conv2d_kernel<Stride, N, T, W>, windows,
-           multiplier, x.as<T>(), x.pitch, weights, bias, activation, y.as<T>(), y.pitch, accumulate);
+    launch(context, name, grid_of_images(items, windows.batch, kStripThreads), depthwise_conv2d_kernel<Stride, N, T, W>,
+           windows, multiplier, x.as<T>(), x.pitch, weights, bias, activation, y.as<T>(), y.pitch, accumulate);
   }
   void run(Context& context, const Operand& x, const Operand& y, bool vectors) const {
     constexpr int n = kVector<T>;
@@ -264,10 +266,7 @@ void depthwise_conv2d_backward_input(Context& context, const DepthwiseGeometry& 
              depthwise_conv2d_gather_kernel<N, T, W>, windows, multiplier, dz.as<T>(), dz.pitch, w.as<W>(),
              dx.to.as<T>(), dx.to.pitch, dx.accumulate);
     };
-    if (vectors)
-      run(std::integral_constant<int, kVector<T>>{});
-    else
-      run(std::integral_constant<int, 1>{});
+    with_vectors<T>(vectors, run);
   });
 }
 
@@ -283,10 +282,9 @@ void depthwise_conv2d_backward_weight(Context& context, const DepthwiseGeometry&
           PutRows<W>(dw));
     };
     constexpr int n = kVector<T>;
-    if (multiplier == 1 && g.channels % n == 0 && aligned<T>(x.data, x.pitch, n) && aligned<T>(dz.data, dz.pitch, n))
-      run(std::integral_constant<int, n>{});
-    else
-      run(std::integral_constant<int, 1>{});
+    with_vectors<T>(
+        multiplier == 1 && g.channels % n == 0 && aligned<T>(x.data, x.pitch, n) && aligned<T>(dz.data, dz.pitch, n),
+        run);
   });
 }
 

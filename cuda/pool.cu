@@ -110,13 +110,11 @@ struct ToAll {
   }
 };
 
-// Calls body(std::integral_constant) with the channels that a thread takes: 16 bytes of them if all rows allow that.
-template <class T, class Body>
-void with_vectors(const Windows& g, bool all_aligned, const Body& body) {
-  if (all_aligned && g.channels % kVector<T> == 0)
-    body(std::integral_constant<int, kVector<T>>{});
-  else
-    body(std::integral_constant<int, 1>{});
+// Whether a thread may take 16 bytes of neighbouring channels of both.
+template <class T>
+bool fit(const Operand& a, const Operand& b) {
+  constexpr int n = kVector<T>;
+  return a.shape.channels() % n == 0 && aligned<T>(a.data, a.pitch, n) && aligned<T>(b.data, b.pitch, n);
 }
 
 template <int N, class T, class Slope>
@@ -137,10 +135,8 @@ void max_pool_forward(Context& context, const WindowGeometry& geometry, const Op
     };
     // Windows of more than a byte of positions have so many taps that nothing is gained by vectors of results.
     if (positions && positions.dtype != DType::u8) return run(std::integral_constant<int, 1>{}, Type<std::int32_t>{});
-    constexpr int n = kVector<T>;
-    const bool all_aligned = aligned<T>(x.data, x.pitch, n) && aligned<T>(y.data, y.pitch, n) &&
-                             aligned<std::uint8_t>(positions.data, positions.pitch, n);
-    with_vectors<T>(g, all_aligned, [&](auto width) { run(width, Type<std::uint8_t>{}); });
+    const bool fits = fit<T>(x, y) && aligned<std::uint8_t>(positions.data, positions.pitch, kVector<T>);
+    with_vectors<T>(fits, [&](auto width) { run(width, Type<std::uint8_t>{}); });
   });
 }
 
@@ -153,10 +149,8 @@ void max_pool_backward(Context& context, const WindowGeometry& geometry, const O
       run_backward<N, T>(context, "max_pool_backward", g, slope, dx);
     };
     if (positions.dtype != DType::u8) return run(std::integral_constant<int, 1>{}, Type<std::int32_t>{});
-    constexpr int n = kVector<T>;
-    const bool all_aligned = aligned<T>(dy.data, dy.pitch, n) && aligned<T>(dx.to.data, dx.to.pitch, n) &&
-                             aligned<std::uint8_t>(positions.data, positions.pitch, n);
-    with_vectors<T>(g, all_aligned, [&](auto width) { run(width, Type<std::uint8_t>{}); });
+    const bool fits = fit<T>(dy, dx.to) && aligned<std::uint8_t>(positions.data, positions.pitch, kVector<T>);
+    with_vectors<T>(fits, [&](auto width) { run(width, Type<std::uint8_t>{}); });
   });
 }
 
@@ -167,8 +161,7 @@ void average_pool_forward(Context& context, const WindowGeometry& geometry, cons
     // One window of all pixels has too few results to give a thread each.
     return sum_to(context, x, 1.0 / (static_cast<double>(g.height) * g.width), {y, false});
   dispatch_floating("average_pool", x.dtype, [&]<class T>(Type<T>) {
-    const bool all_aligned = aligned<T>(x.data, x.pitch, kVector<T>) && aligned<T>(y.data, y.pitch, kVector<T>);
-    with_vectors<T>(g, all_aligned, [&]<int N>(std::integral_constant<int, N>) {
+    with_vectors<T>(fit<T>(x, y), [&]<int N>(std::integral_constant<int, N>) {
       launch(context, "average_pool", grid_of_images(Index{g.out_height} * g.out_width * (g.channels / N), g.batch),
              average_pool_kernel<N, T>, g, x.as<T>(), x.pitch, y.as<T>(), y.pitch);
     });
@@ -178,9 +171,7 @@ void average_pool_forward(Context& context, const WindowGeometry& geometry, cons
 void average_pool_backward(Context& context, const WindowGeometry& geometry, const Operand& dy, Gradient dx) {
   const Windows g(geometry);
   dispatch_floating("average_pool", dy.dtype, [&]<class T>(Type<T>) {
-    const bool all_aligned =
-        aligned<T>(dy.data, dy.pitch, kVector<T>) && aligned<T>(dx.to.data, dx.to.pitch, kVector<T>);
-    with_vectors<T>(g, all_aligned, [&]<int N>(std::integral_constant<int, N>) {
+    with_vectors<T>(fit<T>(dy, dx.to), [&]<int N>(std::integral_constant<int, N>) {
       run_backward<N, T>(context, "average_pool_backward", g, ToAll<T>{dy.as<T>(), dy.pitch}, dx);
     });
   });

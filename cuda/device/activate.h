@@ -22,6 +22,8 @@ __device__ void activate_values(Activation function, S (&values)[N]) {
   } else if (function == Activation::relu6) {
     GRAFT_UNROLL
     for (int k = 0; k < N; ++k) values[k] = kernels::activate(Activation::relu6, values[k]);
+  } else if constexpr (N == 1) {
+    values[0] = kernels::activate(function, values[0]);
   } else {
     GRAFT_UNROLL
     for (int k = 0; k < N; ++k) values[k] = activate_by_call(function, values[k]);

@@ -93,4 +93,14 @@ bool aligned(const void* data, Index pitch, int n) {
   return reinterpret_cast<std::uintptr_t>(data) % (sizeof(T) * static_cast<std::size_t>(n)) == 0 && pitch % n == 0;
 }
 
+/// Calls body(std::integral_constant) with how many neighbours a thread takes: 16 bytes of them where they `fit`, else
+/// one.
+template <class T, class Body>
+void with_vectors(bool fit, const Body& body) {
+  if (fit)
+    body(std::integral_constant<int, kVector<T>>{});
+  else
+    body(std::integral_constant<int, 1>{});
+}
+
 }  // namespace graft::GRAFT_TARGET

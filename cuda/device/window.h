@@ -113,9 +113,9 @@ __device__ void for_each_window_over(const Windows& g, int i, int j, const Body&
 
 /// A grid over `items` of each of `images`: its first axis strides over the items, its second over the images, so that
 /// a position within an image needs no 64-bit division.
-inline Shape3 grid_of_images(Index items, Index images) {
+inline Shape3 grid_of_images(Index items, Index images, unsigned threads = 256) {
   constexpr Index kMostRows = 65535;  // of blocks, in a grid's second axis
-  Shape3 shape = grid_for(items);
+  Shape3 shape = grid_for(items, threads);
   shape.grid.y = static_cast<unsigned>(images < kMostRows ? images : kMostRows);
   return shape;
 }
