@@ -74,10 +74,33 @@ __device__ void store(T* at, const Vector<T, N>& vector) {
   *reinterpret_cast<Vector<T, N>*>(at) = vector;
 }
 
+/// to[k] (+)= values[k], rounded, for N neighbours that one store may write.
+template <int N, class T, class Sum>
+__device__ void put(T* to, const Sum (&values)[N], bool accumulate) {
+  Vector<T, N> result;
+  if (accumulate) {
+    const Vector<T, N> there = load<N>(to);
+    for (int k = 0; k < N; ++k) result[k] = narrow<T>(widen(there[k]) + values[k]);
+  } else {
+    for (int k = 0; k < N; ++k) result[k] = narrow<T>(values[k]);
+  }
+  store(to, result);
+}
+
 /// Whether rows of `pitch` elements from `data` on can be read as vectors of N.
 template <class T>
 bool aligned(const void* data, Index pitch, int n) {
   return reinterpret_cast<std::uintptr_t>(data) % (sizeof(T) * static_cast<std::size_t>(n)) == 0 && pitch % n == 0;
+}
+
+/// Calls body(std::integral_constant) with how many neighbours a thread takes: 16 bytes of them where they `fit`, else
+/// one.
+template <class T, class Body>
+void with_vectors(bool fit, const Body& body) {
+  if (fit)
+    body(std::integral_constant<int, kVector<T>>{});
+  else
+    body(std::integral_constant<int, 1>{});
 }
 
 }  // namespace graft::GRAFT_TARGET

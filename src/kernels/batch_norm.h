@@ -56,32 +56,41 @@ bool batch_norm_batch_backward_supports(const Context&, const BatchNormAttribute
                                         const BatchNormGradients&);
 }  // namespace onednn
 
+GRAFT_DECLARE_GPU(batch_norm_batch)
+GRAFT_DECLARE_GPU(batch_norm_moving)
+GRAFT_DECLARE_GPU(batch_norm_batch_backward)
+GRAFT_DECLARE_GPU(batch_norm_moving_backward)
+
 /// y = activation(gamma (x - mean) inverse_deviation + beta + residual) with the batch's statistics, which are saved
 /// and update the moving ones. gamma, beta, residual may be absent.
 inline constexpr Kernel<const BatchNormAttributes&, const Operand&, const Operand&, const Operand&, const Operand&,
                         const ChannelStatistics&, const Operand&, const ChannelStatistics&>
     batch_norm_batch{"batch_norm",
                      {.native = {cpu::batch_norm_batch},
-                      .library = GRAFT_ONEDNN(onednn::batch_norm_batch, onednn::batch_norm_batch_supports)}};
+                      .library = GRAFT_ONEDNN(onednn::batch_norm_batch, onednn::batch_norm_batch_supports)},
+                     GRAFT_GPU(batch_norm_batch)};
 /// The same with the moving statistics, which do not change.
 inline constexpr Kernel<const BatchNormAttributes&, const Operand&, const Operand&, const Operand&, const Operand&,
                         const ChannelStatistics&, const Operand&>
     batch_norm_moving{"batch_norm_moving",
                       {.native = {cpu::batch_norm_moving},
-                       .library = GRAFT_ONEDNN(onednn::batch_norm_moving, onednn::batch_norm_moving_supports)}};
+                       .library = GRAFT_ONEDNN(onednn::batch_norm_moving, onednn::batch_norm_moving_supports)},
+                      GRAFT_GPU(batch_norm_moving)};
 /// The gradients given dz before the activation; x may be absent if only beta's is wanted.
 inline constexpr Kernel<const BatchNormAttributes&, const Operand&, const Operand&, const ChannelStatistics&,
                         const Operand&, const BatchNormGradients&>
     batch_norm_batch_backward{
         "batch_norm_backward",
         {.native = {cpu::batch_norm_batch_backward},
-         .library = GRAFT_ONEDNN(onednn::batch_norm_batch_backward, onednn::batch_norm_batch_backward_supports)}};
+         .library = GRAFT_ONEDNN(onednn::batch_norm_batch_backward, onednn::batch_norm_batch_backward_supports)},
+        GRAFT_GPU(batch_norm_batch_backward)};
 /// The gradients of the affine map; x may be absent unless gamma's is wanted. oneDNN's takes 1.5 to 2.4 times
 /// as long as graft's own, so there is no library entry.
 inline constexpr Kernel<const BatchNormAttributes&, const Operand&, const Operand&, const ChannelStatistics&,
                         const Operand&, const BatchNormGradients&>
     batch_norm_moving_backward{"batch_norm_moving_backward",
-                               {.native = {cpu::batch_norm_moving_backward}, .library = {}}};
+                               {.native = {cpu::batch_norm_moving_backward}, .library = {}},
+                               GRAFT_GPU(batch_norm_moving_backward)};
 
 }  // namespace kernels
 }  // namespace graft

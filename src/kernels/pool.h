@@ -24,6 +24,11 @@ void average_pool_backward(Context&, const WindowGeometry&, const Operand& dy, G
 bool average_pool_backward_supports(const Context&, const WindowGeometry&, const Operand& dy, Gradient dx);
 }  // namespace onednn
 
+GRAFT_DECLARE_GPU(max_pool_forward)
+GRAFT_DECLARE_GPU(max_pool_backward)
+GRAFT_DECLARE_GPU(average_pool_forward)
+GRAFT_DECLARE_GPU(average_pool_backward)
+
 /// The type that holds a position of a window.
 constexpr DType position_type(Index kernel_height, Index kernel_width) {
   return kernel_height * kernel_width < 256 ? DType::u8 : DType::i32;
@@ -34,21 +39,25 @@ constexpr DType position_type(Index kernel_height, Index kernel_width) {
 inline constexpr Kernel<const WindowGeometry&, const Operand&, const Operand&, const Operand&> max_pool_forward{
     "max_pool",
     {.native = {cpu::max_pool_forward},
-     .library = GRAFT_ONEDNN(onednn::max_pool_forward, onednn::max_pool_forward_supports)}};
+     .library = GRAFT_ONEDNN(onednn::max_pool_forward, onednn::max_pool_forward_supports)},
+    GRAFT_GPU(max_pool_forward)};
 /// dx (+)= dy where the maximum was.
 inline constexpr Kernel<const WindowGeometry&, const Operand&, const Operand&, Gradient> max_pool_backward{
     "max_pool_backward",
     {.native = {cpu::max_pool_backward},
-     .library = GRAFT_ONEDNN(onednn::max_pool_backward, onednn::max_pool_backward_supports)}};
+     .library = GRAFT_ONEDNN(onednn::max_pool_backward, onednn::max_pool_backward_supports)},
+    GRAFT_GPU(max_pool_backward)};
 /// y = the mean of what lies under each window inside the image. Every window meets the image.
 inline constexpr Kernel<const WindowGeometry&, const Operand&, const Operand&> average_pool_forward{
     "average_pool",
     {.native = {cpu::average_pool_forward},
-     .library = GRAFT_ONEDNN(onednn::average_pool_forward, onednn::average_pool_forward_supports)}};
+     .library = GRAFT_ONEDNN(onednn::average_pool_forward, onednn::average_pool_forward_supports)},
+    GRAFT_GPU(average_pool_forward)};
 /// dx (+)= each dy spread evenly over what it averaged.
 inline constexpr Kernel<const WindowGeometry&, const Operand&, Gradient> average_pool_backward{
     "average_pool_backward",
     {.native = {cpu::average_pool_backward},
-     .library = GRAFT_ONEDNN(onednn::average_pool_backward, onednn::average_pool_backward_supports)}};
+     .library = GRAFT_ONEDNN(onednn::average_pool_backward, onednn::average_pool_backward_supports)},
+    GRAFT_GPU(average_pool_backward)};
 
 }  // namespace graft::kernels
