@@ -1,7 +1,12 @@
 #include <cmath>
 
+<<<<<<< HEAD
 #include "device/numeric.h"
 #include "device/reduce.h"
+=======
+#include "device/normalizer.h"
+#include "device/numeric.h"
+>>>>>>> k-loss
 #include "kernels/softmax.h"
 #include "runtime/launch.h"
 
@@ -12,31 +17,6 @@ using namespace graft::GRAFT_TARGET;
 
 constexpr int kRowsABlock = 4;  // a warp a row: a classifier's thousand classes are 32 numbers a lane
 
-// The largest of some numbers and the sum of exp(x - largest) over them: what a softmax needs, in one pass. Two of them
-// combine into that of both (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018).
-template <class S>
-struct Normalizer {
-  S largest, sum;
-
-  __device__ void add(S x) {
-    if (x > largest) {
-      sum = sum * std::exp(largest - x) + S(1);
-      largest = x;
-    } else {
-      sum += std::exp(x - largest);
-    }
-  }
-  // Lanes without a number hold the lowest one and a sum of 0, so that no difference of infinities comes up.
-  __device__ void add(const Normalizer& other) {
-    const S both = other.largest > largest ? other.largest : largest;
-    sum = sum * std::exp(largest - both) + other.sum * std::exp(other.largest - both);
-    largest = both;
-  }
-};
-
-template <class S>
-constexpr S kLowest = std::is_same_v<S, double> ? S(-1.7976931348623157e308) : S(-3.4028234663852886e38f);
-
 // Reads a row twice, the second time from the cache, and writes it once.
 template <class T>
 __global__ void softmax_kernel(bool log, Index rows, int channels, const T* x, Index x_pitch, T* y, Index y_pitch) {
@@ -46,13 +26,9 @@ __global__ void softmax_kernel(bool log, Index rows, int channels, const T* x, I
   if (row >= rows) return;  // a whole warp
   const T* from = x + row * x_pitch;
   T* to = y + row * y_pitch;
-  Normalizer<S> all{kLowest<S>, 0};
+  Normalizer<S> all;
   for (int c = lane; c < channels; c += kLanes) all.add(widen(from[c]));
-  for (int distance = kLanes / 2; distance > 0; distance /= 2) {
-    const Normalizer<S> other{__shfl_xor_sync(kAllLanes, all.largest, distance),
-                              __shfl_xor_sync(kAllLanes, all.sum, distance)};
-    all.add(other);
-  }
+  all = warp_normalizer(all);
   for (int c = lane; c < channels; c += kLanes) {
     const S value = widen(from[c]) - all.largest;
     to[c] = narrow<T>(log ? value - std::log(all.sum) : std::exp(value) / all.sum);

@@ -6,3 +6,13 @@
 #else
 #define GRAFT_UNROLL
 #endif
+<<<<<<< HEAD
+=======
+
+// Before a loop that must stay one: what nvcc would load ahead for several rounds costs registers that are not there.
+#if defined(__CUDACC__)
+#define GRAFT_ROLLED _Pragma("unroll 1")
+#else
+#define GRAFT_ROLLED
+#endif
+>>>>>>> k-loss

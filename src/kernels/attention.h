@@ -11,14 +11,18 @@ void attention_backward(Context&, Index heads, double scale, const Operand& q, c
                         Gradient dv);
 }  // namespace cpu
 
+GRAFT_DECLARE_GPU(attention_forward)
+GRAFT_DECLARE_GPU(attention_backward)
+
 /// For each head: y = softmax(scale q k^T) v, without ever storing a whole matrix of scores. q, y [N, Lq, heads d] and
 /// k, v [N, Lk, heads d] may be channel ranges of wider rows; log_sums [N, heads, Lq] = log(sum over keys of
 /// exp(score)).
 inline constexpr Kernel<Index, double, const Operand&, const Operand&, const Operand&, const Operand&, const Operand&>
-    attention_forward{"attention", {.native = {cpu::attention_forward}, .library = {}}};
+    attention_forward{"attention", {.native = {cpu::attention_forward}, .library = {}}, GRAFT_GPU(attention_forward)};
 /// The gradients that have a destination. v and y are there only if dq or dk is wanted.
 inline constexpr Kernel<Index, double, const Operand&, const Operand&, const Operand&, const Operand&, const Operand&,
                         const Operand&, Gradient, Gradient, Gradient>
-    attention_backward{"attention_backward", {.native = {cpu::attention_backward}, .library = {}}};
+    attention_backward{
+        "attention_backward", {.native = {cpu::attention_backward}, .library = {}}, GRAFT_GPU(attention_backward)};
 
 }  // namespace graft::kernels

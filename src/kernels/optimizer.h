@@ -33,15 +33,19 @@ void adam_update(Context&, const AdamUpdate&, const Operand& g, const Operand& w
 void sum_squares(Context&, const Operand& x, const Operand& sum);
 }  // namespace cpu
 
+GRAFT_DECLARE_GPU(sgd_update)
+GRAFT_DECLARE_GPU(adam_update)
+GRAFT_DECLARE_GPU(sum_squares)
+
 /// One pass over gradient g, parameter w and velocity v, which is absent without momentum; all f32 or all f64.
 inline constexpr Kernel<const SgdUpdate&, const Operand&, const Operand&, const Operand&> sgd_update{
-    "sgd_update", {.native = {cpu::sgd_update}, .library = {}}};
+    "sgd_update", {.native = {cpu::sgd_update}, .library = {}}, GRAFT_GPU(sgd_update)};
 /// One pass over gradient g, parameter w and moments m, s; all f32 or all f64.
 inline constexpr Kernel<const AdamUpdate&, const Operand&, const Operand&, const Operand&, const Operand&> adam_update{
-    "adam_update", {.native = {cpu::adam_update}, .library = {}}};
+    "adam_update", {.native = {cpu::adam_update}, .library = {}}, GRAFT_GPU(adam_update)};
 /// sum += the sum of x^2, an f64 scalar; blocks of x are summed one by one, so the order depends on its size alone.
-inline constexpr Kernel<const Operand&, const Operand&> sum_squares{"sum_squares",
-                                                                    {.native = {cpu::sum_squares}, .library = {}}};
+inline constexpr Kernel<const Operand&, const Operand&> sum_squares{
+    "sum_squares", {.native = {cpu::sum_squares}, .library = {}}, GRAFT_GPU(sum_squares)};
 
 }  // namespace kernels
 }  // namespace graft

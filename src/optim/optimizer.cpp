@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "autograd/on_device.h"
 #include "core/format.h"
 #include "kernels/optimizer.h"
 
@@ -78,14 +79,21 @@ void Optimizer::zero_grad() {
 }
 
 double Optimizer::gradient_norm() const {
-  const Tensor sum = Tensor::zeros({}, DType::f64);
+  Tensor sum = Tensor::zeros({}, DType::f64);  // on the device of the gradients, which are rarely on several
+  double elsewhere = 0;
   for (const Group& group : groups_) {
     for (const NamedTensor& parameter : group.parameters) {
       const Tensor gradient = parameter.value.grad();
-      if (gradient.defined()) kernels::sum_squares(Context::current(), gradient, sum);
+      if (!gradient.defined()) continue;
+      if (gradient.device() != sum.device()) {
+        elsewhere += sum.item();
+        sum = Tensor::zeros({}, DType::f64, gradient.device());
+      }
+      const autograd::OnDevice on(Context::current(), gradient.device());
+      kernels::sum_squares(Context::current(), gradient, sum);
     }
   }
-  return std::sqrt(sum.item());
+  return std::sqrt(elsewhere + sum.item());
 }
 
 void Optimizer::step() {
@@ -103,12 +111,15 @@ void Optimizer::update(std::size_t group, const NamedTensor& parameter, double s
   const Tensor gradient = weight.grad();
   check(gradient.dtype() == weight.dtype(), "[optimizer] the gradient of '{}' is {}, expected {}", parameter.name,
         gradient.dtype(), weight.dtype());
+  check(gradient.device() == weight.device(), "[optimizer] the gradient of '{}' is on {}, expected {}", parameter.name,
+        gradient.device(), weight.device());
   State& state = states_.at(parameter.name);
   const auto steps = static_cast<double>(++*state.steps.mutable_data<std::int64_t>());
   const double rate = learning_rate(group);
   const double decay = groups_[group].weight_decay.value_or(options_.weight_decay);
   const Operand first = state.first.defined() ? Operand(state.first) : Operand{};
   Context& context = Context::current();
+  const autograd::OnDevice on(context, weight.device());
   if (options_.algorithm == Algorithm::sgd) {
     kernels::sgd_update(context, {rate, decay, options_.momentum, options_.nesterov, scale}, gradient, weight, first);
   } else {

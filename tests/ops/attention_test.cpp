@@ -33,6 +33,13 @@ TEST(Attention, GradientsAndEngines) {
       {"one query of a class token", 2, 1, 9, 2, 4},
       {"own scale", 1, 4, 4, 2, 3, 0.25},
       {"several blocks", 1, 37, 131, 2, 8},
+      {"a tile and one more", 1, 65, 65, 1, 3},
+      {"one less than a tile", 1, 63, 63, 1, 2},
+      {"whole tiles of a device", 1, 64, 128, 1, 64},
+      {"a chunk of the depth and one more", 1, 3, 5, 2, 65},
+      {"several chunks, prime", 2, 5, 3, 1, 97},
+      {"head of 128", 1, 2, 4, 2, 128},
+      {"head of more than 128", 1, 3, 3, 1, 131},
       {"empty batch", 0, 3, 3, 2, 4},
       {"no queries", 1, 0, 3, 2, 4},
   };

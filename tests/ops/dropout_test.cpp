@@ -60,6 +60,36 @@ TEST(Dropout, FollowsTheGenerator) {
   set_threads(before);
 }
 
+// The rate, the counters and the scale are the same numbers everywhere, so the results are the same bits. Elements that
+// begin in the middle of 16 bytes are drawn no differently.
+TEST(Dropout, DrawsTheSameMaskOnADevice) {
+  for (const Device device : test::devices()) {
+    for (const DType dtype : {DType::f64, DType::f32, DType::bf16, DType::f16}) {
+      for (const Index count : {1, 3, 4, 1003}) {
+        ContextScope scope;
+        const std::uint64_t far = (std::uint64_t{1} << 32) - 100;  // the counters pass 32 bits
+        Tensor x = test::random_normal({count + 1}, 1).to(dtype).rows(1, count), moved = x.to(device);
+        Tensor shifted = test::random_normal({count + 1}, 1).to(dtype).to(device).rows(1, count);
+        const auto draw = [&](Tensor& from) {
+          from.set_requires_grad(true);
+          scope->generator = {.seed = std::uint64_t{5} << 40, .offset = far};
+          const Tensor y = ops::dropout(from, 0.3);
+          ops::dropout(from, 0.3);  // must not touch what backward reads
+          autograd::backward(ops::sum(y));
+          EXPECT_EQ(scope->generator.offset, far + 2 * static_cast<std::uint64_t>((count + 3) / 4));
+          return std::pair(y.to(Device{}).to(DType::f64), from.grad().to(Device{}).to(DType::f64));
+        };
+        const auto want = draw(x);
+        for (Tensor* from : {&moved, &shifted}) {
+          const auto got = draw(*from);
+          EXPECT_THAT(got.first.values<double>(), testing::ElementsAreArray(want.first.values<double>()));
+          EXPECT_THAT(got.second.values<double>(), testing::ElementsAreArray(want.second.values<double>()));
+        }
+      }
+    }
+  }
+}
+
 TEST(Dropout, OfRateZeroIsTheInput) {
   const Tensor x = Tensor::full({2}, 1);
   EXPECT_EQ(ops::dropout(x, 0).id(), x.id());

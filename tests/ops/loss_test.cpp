@@ -2,10 +2,12 @@
 
 #include <cmath>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "graft/autograd/backward.h"
 
+#include "kernels/loss.h"
 #include "support/expect.h"
 #include "support/op_check.h"
 
@@ -76,6 +78,73 @@ TEST(SoftmaxCrossEntropy, LeavesOutRowsOfWeightZero) {
   EXPECT_EQ(padded.grad().data<float>()[3], 0);
   const Tensor none = Tensor::zeros({3});
   EXPECT_EQ(ops::softmax_cross_entropy(padded, padded_labels, {.weights = none}).item(), 0);
+}
+
+// Padding on a device: rows of weight zero may hold anything, labels included.
+TEST(SoftmaxCrossEntropy, LeavesOutRowsOfWeightZeroOnADevice) {
+  const float nan = std::nanf("");
+  for (const Device device : test::devices()) {
+    Tensor padded = Tensor::from<float>({3, 2}, {1, 2, nan, nan, 0.5f, -1}).to(device);
+    padded.set_requires_grad(true);
+    const Tensor label = Tensor::from<std::int64_t>({3}, {0, -1, 1}).to(device),
+                 weights = Tensor::from<float>({3}, {1, 0, 1}).to(device);
+    const Tensor rows = Tensor::from<float>({2, 2}, {1, 2, 0.5f, -1}),
+                 row_labels = Tensor::from<std::int64_t>({2}, {0, 1});
+    const Tensor loss = ops::softmax_cross_entropy(padded, label, {.weights = weights});
+    EXPECT_NEAR(loss.item(), ops::softmax_cross_entropy(rows, row_labels).item(), 1e-6);
+    autograd::backward(loss);
+    const Tensor gradient = padded.grad().to(Device{});
+    EXPECT_EQ(gradient.data<float>()[2], 0);
+    EXPECT_EQ(gradient.data<float>()[3], 0);
+    EXPECT_TRUE(std::isfinite(gradient.data<float>()[0]));
+    EXPECT_EQ(ops::softmax_cross_entropy(padded, label, {.weights = Tensor::zeros({3}).to(device)}).item(), 0);
+  }
+}
+
+// A kernel cannot throw: the loss shows that a label is wrong, and so does the gradient of its row and of no other.
+TEST(SoftmaxCrossEntropy, OfAnImpossibleLabelIsNanOnADevice) {
+  for (const Device device : test::devices()) {
+    for (const std::int64_t impossible : {std::int64_t{-1}, std::int64_t{3}, std::int64_t{1} << 40}) {
+      Tensor logits = Tensor::zeros({2, 3}).to(device);
+      logits.set_requires_grad(true);
+      const Tensor label = Tensor::from<std::int64_t>({2}, {1, impossible}).to(device);
+      const Tensor loss = ops::softmax_cross_entropy(logits, label);
+      EXPECT_TRUE(std::isnan(loss.item())) << impossible;
+      autograd::backward(loss);
+      const Tensor gradient = logits.grad().to(Device{});
+      EXPECT_TRUE(std::isfinite(gradient.data<float>()[0]));
+      EXPECT_TRUE(std::isnan(gradient.data<float>()[5]));
+    }
+  }
+}
+
+// Logits and their gradient in a channel range of wider rows.
+TEST(SoftmaxCrossEntropy, ReadsRowsThatLieApart) {
+  constexpr Index kRows = 5, kClasses = 6, kPitch = 9;
+  const Tensor wide = random_normal({kRows, kPitch}, 1), label = labels<std::int32_t>(kRows, kClasses);
+  for (const Device device : test::devices()) {
+    std::vector<std::vector<double>> gradients;
+    for (const Device where : {Device{}, device}) {
+      ContextScope scope;
+      scope->device = where;
+      scope->engine = Engine::native;
+      const Tensor x = wide.to(where), y = label.to(where), loss = Tensor::zeros({}, DType::f64, where),
+                   sums = Tensor::zeros({kRows}, DType::f64, where), one = Tensor::full({}, 1, DType::f64, where),
+                   dx = Tensor::zeros({kRows, kPitch}, DType::f64, where);
+      const auto range = [&](const Tensor& tensor) {
+        Operand part(tensor.raw(), {kRows, kClasses}, DType::f64);
+        part.pitch = kPitch;
+        return part;
+      };
+      kernels::softmax_cross_entropy_forward(Context::current(), 0.1, range(x), y, {}, loss, sums);
+      kernels::softmax_cross_entropy_backward(Context::current(), 0.1, range(x), y, {}, sums, one, {range(dx)});
+      const Tensor back = dx.to(Device{});
+      gradients.emplace_back(back.data<double>(), back.data<double>() + back.elements());
+      gradients.back().push_back(loss.item());
+    }
+    EXPECT_THAT(gradients[1], testing::Pointwise(testing::DoubleNear(1e-14), gradients[0]));
+    EXPECT_EQ(gradients[1][kClasses], 0) << "written beside its range";
+  }
 }
 
 TEST(SoftmaxCrossEntropy, IsComputedInF32ForHalves) {

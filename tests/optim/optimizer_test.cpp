@@ -2,11 +2,13 @@
 
 #include <cmath>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "graft/core/context.h"
 
 #include "support/expect.h"
+#include "support/op_check.h"
 
 namespace graft::optim {
 namespace {
@@ -133,6 +135,92 @@ TEST(Optimizer, ContinuesFromItsState) {
     second.step();
     EXPECT_EQ(std::vector<double>(w.values<double>().begin(), w.values<double>().end()),
               std::vector<double>(resumed.values<double>().begin(), resumed.values<double>().end()));
+  }
+}
+
+struct Update {
+  const char* what;
+  OptimizerOptions options;
+};
+
+const std::vector<Update> kUpdates{
+    {"sgd", {.algorithm = Algorithm::sgd, .weight_decay = 0.01}},
+    {"momentum, clipped", {.algorithm = Algorithm::sgd, .momentum = 0.9, .clip_norm = 0.5}},
+    {"nesterov", {.algorithm = Algorithm::sgd, .weight_decay = 0.01, .momentum = 0.9, .nesterov = true}},
+    {"adam", {.algorithm = Algorithm::adam, .weight_decay = 0.01}},
+    {"adamw, clipped", {.algorithm = Algorithm::adamw, .weight_decay = 0.01, .clip_norm = 0.5}},
+};
+
+// A parameter that begins `skip` elements into its memory, so that vectors of 16 bytes may or may not fit, and its
+// gradient.
+Tensor moved_parameter(Device device, DType dtype, Index count, Index skip) {
+  Tensor w = test::random_normal({count + skip}, 1).to(dtype).to(device).rows(skip, count);
+  w.set_grad(test::random_normal({count + skip}, 2).to(dtype).to(device).rows(skip, count));
+  return w;
+}
+
+// A device's parameters are the CPU's, to a rounding or two of each step. The longest goes around the grid.
+TEST(Optimizer, UpdatesOnADevice) {
+  for (const Device device : test::devices()) {
+    for (const auto& [what, options] : kUpdates) {
+      for (const DType dtype : {DType::f32, DType::f64}) {
+        for (const auto& [count, skip] : std::vector<std::pair<Index, Index>>{
+                 {0, 0}, {1, 0}, {3, 0}, {4, 1}, {1027, 0}, {1027, 3}, {dtype == DType::f64 ? 1'100'003 : 5000, 0}}) {
+          const Tensor here = moved_parameter({}, dtype, count, skip);
+          const Tensor there = moved_parameter(device, dtype, count, skip);
+          Optimizer one(options, {{.parameters = {{"w", here}}}}), two(options, {{.parameters = {{"w", there}}}});
+          for (int step = 0; step < 3; ++step) {
+            one.step();
+            two.step();
+          }
+          EXPECT_NEAR(one.gradient_norm(), two.gradient_norm(), 1e-13 * one.gradient_norm());
+          const Tensor want = here.to(DType::f64), got = there.to(Device{}).to(DType::f64);
+          const double rounding = dtype == DType::f64 ? 0x1p-53 : 0x1p-24;
+          for (Index i = 0; i < count; ++i)
+            ASSERT_NEAR(got.data<double>()[i], want.data<double>()[i],
+                        12 * rounding * std::max(1.0, std::abs(want.data<double>()[i])))
+                << device.to_string() << ", " << what << ", " << count << " elements, " << graft::name(dtype)
+                << ", element " << i;
+        }
+      }
+    }
+  }
+}
+
+TEST(Optimizer, KeepsItsStateOnTheDeviceAndContinuesFromTheCpu) {
+  for (const Device device : test::devices()) {
+    for (const Algorithm algorithm : {Algorithm::sgd, Algorithm::adamw}) {
+      const OptimizerOptions options{.algorithm = algorithm, .momentum = algorithm == Algorithm::sgd ? 0.9 : 0};
+      const Tensor w = moved_parameter(device, DType::f32, 100, 0);
+      Optimizer whole(options, {{.parameters = {{"w", w}}}});
+      for (int step = 0; step < 2; ++step) whole.step();
+      std::map<std::string, Tensor> saved;
+      for (const auto& [key, value] : whole.state()) {
+        EXPECT_EQ(value.device(), key == "w/steps" ? Device{} : device) << key;
+        saved[key] = value.to(Device{}).clone();
+      }
+      Tensor resumed = w.clone();
+      resumed.set_grad(w.grad());
+      Optimizer second(options, {{.parameters = {{"w", resumed}}}});
+      second.set_state(saved);
+      whole.step();
+      second.step();
+      EXPECT_THAT(w.to(Device{}).values<float>(), testing::ElementsAreArray(resumed.to(Device{}).values<float>()));
+    }
+  }
+}
+
+TEST(Optimizer, AddsTheNormsOfSeveralDevices) {
+  for (const Device device : test::devices()) {
+    const Tensor a = with_gradient({0}, {3});
+    Tensor b = with_gradient({0}, {4}), moved = b.to(device);
+    moved.set_grad(b.grad().to(device));
+    const Optimizer optimizer({}, {{.parameters = {{"a", a}, {"b", moved}}}});
+    EXPECT_DOUBLE_EQ(optimizer.gradient_norm(), 5);
+    b = moved.clone();
+    b.set_grad(a.grad());
+    Optimizer apart({}, {{.parameters = {{"b", b}}}});
+    EXPECT_ERROR(apart.step(), "the gradient of 'b' is on cpu, expected " + device.to_string());
   }
 }
 

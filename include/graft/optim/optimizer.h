@@ -60,7 +60,8 @@ class Optimizer {
   /// Throws Error if a number is out of range, a parameter is neither f32 nor f64, or a name comes twice.
   Optimizer(const OptimizerOptions& options, std::vector<Group> groups);
 
-  /// Updates every parameter that has a gradient. Throws Error if a gradient's type is not its parameter's.
+  /// Updates every parameter that has a gradient, where it is. Throws Error if a gradient's type or device is not its
+  /// parameter's.
   void step();
   /// Forgets all gradients.
   void zero_grad();
@@ -73,11 +74,13 @@ class Optimizer {
   double learning_rate(std::size_t group = 0) const;
   const std::vector<Group>& groups() const { return groups_; }
 
-  /// The Euclidean norm of all gradients together, summed in f64 in an order that does not depend on the threads.
+  /// The Euclidean norm of all gradients together, summed in f64 in an order that does not depend on the threads. Waits
+  /// for a device that they are on, and so does a step that clips.
   double gradient_norm() const;
 
   /// What it remembers between steps, by parameter: `NAME/momentum`, or `NAME/first_moment` and `NAME/second_moment`,
-  /// and `NAME/steps` (i64). The tensors are its own: a step changes them.
+  /// and `NAME/steps` (i64, on the CPU). The others are on the parameter's device. The tensors are its own: a step
+  /// changes them.
   std::map<std::string, Tensor> state() const;
   /// Takes over what `state` returned. Throws Error if an entry is missing, unknown, or of another shape or type.
   void set_state(const std::map<std::string, Tensor>& state);
