@@ -1,12 +1,8 @@
 #include <cmath>
 
-<<<<<<< HEAD
-#include "device/numeric.h"
-#include "device/reduce.h"
-=======
 #include "device/normalizer.h"
 #include "device/numeric.h"
->>>>>>> k-loss
+#include "device/reduce.h"
 #include "kernels/softmax.h"
 #include "runtime/launch.h"
 

@@ -292,7 +292,7 @@ void Block::note(const void* address, std::size_t bytes, bool write, bool atomic
   const auto* at = static_cast<const std::byte*>(address);
   if (at >= arena_.data() && at < arena_.data() + arena_.size())
     note_shared(static_cast<std::size_t>(at - arena_.data()), bytes, access);
-  else if (Memory::Allocation* tensor = launch_->memory->find(address); tensor != nullptr)
+  else if (DeviceMemory::Allocation* tensor = launch_->memory->find(address); tensor != nullptr)
     note_global(*tensor, at - tensor->base, bytes, access);
 }
 
@@ -317,13 +317,13 @@ void Block::note_shared(std::size_t offset, std::size_t bytes, const Access& acc
         fmt::format("{} byte {} of shared '{}', {}", verb, offset - array->offset, array->name, race(*before, access)));
 }
 
-void Block::note_global(Memory::Allocation& tensor, std::ptrdiff_t offset, std::size_t bytes, const Access& access) {
+void Block::note_global(DeviceMemory::Allocation& tensor, std::ptrdiff_t offset, std::size_t bytes, const Access& access) {
   const char* verb = access.write ? "writes" : "reads";
   if (offset < 0 || static_cast<std::size_t>(offset) + bytes > tensor.bytes)
     stop(fmt::format("{} {} bytes at byte {} of a tensor that has {}", verb, bytes, offset, tensor.bytes));
   if (tensor.freed <= launch_->number)
     stop(fmt::format("{} a tensor that was freed before the kernel was launched", verb));
-  if (tensor.freed != Memory::kNever && tensor.stream != launch_->stream)
+  if (tensor.freed != DeviceMemory::kNever && tensor.stream != launch_->stream)
     stop(fmt::format("{} a tensor that was freed in the order of another stream while this launch was queued", verb));
   if (const auto before = tensor.shadow.note(static_cast<std::size_t>(offset), bytes, access))
     stop(fmt::format("{} byte {} of a tensor, {}", verb, offset, race(*before, access)));

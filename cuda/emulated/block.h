@@ -33,7 +33,7 @@ struct Launch {
   std::function<void()> body;      ///< what one thread runs
   void* stream = nullptr;
   std::uint64_t number = 0;  ///< counts the launches of the process
-  Memory* memory = nullptr;  ///< where accesses are checked; null to run without checks
+  DeviceMemory* memory = nullptr;  ///< where accesses are checked; null to run without checks
 };
 
 constexpr unsigned kWarpSize = 32;
@@ -109,7 +109,7 @@ class Block {
 
   void begin(const Launch& launch, dim3 index);
   void note_shared(std::size_t offset, std::size_t bytes, const Access& access);
-  void note_global(Memory::Allocation& tensor, std::ptrdiff_t offset, std::size_t bytes, const Access& access);
+  void note_global(DeviceMemory::Allocation& tensor, std::ptrdiff_t offset, std::size_t bytes, const Access& access);
   [[noreturn]] void stop(const std::string& what);
   std::string race(const Access& before, const Access& now) const;
   Thread* next();

@@ -247,7 +247,7 @@ class EmulatedBackend final : public Backend {
   std::map<void*, std::deque<Command>> streams_;
   std::uintptr_t last_stream_ = 0;
   std::mt19937_64 choice_{seed_in_use().value_or(0)};
-  Memory memory_;
+  DeviceMemory memory_;
   std::uint64_t given_ = 0;
   std::map<void*, std::unique_ptr<std::vector<Command>>> recordings_;  // by the stream that is being recorded
   std::map<const void*, std::vector<std::byte*>> pools_;  // what was freed in the order of a stream that was recorded

@@ -51,7 +51,7 @@ void Shadow::remember(Record& record, const Access& now, std::uint8_t mask) {
   record = {now, static_cast<std::uint8_t>(record.mask | mask), std::max(record.several, apart)};
 }
 
-std::byte* Memory::allocate(std::size_t bytes, const void* stream, std::uint64_t next_launch) {
+std::byte* DeviceMemory::allocate(std::size_t bytes, const void* stream, std::uint64_t next_launch) {
   const std::size_t whole = (bytes + 2 * kMargin + kMargin - 1) / kMargin * kMargin;
   auto* memory = static_cast<std::byte*>(std::aligned_alloc(kMargin, whole));
   if (memory == nullptr) return nullptr;
@@ -64,14 +64,14 @@ std::byte* Memory::allocate(std::size_t bytes, const void* stream, std::uint64_t
   return allocation.base;
 }
 
-void Memory::free(std::byte* block, std::uint64_t next_launch) {
+void DeviceMemory::free(std::byte* block, std::uint64_t next_launch) {
   Allocation* allocation = find(block);
   allocation->freed = next_launch;
   freed_.push_back(allocations_.upper_bound(reinterpret_cast<std::uintptr_t>(block))->first);
   freed_bytes_ += allocation->bytes;
 }
 
-void Memory::release_freed() {
+void DeviceMemory::release_freed() {
   constexpr std::size_t kKept = std::size_t{16} << 20;  // so that a later use is found too
   while (freed_bytes_ > kKept) {
     const auto found = allocations_.find(freed_.front());
@@ -83,7 +83,7 @@ void Memory::release_freed() {
   }
 }
 
-Memory::Allocation* Memory::find(const void* address) {
+DeviceMemory::Allocation* DeviceMemory::find(const void* address) {
   const auto* at = static_cast<const std::byte*>(address);
   const auto holds = [at](const Allocation& a) { return at >= a.base - kMargin && at < a.base + a.bytes + kMargin; };
   if (last_found_ != nullptr && holds(*last_found_)) return last_found_;

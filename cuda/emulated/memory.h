@@ -52,7 +52,7 @@ class Shadow {
 
 /// The memory of the emulated device: what was allocated, by whom, and how it is used. Blocks have their exact size and
 /// a margin around them that belongs to nobody.
-class Memory {
+class DeviceMemory {
  public:
   static constexpr std::size_t kMargin = 256;
   static constexpr std::uint64_t kNever = ~std::uint64_t{0};
