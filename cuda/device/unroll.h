@@ -6,8 +6,6 @@
 #else
 #define GRAFT_UNROLL
 #endif
-<<<<<<< HEAD
-=======
 
 // Before a loop that must stay one: what nvcc would load ahead for several rounds costs registers that are not there.
 #if defined(__CUDACC__)
@@ -15,4 +13,3 @@
 #else
 #define GRAFT_ROLLED
 #endif
->>>>>>> k-loss
