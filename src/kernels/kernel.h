@@ -6,6 +6,7 @@
 #include "graft/core/operand.h"
 
 #include "core/format.h"
+#include "kernels/registry.h"
 
 namespace graft::kernels {
 
@@ -43,6 +44,10 @@ struct Kernel {
       return one && (one.supports == nullptr || one.supports(context, args...));
     };
     if (context.engine == Engine::library) {
+      check(has_cpu_library(),
+            "[{}] engine 'library' is oneDNN, which this build of graft is without: install libdnnl-dev and configure "
+            "with -DGRAFT_WITH_ONEDNN=ON",
+            name);
       check(static_cast<bool>(cpu.library), "[{}] engine 'library' has no such kernel on the CPU; use auto or native",
             name);
       check(supported(cpu.library),
