@@ -89,7 +89,8 @@ void run(benchmark::State& state, const Layer& layer, Index batch, DType dtype, 
       benchmark::Counter(runs * (bytes(input_specs) + bytes({output_specs[0]})), benchmark::Counter::kIsRate);
 }
 
-Layer conv(std::string name, Index size, Index in, Index out, Extent kernel, Index stride = 1, bool residual = false) {
+Layer conv(const std::string& name, Index size, Index in, Index out, Extent kernel, Index stride = 1,
+           bool residual = false) {
   ops::Conv2dOptions options{.stride = stride, .padding = kSame};
   const Index result = (size + stride - 1) / stride;
   return {"conv2d/" + name,
@@ -106,7 +107,7 @@ Layer conv(std::string name, Index size, Index in, Index out, Extent kernel, Ind
           {0, 1}};
 }
 
-Layer depthwise(std::string name, Index size, Index channels, Index stride) {
+Layer depthwise(const std::string& name, Index size, Index channels, Index stride) {
   ops::DepthwiseConv2dOptions options{.stride = stride, .padding = kSame};
   return {"depthwise/" + name,
           [=](bool fused) mutable {
@@ -120,7 +121,7 @@ Layer depthwise(std::string name, Index size, Index channels, Index stride) {
           {0, 1}};
 }
 
-Layer norm(std::string name, Index size, Index channels, ops::Statistics statistics) {
+Layer norm(const std::string& name, Index size, Index channels, ops::Statistics statistics) {
   ops::BatchNormOptions options{.statistics = statistics};
   return {"batch_norm/" + name,
           [=](bool fused) mutable {
@@ -134,7 +135,7 @@ Layer norm(std::string name, Index size, Index channels, ops::Statistics statist
           {0}};
 }
 
-Layer dense(std::string name, Index rows_an_image, Index in, Index out) {
+Layer dense(const std::string& name, Index rows_an_image, Index in, Index out) {
   return {"linear/" + name,
           [](bool fused) { return std::make_shared<ops::Linear>(fused ? Activation::relu : Activation::linear, true); },
           [=](Index n, DType t) {
@@ -144,7 +145,7 @@ Layer dense(std::string name, Index rows_an_image, Index in, Index out) {
 }
 
 template <class PoolOp>
-Layer pool(std::string name, Index size, Index channels, const Window& window) {
+Layer pool(const std::string& name, Index size, Index channels, const Window& window) {
   return {name,
           [=](bool) { return std::make_shared<PoolOp>(window); },
           [=](Index n, DType t) {
@@ -154,7 +155,7 @@ Layer pool(std::string name, Index size, Index channels, const Window& window) {
 }
 
 template <class PoolOp>
-Layer global(std::string name, Index size, Index channels) {
+Layer global(const std::string& name, Index size, Index channels) {
   return {name,
           [](bool) { return std::make_shared<PoolOp>(); },
           [=](Index n, DType t) {

@@ -13,14 +13,6 @@
 namespace graft {
 namespace {
 
-int cores() {
-#ifdef _OPENMP
-  return omp_get_num_procs();
-#else
-  return 1;
-#endif
-}
-
 std::atomic<int> budget{0};
 
 }  // namespace
@@ -53,10 +45,16 @@ void set_threads(int threads) {
   check(threads >= 0, "[threads] expected 0 (all cores) or more, got {}", threads);
   budget = threads;
 #ifdef _OPENMP
-  omp_set_num_threads(threads > 0 ? threads : cores());
+  omp_set_num_threads(graft::threads());
 #endif
 }
 
-int threads() { return budget > 0 ? budget.load() : cores(); }
+int threads() {
+#ifdef _OPENMP
+  return budget > 0 ? budget.load() : omp_get_num_procs();
+#else
+  return 1;
+#endif
+}
 
 }  // namespace graft

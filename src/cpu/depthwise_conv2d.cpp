@@ -249,10 +249,8 @@ void depthwise_conv2d_backward_weight(Context&, const DepthwiseGeometry& g, cons
     });
     for (Index block = 1; block < blocks; ++block)
       graft::cpu::add_scaled(partial.data(), Sum(1), partial.data() + block * weights, weights);
-    if (dw.to.dtype == x.dtype)
-      put(dw.to.as<T>(), partial.data(), weights, dw.accumulate);
-    else
-      put(dw.to.as<Sum>(), partial.data(), weights, dw.accumulate);
+    if (dw.to.dtype == x.dtype) return put(dw.to.as<T>(), partial.data(), weights, dw.accumulate);
+    put(dw.to.as<Sum>(), partial.data(), weights, dw.accumulate);
   });
 }
 

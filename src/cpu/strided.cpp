@@ -12,7 +12,7 @@ template <class T, class Value>
 void copy_elements(const Strided& from, const Strided& to, bool accumulate, const Value& value) {
   using Sum = Accumulator<T>;
   const graft::cpu::Walk<2> walk({&to, &from});
-  const auto [step_to, step_from] = walk.inner_strides();
+  const Index step_to = walk.inner_strides()[0], step_from = walk.inner_strides()[1];
   parallel_ranges(walk.elements(), kGrain, [&](Index begin, Index end) {
     walk.runs(begin, end, [&](const std::array<Index, 2>& at, Index count) {
       T* y = static_cast<T*>(to.data) + at[0];

@@ -35,10 +35,8 @@ void sum_over_rows(const Shape& shape, Gradient y, const AddRow& add_row) {
   });
   for (Index block = 1; block < blocks; ++block)
     add_scaled(partial.data(), Sum(1), partial.data() + block * channels, channels);
-  if (y.to.dtype == dtype_of<T>)
-    put(y.to.as<T>(), partial.data(), channels, y.accumulate);
-  else
-    put(y.to.as<Sum>(), partial.data(), channels, y.accumulate);
+  if (y.to.dtype == dtype_of<T>) return put(y.to.as<T>(), partial.data(), channels, y.accumulate);
+  put(y.to.as<Sum>(), partial.data(), channels, y.accumulate);
 }
 
 /// The destination of sum_into for a walk's first operand: y densely packed and repeated to `shape`.

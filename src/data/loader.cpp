@@ -36,7 +36,7 @@ struct Slot {
 class Loader::Impl {
  public:
   Impl(ImageFolder photos, LoaderOptions options)
-      : photos_(std::move(photos)), options_(std::move(options)), cache_(photos_.files.size()) {
+      : photos_(std::move(photos)), options_(options), cache_(photos_.files.size()) {
     check(photos_.size() > 0, "[loader] expected photos, got none");
     check(photos_.labels.size() == photos_.files.size(), "[loader] expected a label for each of {} photos, got {}",
           photos_.files.size(), photos_.labels.size());
@@ -159,8 +159,7 @@ class Loader::Impl {
       const std::lock_guard lock(mutex_);
       if (cache_[photo].defined()) return cache_[photo];
     }
-    const Tensor image =
-        fit(decode_image(photos_.files[photo], options_.preprocessing.background), options_.preprocessing);
+    Tensor image = fit(decode_image(photos_.files[photo], options_.preprocessing.background), options_.preprocessing);
     const std::lock_guard lock(mutex_);
     if (!cache_[photo].defined() && image.bytes() <= options_.cache_bytes - cached_bytes_) {
       cache_[photo] = image;
@@ -185,8 +184,7 @@ class Loader::Impl {
   std::vector<std::jthread> workers_;  // last: they end before what they use
 };
 
-Loader::Loader(ImageFolder photos, LoaderOptions options)
-    : impl_(std::make_unique<Impl>(std::move(photos), std::move(options))) {}
+Loader::Loader(ImageFolder photos, LoaderOptions options) : impl_(std::make_unique<Impl>(std::move(photos), options)) {}
 Loader::~Loader() = default;
 void Loader::start_epoch(std::uint64_t epoch) { impl_->start_epoch(epoch); }
 std::optional<Batch> Loader::next() { return impl_->next(); }

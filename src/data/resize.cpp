@@ -77,8 +77,9 @@ Filter<typename Arithmetic<T>::Weight> make_filter(const Axis& axis, Resampling 
   std::vector<double> exact(static_cast<std::size_t>(filter.stride));
   for (Index i = 0; i < axis.count; ++i) {
     const double center = (static_cast<double>(axis.first + i) + 0.5) * scale;
-    const Index first = std::max(static_cast<Index>(center - support + 0.5), Index{0});
-    const Index taps = std::min(static_cast<Index>(center + support + 0.5), axis.source) - first;
+    const double begin = center - support + 0.5, end = center + support + 0.5;
+    const Index first = std::max(static_cast<Index>(begin), Index{0});
+    const Index taps = std::min(static_cast<Index>(end), axis.source) - first;
     double sum = 0;
     for (Index t = 0; t < taps; ++t) {
       const double w = shape((static_cast<double>(first + t) - center + 0.5) * (1 / stretch));

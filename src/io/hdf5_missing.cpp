@@ -7,7 +7,7 @@ namespace {
 
 [[noreturn]] void refuse(const std::string& name) {
   fail(
-      "{}: this is an HDF5 file, and this build of graft is without HDF5: install zlib and configure with "
+      "{}: this is an HDF5 file, and this build of graft is without HDF5: install zlib1g-dev and configure with "
       "-DGRAFT_WITH_HDF5=ON",
       name);
 }

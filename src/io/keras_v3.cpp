@@ -181,6 +181,7 @@ std::vector<WeightLayer> read_keras_v3(const Hdf5File& file, const std::vector<H
   }
   std::stable_sort(placed.begin(), placed.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
   std::vector<WeightLayer> layers;
+  layers.reserve(placed.size());
   for (auto& [position, layer] : placed) layers.push_back(std::move(layer));
   make_names_unique(layers);
   return layers;

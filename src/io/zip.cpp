@@ -15,7 +15,7 @@ constexpr std::uint64_t kSmall = 1 << 16;  // below this a bomb harms nobody
 std::string open_message(int code) {
   zip_error_t error;
   zip_error_init_with_code(&error, code);
-  const std::string message = zip_error_strerror(&error);
+  std::string message = zip_error_strerror(&error);
   zip_error_fini(&error);
   return message;
 }

@@ -1,6 +1,7 @@
 #include "kernels/kernel.h"
 
 #include "core/format.h"
+#include "kernels/registry.h"
 
 namespace graft::kernels {
 
@@ -9,6 +10,10 @@ void fail_no_device(std::string_view kernel, Device device) {
 }
 
 void fail_no_kernel(std::string_view kernel, std::string_view engine, Device device) {
+  check(engine != "library" || device.kind != Device::Kind::cpu || built().onednn,
+        "[{}] engine 'library' is oneDNN, which this build of graft is without: install libdnnl-dev and configure with "
+        "-DGRAFT_WITH_ONEDNN=ON",
+        kernel);
   fail("[{}] engine '{}' has no such kernel on {}{}", kernel, engine, device,
        engine == "library" ? "; use auto or native" : "");
 }

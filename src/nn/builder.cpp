@@ -14,7 +14,7 @@ Builder::Builder(const BuilderOptions& options) {
   shapes_.push_back({1, options.height, options.width, options.channels});
 }
 
-Builder::Node Builder::add(std::string_view name, std::shared_ptr<const Layer> layer, std::vector<Node> inputs) {
+Builder::Node Builder::add(std::string_view name, std::shared_ptr<const Layer> layer, const std::vector<Node>& inputs) {
   std::vector<int> indices;
   std::vector<Value> values;
   NetworkLowering lowering(network_);

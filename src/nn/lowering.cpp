@@ -61,6 +61,7 @@ Value NetworkLowering::statistic(std::string_view name, const Shape& shape, doub
 
 Value NetworkLowering::call(std::shared_ptr<const Op> op, std::vector<Value> inputs) {
   std::vector<Spec> specs;
+  specs.reserve(inputs.size());
   for (const Value input : inputs) specs.push_back(spec(input));
   const std::vector<Spec> outputs = op->infer(specs);
   Program::Call call{std::move(op), std::move(inputs), {}, node_};

@@ -25,7 +25,8 @@ std::array<Operand, 3> split(const Attention& op, std::span<const Operand> in) {
 }
 
 double scale_of(const Attention& op, const Operand& q) {
-  return op.options.scale != 0 ? op.options.scale : 1 / std::sqrt(static_cast<double>(q.shape[2] / op.options.heads));
+  const Index depth = q.shape[2] / op.options.heads;
+  return op.options.scale != 0 ? op.options.scale : 1 / std::sqrt(static_cast<double>(depth));
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include "graft/ops/softmax.h"
 
 #include "kernels/registry.h"
+#include "support/expect.h"
 
 namespace graft {
 namespace {
@@ -27,7 +28,12 @@ std::vector<Operand> operands(const std::vector<Tensor>& tensors) { return {tens
 
 // A kernel that silently left a network's layers to graft's own would pass every other test, slowly.
 TEST(Library, TakesTheLayersOfNetworks) {
-  if (!kernels::built().onednn) GTEST_SKIP() << "built without oneDNN";
+  if (!kernels::built().onednn) {
+    ContextScope scope;
+    scope->engine = Engine::library;
+    EXPECT_ERROR(ops::softmax(Tensor::zeros({2, 3})), "-DGRAFT_WITH_ONEDNN=ON");
+    GTEST_SKIP() << "built without oneDNN";
+  }
   using ops::Conv2d, ops::DepthwiseConv2d;
   const ops::Conv2dOptions same{.padding = kSame};
   const ops::BatchNormOptions batch{.statistics = ops::Statistics::batch};

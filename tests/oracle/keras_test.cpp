@@ -34,6 +34,7 @@ class KerasParity : public testing::TestWithParam<Case> {
   void SetUp() override {
     if (!oracle::available())
       GTEST_SKIP() << "set GRAFT_ORACLE_PYTHON to a Python with keras, torch and h5py to compare with Keras";
+    if (!GRAFT_HAS_HDF5) GTEST_SKIP() << "built without HDF5, which Keras's files are in";
     folder_ = oracle::results("keras_oracle.py", GetParam().oracle);
   }
 

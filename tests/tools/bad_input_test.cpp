@@ -121,6 +121,25 @@ TEST_F(BadInput, WhatCannotBeDoneEndsInCode1) {
   }
 }
 
+TEST_F(BadInput, WhatTheBuildIsWithoutNamesItsOption) {
+  const nlohmann::json found = graft("doctor --json").json();
+  for (const auto& [part, option] : std::map<std::string, std::string>{{"onednn", "GRAFT_WITH_ONEDNN=ON"},
+                                                                       {"hdf5", "GRAFT_WITH_HDF5=ON"},
+                                                                       {"turbojpeg", "GRAFT_WITH_TURBOJPEG=ON"},
+                                                                       {"openmp", "GRAFT_WITH_OPENMP=ON"}}) {
+    const bool warned = found["warnings"].dump().find(option) != std::string::npos;
+    EXPECT_EQ(warned, found["build"][part] == false) << part;
+  }
+  if (found["build"]["onednn"] == false)
+    expect_failure(graft("predict --weights tiny.safetensors --engine library data/red/0.png"), 1,
+                   "-DGRAFT_WITH_ONEDNN=ON");
+  if (found["build"]["hdf5"] == false) {
+    write("weights.h5", "\x89HDF\r\n\x1a\n and what a reader would make of it");
+    expect_failure(graft("convert weights.h5 -o out.safetensors"), 1, "-DGRAFT_WITH_HDF5=ON");
+    EXPECT_FALSE(exists("out.safetensors"));
+  }
+}
+
 constexpr const char* kLfsPointer =
     "version https://git-lfs.github.com/spec/v1\noid "
     "sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n";

@@ -8,6 +8,8 @@
 
 #include "graft/core/context.h"
 
+#include "kernels/registry.h"
+
 namespace graft::tools {
 
 CLI::App* add_command(CLI::App& app, const std::string& name, const std::string& description,
@@ -49,7 +51,13 @@ void add_machine_options(CLI::App& command) {
       ->group("Machine");
   command
       .add_option_function<std::string>(
-          "--engine", [](const std::string& text) { Context::current().engine = engine_from_name(text); },
+          "--engine",
+          [](const std::string& text) {
+            Context::current().engine = engine_from_name(text);
+            check(text != "library" || kernels::has_cpu_library(),
+                  "--engine library: this build of graft is without oneDNN: install libdnnl-dev and configure with "
+                  "-DGRAFT_WITH_ONEDNN=ON");
+          },
           "auto (the fastest), native (graft's own kernels) or library (oneDNN)")
       ->check(CLI::IsMember({"auto", "native", "library"}))
       ->group("Machine");

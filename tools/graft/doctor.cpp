@@ -80,7 +80,7 @@ Json examine() {
   if (!GRAFT_HAS_OPENMP)
     warnings.emplace_back("built without OpenMP: kernels run on one thread (GRAFT_WITH_OPENMP=ON)");
   if (!GRAFT_HAS_HDF5)
-    warnings.emplace_back("built without HDF5: Keras files cannot be read (install libhdf5-dev, GRAFT_WITH_HDF5=ON)");
+    warnings.emplace_back("built without HDF5: Keras files cannot be read (install zlib1g-dev, GRAFT_WITH_HDF5=ON)");
   if (!GRAFT_HAS_TURBOJPEG)
     warnings.emplace_back(
         "built without libjpeg-turbo: photos are decoded more slowly (install libturbojpeg0-dev, "

@@ -198,14 +198,14 @@ class Builder {
 
   Node input() const { return {0}; }
   /// Applies a new layer. Throws Error if the name is taken or the layer does not fit its inputs.
-  Node add(std::string_view name, std::shared_ptr<const Layer> layer, std::vector<Node> inputs);
+  Node add(std::string_view name, std::shared_ptr<const Layer> layer, const std::vector<Node>& inputs);
   template <std::derived_from<Layer> L>
   Node add(std::string_view name, L layer, Node input) {
     return add(name, std::make_shared<const L>(std::move(layer)), std::vector<Node>{input});
   }
   template <std::derived_from<Layer> L>
-  Node add(std::string_view name, L layer, std::vector<Node> inputs) {
-    return add(name, std::make_shared<const L>(std::move(layer)), std::move(inputs));
+  Node add(std::string_view name, L layer, const std::vector<Node>& inputs) {
+    return add(name, std::make_shared<const L>(std::move(layer)), inputs);
   }
   /// Applies a layer again, with the same parameters.
   Node again(std::string_view name, Node input);

@@ -35,7 +35,7 @@ template <class Make>
 std::shared_ptr<const Plan> with_layouts(const memory::desc& given, memory::data_type computed, const Make& make) {
   if (given.data_type() == computed) {
     try {
-      if (const auto plan = make(given)) return plan;
+      if (auto plan = make(given)) return plan;
     } catch (const dnnl::error&) {  // the next layout may do
     }
   }
