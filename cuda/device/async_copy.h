@@ -1,7 +1,5 @@
 #pragma once
 
-#include <cstdint>
-
 #include "device/language.h"
 
 // Copies from global to shared memory that pass no register and need nobody to wait for each of them: cp.async of sm_80
@@ -24,9 +22,7 @@ __device__ void copy_async([[maybe_unused]] void* shared, [[maybe_unused]] const
     asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(to), "l"(from), "n"(Bytes), "r"(bytes)
                  : "memory");
 #elif !defined(__CUDACC__)
-  const auto both = reinterpret_cast<std::uintptr_t>(shared) | (inside ? reinterpret_cast<std::uintptr_t>(from) : 0);
-  if (both % Bytes != 0) this_thread().block->fail("cp.async between addresses that are not aligned to its size");
-  this_thread().copies.add(shared, from, Bytes, inside);
+  this_thread().copies.add(*this_thread().block, shared, from, Bytes, inside);
 #endif
 }
 
@@ -44,7 +40,7 @@ __device__ void wait_for_copies() {
 #if defined(__CUDA_ARCH__)
   asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
 #elif !defined(__CUDACC__)
-  this_thread().copies.wait(Pending);
+  this_thread().copies.wait(*this_thread().block, Pending);
 #endif
 }
 

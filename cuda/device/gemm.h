@@ -66,9 +66,9 @@ template <class Core, bool Wide, class P>
 __global__ void __launch_bounds__(Core::kThreads, Core::kBlocks) gemm_kernel(const P p) {
   using T = typename Core::Element;
   using Sum = typename Core::Sum;
-  using Memory = GemmMemory<Core, P>;
-  using LayoutA = typename Memory::LayoutA;
-  using LayoutB = typename Memory::LayoutB;
+  using Layouts = GemmMemory<Core, P>;
+  using LayoutA = typename Layouts::LayoutA;
+  using LayoutB = typename Layouts::LayoutB;
   using ReaderA = TileReader<typename P::A, LayoutA, Core::kRows, Core::kDepth, Core::kThreads,
                              Core::template kCopy<typename P::A, Wide>>;
   using ReaderB = TileReader<typename P::B, LayoutB, Core::kColumns, Core::kDepth, Core::kThreads,
@@ -98,7 +98,7 @@ __global__ void __launch_bounds__(Core::kThreads, Core::kBlocks) gemm_kernel(con
       step_in_term = 0;
       bases = p.batch(product, ++term);
     }
-    T* const a = shared + stage * Memory::kStage;
+    T* const a = shared + stage * Layouts::kStage;
     reader_a.read(bases.a, step_in_term * Core::kDepth, a);
     reader_b.read(bases.b, step_in_term * Core::kDepth, a + LayoutA::kElements);
     ++step_in_term;
@@ -115,7 +115,7 @@ __global__ void __launch_bounds__(Core::kThreads, Core::kBlocks) gemm_kernel(con
     __syncthreads();
     if (step + Core::kStages - 1 < steps) read(next_stage);
     commit_copies();
-    const T* const a = shared + stage * Memory::kStage;
+    const T* const a = shared + stage * Layouts::kStage;
     Core::template multiply<LayoutA, LayoutB>(a, a + LayoutA::kElements, sums);
     stage = stage + 1 == Core::kStages ? 0 : stage + 1;
     next_stage = next_stage + 1 == Core::kStages ? 0 : next_stage + 1;
@@ -127,7 +127,7 @@ __global__ void __launch_bounds__(Core::kThreads, Core::kBlocks) gemm_kernel(con
   Sum* const slab = reinterpret_cast<Sum*>(shared);
   for (int s = 0; s < Core::kSlabs; ++s) {
     __syncthreads();
-    Core::put(sums, s, slab, Memory::kPitch);
+    Core::put(sums, s, slab, Layouts::kPitch);
     __syncthreads();
     for (int v = static_cast<int>(threadIdx.x); v < Core::kSlabRows * kAcross; v += Core::kThreads) {
       const int in_slab = v / kAcross, in_tile = v % kAcross * kWidth;
@@ -136,7 +136,7 @@ __global__ void __launch_bounds__(Core::kThreads, Core::kBlocks) gemm_kernel(con
       const int count = p.columns - column < kWidth ? p.columns - column : kWidth;
       Values values;
       GRAFT_UNROLL
-      for (int i = 0; i < kWidth; ++i) values[i] = slab[in_slab * Memory::kPitch + in_tile + i];
+      for (int i = 0; i < kWidth; ++i) values[i] = slab[in_slab * Layouts::kPitch + in_tile + i];
       if (p.partial == nullptr) {
         p.epilogue.put(bases.c, row, column, count, values);
       } else {

@@ -12,7 +12,7 @@ template <class T>
 struct Cores {  // the halves, on tensor cores
   using Large = TensorCore<T, 128, 128, 32, 64, 32, 4, 2>;
   using Tall = TensorCore<T, 128, 64, 32, 32, 32, 4, 2>;  // for 64 channels and many pixels
-  using Small = TensorCore<T, 64, 64, 32, 32, 32, 4, 3>;
+  using Small = TensorCore<T, 32, 32, 32, 16, 16, 4, 4>;
 };
 template <>
 struct Cores<float> {

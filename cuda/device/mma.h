@@ -1,7 +1,10 @@
 #pragma once
 
 #include "device/numeric.h"
-#include "device/reduce.h"
+
+#if !defined(__CUDACC__)
+#include "emulated/mma.h"
+#endif
 
 // The tensor cores of sm_80 and later, as a warp uses them: `load_matrices` (ldmatrix) brings matrices of halves from
 // shared memory into the registers of a warp, `multiply_add` (mma.sync) multiplies them. Which lane holds which element
@@ -13,71 +16,6 @@
 //
 // two halves a register, the first in the low bits. The emulated device holds them in the same places.
 namespace graft::GRAFT_TARGET {
-
-#if !defined(__CUDACC__)
-
-inline constexpr Site kLoadMatrices{"ldmatrix"}, kMultiplyAdd{"mma.sync"};
-
-struct FourRegisters {
-  std::uint32_t values[4];
-};
-
-template <bool Transpose>
-FourRegisters load_matrices_of_warp(const void* row) {
-  if (reinterpret_cast<std::uintptr_t>(row) % 16 != 0)
-    this_thread().block->fail("ldmatrix from a row that is not aligned to 16 bytes");
-  return warp_function<const void*, FourRegisters>(
-      kLoadMatrices, kAllLanes, row, [](const void* const* const* rows, FourRegisters* const* out) {
-        for (int matrix = 0; matrix < 4; ++matrix) {
-          const auto element = [&](int r, int c) {
-            return std::uint32_t{static_cast<const std::uint16_t*>(*rows[matrix * 8 + r])[c]};
-          };
-          for (int lane = 0; lane < kLanes; ++lane) {
-            const int g = lane / 4, t = lane % 4 * 2;
-            out[lane]->values[matrix] =
-                Transpose ? element(t, g) | element(t + 1, g) << 16 : element(g, t) | element(g, t + 1) << 16;
-          }
-        }
-      });
-}
-
-struct Multiplicands {
-  std::uint32_t a[4], b[2];
-  float c[4];
-};
-struct FourSums {
-  float values[4];
-};
-
-template <class T>
-FourSums multiply_add_of_warp(const Multiplicands& lane) {
-  return warp_function<Multiplicands, FourSums>(
-      kMultiplyAdd, kAllLanes, lane, [](const Multiplicands* const* in, FourSums* const* out) {
-        const auto half = [](std::uint32_t two, int which) {
-          T value;
-          value.bits = static_cast<std::uint16_t>(two >> (16 * which));
-          return static_cast<float>(value);
-        };
-        float a[16][16], b[8][16];  // b by columns
-        for (int l = 0; l < kLanes; ++l) {
-          const int g = l / 4, t = l % 4 * 2;
-          for (int e = 0; e < 2; ++e) {
-            for (int i = 0; i < 4; ++i) a[g + i % 2 * 8][t + i / 2 * 8 + e] = half(in[l]->a[i], e);
-            for (int i = 0; i < 2; ++i) b[g][t + i * 8 + e] = half(in[l]->b[i], e);
-          }
-        }
-        for (int l = 0; l < kLanes; ++l) {
-          for (int i = 0; i < 4; ++i) {
-            const float *left = a[l / 4 + i / 2 * 8], *right = b[l % 4 * 2 + i % 2];
-            float sum = in[l]->c[i];
-            for (int k = 0; k < 16; ++k) sum += left[k] * right[k];
-            out[l]->values[i] = sum;
-          }
-        }
-      });
-}
-
-#endif
 
 /// Four matrices [8, 8] of halves: lane l gives the address of row l % 8 of matrix l / 8 in shared memory, aligned to
 /// 16 bytes, and gets elements (lane / 4, t) and (lane / 4, t + 1) of each, or with Transpose those of its transpose.
@@ -96,8 +34,8 @@ __device__ void load_matrices([[maybe_unused]] const void* row, [[maybe_unused]]
                  : "r"(from)
                  : "memory");
 #elif !defined(__CUDACC__)
-  const FourRegisters loaded = load_matrices_of_warp<Transpose>(row);
-  for (int i = 0; i < 4; ++i) to[i] = loaded.values[i];
+  const auto loaded = load_matrices_of_warp(row, Transpose);
+  for (std::size_t i = 0; i < 4; ++i) to[i] = loaded[i];
 #endif
 }
 
@@ -120,8 +58,9 @@ __device__ void multiply_add([[maybe_unused]] float (&c)[4], [[maybe_unused]] co
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 #elif !defined(__CUDACC__)
-  const FourSums sums = multiply_add_of_warp<T>({{a[0], a[1], a[2], a[3]}, {b0, b1}, {c[0], c[1], c[2], c[3]}});
-  for (int i = 0; i < 4; ++i) c[i] = sums.values[i];
+  const auto sums =
+      multiply_add_of_warp({{a[0], a[1], a[2], a[3]}, {b0, b1}, {c[0], c[1], c[2], c[3]}, std::is_same_v<T, bfloat16>});
+  for (std::size_t i = 0; i < 4; ++i) c[i] = sums[i];
 #endif
 }
 

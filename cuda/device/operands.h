@@ -45,7 +45,7 @@ struct WindowGrid {
   int base_height = 0, base_width = 0;
   int step_height = 1, step_width = 1;
   Divider pixels = {}, columns = {};  ///< of the grid: in one image, and in one of its rows
-  Divider taps = {};             ///< in one row of the window
+  Divider taps = {};                  ///< in one row of the window
 };
 
 /// An image [N, H, W, C] as the matrix that a convolution multiplies: a row for each grid pixel, a depth for each

@@ -4,25 +4,25 @@
 
 namespace graft::GRAFT_TARGET {
 
-/// The part of a product that a block computes, by scalar multiply-adds: each thread has RowsAThread x ColumnsAThread
-/// sums in registers and reads a column of A and a row of B for each depth, so that it does
-/// RowsAThread * ColumnsAThread / (RowsAThread + ColumnsAThread) multiply-adds for each number from shared memory.
+/// The part of a product of floats or doubles that a block computes, by scalar multiply-adds: each thread has
+/// RowsAThread x ColumnsAThread sums in registers and reads a column of A and a row of B for each depth, so that it
+/// does RowsAThread * ColumnsAThread / (RowsAThread + ColumnsAThread) multiply-adds for each number from shared memory.
 template <class T, int Rows, int Columns, int Depth, int RowsAThread, int ColumnsAThread, int Stages>
 struct SimtCore {
   using Element = T;
-  using Sum = Accumulator<T>;
+  using Sum = T;
   static constexpr int kRows = Rows, kColumns = Columns, kDepth = Depth, kStages = Stages;
   static constexpr int kThreads = (Rows / RowsAThread) * (Columns / ColumnsAThread);
   static constexpr int kBlocks = 2;  // on a multiprocessor: at most 128 registers a thread of 256
 
   // Both tiles have a line for each depth, whatever lies side by side in memory.
   template <class Source, int Lines>
-  using Layout = TileLayout<T, Lines, Depth, false, (16 / sizeof(T) > 4 ? 16 / sizeof(T) : 4)>;
+  using Layout = TileLayout<T, Lines, Depth, false, 4>;
   // How many elements a copy moves: several only if they lie side by side in memory and in the tile.
   template <class Source, bool Wide>
   static constexpr int kCopy = Wide && !Source::kDepthInner ? kVector<T> : 1;
 
-  // A thread's rows and columns come in groups of four neighbours, one vector of shared memory. Rows of a group index
+  // A thread's rows and columns come in groups of four neighbours, which are read as vectors. Rows of a group index
   // are side by side over the threads, so that a group index is a slab of the tile.
   static constexpr int kGroup = 4;
   static constexpr int kSlabs = RowsAThread / kGroup, kSlabRows = Rows / kSlabs;
@@ -49,10 +49,10 @@ struct SimtCore {
       Sum left[RowsAThread], right[ColumnsAThread];
       GRAFT_UNROLL
       for (int group = 0; group < kSlabs; ++group)
-        widen_group(a + LayoutA::at(group * kSlabRows + row, k), left + group * kGroup);
+        load_group(a + LayoutA::at(group * kSlabRows + row, k), left + group * kGroup);
       GRAFT_UNROLL
       for (int group = 0; group < kColumnGroups; ++group)
-        widen_group(b + LayoutB::at(group * (Columns / kColumnGroups) + column, k), right + group * kGroup);
+        load_group(b + LayoutB::at(group * (Columns / kColumnGroups) + column, k), right + group * kGroup);
       GRAFT_UNROLL
       for (int i = 0; i < RowsAThread; ++i) {
         GRAFT_UNROLL
@@ -70,11 +70,15 @@ struct SimtCore {
       for (int i = 0; i < kGroup; ++i) {
         GRAFT_UNROLL
         for (int group = 0; group < kColumnGroups; ++group) {
-          Vector<Sum, kGroup> four;
+          Sum* const at =
+              to + (thread_row() * kGroup + i) * pitch + group * (Columns / kColumnGroups) + thread_column() * kGroup;
           GRAFT_UNROLL
-          for (int j = 0; j < kGroup; ++j) four[j] = sums[s * kGroup + i][group * kGroup + j];
-          store(to + (thread_row() * kGroup + i) * pitch + group * (Columns / kColumnGroups) + thread_column() * kGroup,
-                four);
+          for (int j = 0; j < kGroup; j += kAtOnce) {
+            Vector<Sum, kAtOnce> some;
+            GRAFT_UNROLL
+            for (int e = 0; e < kAtOnce; ++e) some[e] = sums[s * kGroup + i][group * kGroup + j + e];
+            store(at + j, some);
+          }
         }
       }
     }
@@ -83,10 +87,15 @@ struct SimtCore {
  private:
   static constexpr int kLanesOfWarp = 32;
 
-  __device__ static void widen_group(const T* from, Sum* to) {
-    const Vector<T, kGroup> four = load<kGroup>(from);
+  static constexpr int kAtOnce = kVector<T> < kGroup ? kVector<T> : kGroup;
+
+  __device__ static void load_group(const T* from, T* to) {
     GRAFT_UNROLL
-    for (int i = 0; i < kGroup; ++i) to[i] = widen(four[i]);
+    for (int i = 0; i < kGroup; i += kAtOnce) {
+      const Vector<T, kAtOnce> some = load<kAtOnce>(from + i);
+      GRAFT_UNROLL
+      for (int e = 0; e < kAtOnce; ++e) to[i + e] = some[e];
+    }
   }
 };
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "device/mma.h"
+#include "device/reduce.h"
 #include "device/tile.h"
 
 namespace graft::GRAFT_TARGET {

@@ -1,11 +1,14 @@
 // The parts that every product is made of, on the emulated device and against plain loops.
 
+#include <algorithm>
 #include <vector>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "graft/core/generator.h"
 #include "graft/core/error.h"
+#include "graft/core/generator.h"
+#include "graft/core/tensor.h"
 
 #include "device/gemm_choice.h"
 
@@ -21,13 +24,29 @@ std::vector<T> whole_numbers(Index count, std::uint64_t seed) {
   return values;
 }
 
-Context emulated_context() {
-  Context context;
-  context.device = {Device::Kind::emulated, 0};
-  return context;
+constexpr Device kEmulated{Device::Kind::emulated, 0};
+
+// A tensor of the device that holds these values, and the values of one.
+template <class T>
+Tensor on_device(const std::vector<T>& values) {
+  Tensor tensor = Tensor::empty({static_cast<Index>(values.size())}, dtype_of<T>);
+  std::copy(values.begin(), values.end(), tensor.mutable_data<T>());
+  return tensor.to(kEmulated);
+}
+template <class T>
+std::vector<T> on_host(const Tensor& tensor) {
+  const Tensor here = tensor.to(Device{});
+  return {here.data<T>(), here.data<T>() + here.elements()};
+}
+template <class T>
+T* of(const Tensor& tensor) {
+  return static_cast<T*>(tensor.raw());
 }
 
-void finish(const Context& context) { Stream(context.stream).synchronize(); }
+// Launches are queued in the stream of the Context, which is the device's while this lives.
+struct OnDevice : ContextScope {
+  OnDevice() { (*this)->device = kEmulated; }
+};
 
 // One warp multiplies A [16, 16] with B [16, 8]; each lane fills its fragments by the table in device/mma.h.
 template <class T>
@@ -47,13 +66,13 @@ __global__ void by_the_table_kernel(const T* a, const T* b, float* c) {
 
 template <class T>
 void check_multiply_add() {
+  const OnDevice scope;
   const auto a = whole_numbers<T>(16 * 16, 1), b = whole_numbers<T>(16 * 8, 2);
   const auto start = whole_numbers<float>(16 * 8, 3);
-  std::vector<float> c = start;
-  const Context context = emulated_context();
-  launch(context, "by_the_table", {.grid = dim3(1), .block = dim3(32)}, by_the_table_kernel<T>, a.data(), b.data(),
-         c.data());
-  finish(context);
+  const Tensor device_a = on_device(a), device_b = on_device(b), device_c = on_device(start);
+  launch(Context::current(), "by_the_table", {.grid = dim3(1), .block = dim3(32)}, by_the_table_kernel<T>,
+         of<T>(device_a), of<T>(device_b), of<float>(device_c));
+  const std::vector<float> c = on_host<float>(device_c);
   for (int i = 0; i < 16; ++i) {
     for (int j = 0; j < 8; ++j) {
       float sum = start[static_cast<std::size_t>(i * 8 + j)];
@@ -71,30 +90,32 @@ TEST(TensorCore, MultipliesFragments) {
 }
 
 template <bool Transpose>
-__global__ void load_kernel(const std::uint16_t* rows, std::uint32_t* registers) {
-  GRAFT_SHARED(std::uint16_t, shared, 32 * 8);
+__global__ void load_kernel(const bfloat16* rows, std::int32_t* registers) {
+  GRAFT_SHARED(bfloat16, shared, 32 * 8);
   const int lane = static_cast<int>(threadIdx.x);
   for (int i = 0; i < 8; ++i) shared[lane * 8 + i] = rows[lane * 8 + i];
   __syncwarp();
   std::uint32_t loaded[4];
   load_matrices<Transpose>(shared + lane * 8, loaded);
-  for (int i = 0; i < 4; ++i) registers[lane * 4 + i] = loaded[i];
+  for (int i = 0; i < 4; ++i) registers[lane * 4 + i] = static_cast<std::int32_t>(loaded[i]);
 }
 
 TEST(TensorCore, LoadsMatrices) {
-  std::vector<std::uint16_t> rows(32 * 8);  // element (r, c) of matrix m is m * 64 + r * 8 + c
-  for (std::size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<std::uint16_t>(i);
-  std::vector<std::uint32_t> straight(32 * 4), transposed(32 * 4);
-  const Context context = emulated_context();
+  std::vector<bfloat16> bits(32 * 8);  // those of element (r, c) of matrix m are m * 64 + r * 8 + c
+  for (std::size_t i = 0; i < bits.size(); ++i) bits[i].bits = static_cast<std::uint16_t>(i);
+  const OnDevice scope;
+  const Tensor from = on_device(bits), straight = Tensor::zeros({32 * 4}, DType::i32, kEmulated),
+               transposed = Tensor::zeros({32 * 4}, DType::i32, kEmulated);
   const Shape3 warp{.grid = dim3(1), .block = dim3(32)};
-  launch(context, "load", warp, load_kernel<false>, rows.data(), straight.data());
-  launch(context, "load", warp, load_kernel<true>, rows.data(), transposed.data());
-  finish(context);
+  launch(Context::current(), "load", warp, load_kernel<false>, of<bfloat16>(from), of<std::int32_t>(straight));
+  launch(Context::current(), "load", warp, load_kernel<true>, of<bfloat16>(from), of<std::int32_t>(transposed));
+  const auto got = on_host<std::int32_t>(straight), got_transposed = on_host<std::int32_t>(transposed);
   for (std::uint32_t lane = 0; lane < 32; ++lane) {
     const std::uint32_t g = lane / 4, t = lane % 4 * 2;
     for (std::uint32_t m = 0; m < 4; ++m) {
-      EXPECT_EQ(straight[lane * 4 + m], (m * 64 + g * 8 + t) | (m * 64 + g * 8 + t + 1) << 16);
-      EXPECT_EQ(transposed[lane * 4 + m], (m * 64 + t * 8 + g) | (m * 64 + (t + 1) * 8 + g) << 16);
+      EXPECT_EQ(static_cast<std::uint32_t>(got[lane * 4 + m]), (m * 64 + g * 8 + t) | (m * 64 + g * 8 + t + 1) << 16);
+      EXPECT_EQ(static_cast<std::uint32_t>(got_transposed[lane * 4 + m]),
+                (m * 64 + t * 8 + g) | (m * 64 + (t + 1) * 8 + g) << 16);
     }
   }
 }
@@ -114,12 +135,13 @@ __global__ void copy_kernel(const float* from, float* first, float* second) {
 }
 
 TEST(AsyncCopy, ArrivesWithItsGroupAndNotBefore) {
-  alignas(16) const float from[8] = {1, 2, 3, 4, 5, 6, 7, 8};
-  std::vector<float> first(8), second(8);
-  const Context context = emulated_context();
-  launch(context, "copy", {.grid = dim3(1), .block = dim3(1)}, copy_kernel, static_cast<const float*>(from),
-         first.data(), second.data());
-  finish(context);
+  const OnDevice scope;
+  const Tensor from = on_device(std::vector<float>{1, 2, 3, 4, 5, 6, 7, 8}),
+               device_first = Tensor::zeros({8}, DType::f32, kEmulated),
+               device_second = Tensor::zeros({8}, DType::f32, kEmulated);
+  launch(Context::current(), "copy", {.grid = dim3(1), .block = dim3(1)}, copy_kernel, of<float>(from),
+         of<float>(device_first), of<float>(device_second));
+  const auto first = on_host<float>(device_first), second = on_host<float>(device_second);
   EXPECT_EQ(first, (std::vector<float>{1, 2, 3, 4, -1, -1, -1, -1}));
   EXPECT_EQ(second, (std::vector<float>{1, 2, 3, 4, 5, 6, 0, -1}));
 }
@@ -129,12 +151,34 @@ __global__ void misaligned_copy_kernel(const float* from) {
   copy_async<16>(shared + 1, from, true);
 }
 
-TEST(AsyncCopy, ReportsAMisalignedOne) {
-  alignas(16) const float from[4] = {};
-  const Context context = emulated_context();
-  launch(context, "misaligned", {.grid = dim3(1), .block = dim3(1)}, misaligned_copy_kernel,
-         static_cast<const float*>(from));
-  EXPECT_THROW(finish(context), Error);
+__global__ void early_read_kernel(const float* from, float* to) {
+  GRAFT_SHARED(float, shared, 32);
+  const int thread = static_cast<int>(threadIdx.x);
+  copy_async<4>(shared + thread, from + thread, true);
+  commit_copies();
+  wait_for_copies<0>();  // for one's own copy alone
+  to[thread] = shared[31 - thread];
+}
+
+template <class... Parameters>
+std::string error_of(unsigned threads, void (*kernel)(Parameters...), Parameters... arguments) {
+  try {
+    launch(Context::current(), "planted", {.grid = dim3(1), .block = dim3(threads)}, kernel, arguments...);
+    synchronize(kEmulated);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return {};
+}
+
+TEST(AsyncCopy, MistakesAreReported) {
+  if (!GRAFT_EMULATED_CHECKS) GTEST_SKIP() << "built with another sanitizer (GRAFT_SANITIZE)";
+  const OnDevice scope;
+  const Tensor from = Tensor::zeros({32}, DType::f32, kEmulated), to = Tensor::zeros({32}, DType::f32, kEmulated);
+  EXPECT_THAT(error_of(1, misaligned_copy_kernel, static_cast<const float*>(of<float>(from))),
+              testing::HasSubstr("no multiple of 16"));
+  EXPECT_THAT(error_of(32, early_read_kernel, static_cast<const float*>(of<float>(from)), of<float>(to)),
+              testing::HasSubstr("shared 'shared'"));
 }
 
 TEST(Divider, DividesLikeTheHost) {
@@ -160,19 +204,20 @@ void check_product(int rows, int columns, int depth) {
   const Index pitch_a = (DepthInnerA ? depth : rows) + n, pitch_b = (DepthInnerB ? depth : columns) + n;
   const auto a = whole_numbers<T>((DepthInnerA ? rows : depth) * pitch_a, 1),
              b = whole_numbers<T>((DepthInnerB ? columns : depth) * pitch_b, 2);
-  std::vector<Sum> c(static_cast<std::size_t>(rows * columns), -1);
-  const Context context = emulated_context();
+  const OnDevice scope;
+  const Tensor device_a = on_device(a), device_b = on_device(b),
+               device_c = Tensor::full({rows * columns}, -1, dtype_of<Sum>, kEmulated);
   launch_gemm<Core, Wide>(
-      context, "product",
+      Context::current(), "product",
       Product<Dense<T, DepthInnerA>, Dense<T, DepthInnerB>, OneProduct, Epilogue<Sum>>{
-          .a = {a.data(), pitch_a, rows, depth},
-          .b = {b.data(), pitch_b, columns, depth},
+          .a = {of<T>(device_a), pitch_a, rows, depth},
+          .b = {of<T>(device_b), pitch_b, columns, depth},
           .batch = {},
-          .epilogue = {.y = c.data(), .pitch = columns, .vectors = columns % kVector<Sum> == 0},
+          .epilogue = {.y = of<Sum>(device_c), .pitch = columns, .vectors = columns % kVector<Sum> == 0},
           .rows = rows,
           .columns = columns,
           .depth = depth});
-  finish(context);
+  const std::vector<Sum> c = on_host<Sum>(device_c);
   const auto at = [](const std::vector<T>& values, Index pitch, bool depth_inner, int row, int k) {
     return static_cast<Sum>(values[static_cast<std::size_t>(depth_inner ? row * pitch + k : k * pitch + row)]);
   };
@@ -192,9 +237,11 @@ void check_product(int rows, int columns, int depth) {
 template <class Core, bool Wide>
 void check_core() {
   constexpr int n = Wide ? kVector<typename Core::Element> : 1, d = Core::kDepth;
-  for (const auto& [rows, columns, depth] :
-       {std::array{n, n, n}, {Core::kRows, Core::kColumns, d}, {Core::kRows - n, Core::kColumns + n, d * 2 + n},
-        {Core::kRows + n, Core::kColumns - n, d * (Core::kStages + 1) - n}, {n, Core::kColumns, d * 19 + n}}) {
+  for (const auto& [rows, columns, depth] : {std::array{n, n, n},
+                                             {Core::kRows, Core::kColumns, d},
+                                             {Core::kRows - n, Core::kColumns + n, d * 2 + n},
+                                             {Core::kRows + n, Core::kColumns - n, d * (Core::kStages + 1) - n},
+                                             {n, Core::kColumns, d * 19 + n}}) {
     check_product<Core, Wide, true, true>(rows, columns, depth);
     check_product<Core, Wide, true, false>(rows, columns, depth);
     check_product<Core, Wide, false, true>(rows, columns, depth);

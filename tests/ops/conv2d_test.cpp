@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "kernels/conv2d.h"
 #include "support/expect.h"
 #include "support/op_check.h"
 
@@ -49,6 +50,11 @@ TEST(Conv2d, GradientsAndEngines) {
       {"padding on two sides only", {1, 4, 4, 2}, {3, 3, 3, 2}, {.stride = 2, .padding = {.bottom = 1, .right = 1}}},
       {"bias and residual", {2, 4, 3, 3}, {5, 3, 3, 3}, {.padding = kSame}, true, true},
       {"prime channels", {1, 5, 5, 17}, {19, 3, 3, 17}, {.padding = kSame}, true},
+      {"whole vectors", {2, 6, 5, 16}, {40, 3, 3, 16}, {.padding = kSame}, true, true},
+      {"whole vectors, stride 2, groups", {1, 7, 6, 32}, {32, 3, 3, 16}, {.stride = 2, .padding = pad(1), .groups = 2}},
+      {"stride 3 with dilation 2", {1, 11, 10, 8}, {8, 3, 2, 8}, {.stride = 3, .dilation = 2, .padding = pad(1)}},
+      {"pointwise, stride 2: pixels that no window sees", {1, 5, 6, 8}, {16, 1, 1, 8}, {.stride = 2}},
+      {"one group a channel, two filters each", {1, 4, 5, 3}, {6, 3, 3, 1}, {.padding = kSame, .groups = 3}},
       {"padding wider than the image", {1, 1, 1, 3}, {2, 3, 3, 3}, {.padding = pad(2)}},
       {"empty batch", {0, 4, 4, 3}, {2, 3, 3, 3}, {}, true},
   };
@@ -63,6 +69,79 @@ TEST(Conv2d, FusedActivations) {
     c.sum_of_products = false;
     test::check_gradients(c);
     test::check_engines(c);
+  }
+}
+
+// Operands may be channel ranges of wider tensors; what lies beside them stays as it was.
+TEST(Conv2d, ReadsAndWritesChannelRanges) {
+  const ConvGeometry g{{.batch = 2,
+                        .height = 5,
+                        .width = 4,
+                        .channels = 8,
+                        .kernel_height = 3,
+                        .kernel_width = 3,
+                        .stride_height = 2,
+                        .stride_width = 1,
+                        .pad_top = 1,
+                        .pad_left = 1,
+                        .pad_bottom = 1,
+                        .pad_right = 1,
+                        .out_height = 3,
+                        .out_width = 4},
+                       16};
+  const auto rounded = [](const Shape& shape, std::uint64_t seed) { return random_normal(shape, seed).to(DType::f32); };
+  const Tensor x = rounded({2, 5, 4, 8}, 1), w = rounded({16, 3, 3, 8}, 2), residual = rounded({2, 3, 4, 16}, 3),
+               dz = rounded({2, 3, 4, 16}, 4);
+  // A tensor in channels `first` to `first + C - 1` of one that is wider and full of sevens.
+  const auto widened = [](const Tensor& tensor, Index wide, Index first, Device device) {
+    const Index channels = tensor.shape()[-1];
+    Tensor result = Tensor::full(tensor.shape().with(3, wide), 7, DType::f32);
+    for (Index i = 0; i < tensor.elements(); ++i)
+      result.mutable_data<float>()[i / channels * wide + first + i % channels] = tensor.data<float>()[i];
+    return result.to(device);
+  };
+  const auto range = [](const Tensor& wide, Index first, Index channels) {
+    Operand operand = wide;
+    operand.data = static_cast<float*>(operand.data) + first;
+    operand.shape = operand.shape.with(3, channels);
+    return operand;
+  };
+  const auto expect_range = [](const Tensor& got, const Tensor& want, Index first, const std::string& what) {
+    const Tensor here = got.to(Device{});
+    const Index wide = here.shape()[-1], channels = want.shape()[-1];
+    for (Index i = 0; i < here.elements(); ++i) {
+      const Index c = i % wide - first;
+      const bool inside = c >= 0 && c < channels;
+      const float value = inside ? want.data<float>()[i / wide * channels + c] : 7.f;
+      ASSERT_NEAR(here.data<float>()[i], value, inside ? 1e-4 : 0) << what << ", element " << i;
+    }
+  };
+  ContextScope scope;
+  scope->engine = Engine::native;
+  const Tensor y = Tensor::empty({2, 3, 4, 16}, DType::f32), dx = Tensor::empty({2, 5, 4, 8}, DType::f32),
+               dw = Tensor::empty({16, 3, 3, 8}, DType::f32);
+  Context& context = Context::current();
+  kernels::conv2d_forward(context, g, x, w, {}, residual, Activation::relu, y);
+  kernels::conv2d_backward_input(context, g, dz, w, {dx, false});
+  kernels::conv2d_backward_weight(context, g, x, dz, {dw, false});
+  for (const Device device : test::devices()) {
+    scope->device = device;
+    for (const Index first : {1, 4}) {  // from an address that vectors may not begin at, and from one that they may
+      const std::string what = device.to_string() + " from channel " + std::to_string(first);
+      const Tensor wide_x = widened(x, 16, first, device), wide_residual = widened(residual, 20 + first, first, device),
+                   wide_dz = widened(dz, 24, first, device), there_w = w.to(device);
+      const Tensor wide_y = widened(Tensor::zeros(y.shape()), 24, first, device),
+                   wide_dx = widened(Tensor::zeros(dx.shape()), 16, first, device),
+                   there_dw = Tensor::full(w.shape(), 7, DType::f32, device);
+      kernels::conv2d_forward(context, g, range(wide_x, first, 8), there_w, {}, range(wide_residual, first, 16),
+                              Activation::relu, range(wide_y, first, 16));
+      expect_range(wide_y, y, first, what + ", y");
+      kernels::conv2d_backward_input(context, g, range(wide_dz, first, 16), there_w, {range(wide_dx, first, 8), false});
+      expect_range(wide_dx, dx, first, what + ", dx");
+      kernels::conv2d_backward_weight(context, g, range(wide_x, first, 8), range(wide_dz, first, 16),
+                                      {there_dw, false});
+      expect_range(there_dw, dw, 0, what + ", dw");
+    }
   }
 }
 
