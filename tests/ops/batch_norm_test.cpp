@@ -57,6 +57,9 @@ TEST(BatchNorm, GradientsAndEngines) {
       {"after a dense layer", {9, 6}},
       {"one channel, many rows", {1, 50, 41, 1}},
       {"more channels than rows", {2, 1, 1, 130}},
+      {"several parts of a sum", {5, 9, 9, 33}},
+      {"several parts, in vectors", {3, 14, 13, 40}, true, true, true},
+      {"two blocks of channels", {2, 3, 3, 264}},
   };
   for (const NormCase& c : cases) test::check_op({make(c, Statistics::moving), make(c, Statistics::batch)});
   test::check_op({make({"empty batch", {0, 4, 4, 3}}, Statistics::moving)});
@@ -79,6 +82,15 @@ TEST(BatchNorm, StatisticsFarFromZero) {
     ops::batch_norm(x, {}, {}, moving_mean, moving_variance, {.statistics = Statistics::batch, .momentum = 0});
     EXPECT_NEAR(moving_mean.data<float>()[0], mean, 1e-3);
     EXPECT_NEAR(moving_variance.data<float>()[0], variance, 1e-3 * variance);
+  }
+  for (const Device device : test::devices()) {
+    ContextScope scope;
+    scope->device = device;
+    const Tensor moving_mean = Tensor::zeros({2}, DType::f32, device), moving_variance = moving_mean.clone();
+    ops::batch_norm(x.to(device), {}, {}, moving_mean, moving_variance,
+                    {.statistics = Statistics::batch, .momentum = 0});
+    EXPECT_NEAR(moving_mean.to(Device{}).data<float>()[0], mean, 1e-3) << device.to_string();
+    EXPECT_NEAR(moving_variance.to(Device{}).data<float>()[0], variance, 1e-5 * variance) << device.to_string();
   }
 }
 

@@ -47,6 +47,16 @@ TEST(DepthwiseConv2d, GradientsAndEngines) {
       {"prime channels, more than the registers", {1, 4, 4, 67}, {3, 3, 67}, {.padding = kSame}, true},
       {"pointwise", {1, 3, 3, 16}, {1, 1, 16}},
       {"one pixel, all else padding", {1, 1, 1, 3}, {3, 3, 3}, {.padding = pad(2)}},
+      {"last strip of one, in vectors", {2, 6, 9, 8}, {3, 3, 8}, {.padding = kSame}, true},
+      {"stride 2, last strip of three", {1, 7, 14, 24}, {3, 3, 24}, {.stride = 2, .padding = kSame}},
+      {"5x5, stride 2, in vectors", {1, 7, 6, 8}, {5, 5, 8}, {.stride = 2, .padding = kSame}},
+      {"7x7, larger than the image", {1, 4, 5, 16}, {7, 7, 16}, {.padding = pad(3)}},
+      {"dilated, in vectors", {1, 7, 7, 8}, {3, 3, 8}, {.dilation = 2, .padding = pad(2)}},
+      {"multiplier, stride 2", {2, 5, 5, 8}, {3, 3, 16}, {.stride = 2, .padding = kSame}},
+      {"multiplier, more padding than kernel", {1, 3, 3, 2}, {2, 2, 4}, {.padding = pad(2)}},
+      {"more padding than kernel", {1, 3, 3, 8}, {3, 3, 8}, {.padding = pad(4)}},
+      {"several parts of the weights' sum", {2, 13, 11, 40}, {3, 3, 40}, {.padding = kSame}},
+      {"two blocks of channels", {1, 4, 4, 264}, {3, 3, 264}, {.padding = kSame}},
       {"empty batch", {0, 4, 4, 3}, {2, 2, 3}, {}, true},
   };
   for (const DepthwiseCase& c : cases) test::check_op({make(c)});

@@ -13,8 +13,8 @@ namespace {
 using test::random_normal;
 
 TEST(LayerNorm, GradientsAndEngines) {
-  for (const Shape& x :
-       {Shape{7}, Shape{3, 5}, Shape{2, 3, 17}, Shape{2, 1, 4}, Shape{1, 5, 192}, Shape{1100, 3}, Shape{0, 5}}) {
+  for (const Shape& x : {Shape{7}, Shape{3, 5}, Shape{2, 3, 17}, Shape{2, 1, 4}, Shape{1, 5, 192}, Shape{1100, 3},
+                         Shape{5, 264}, Shape{300, 40}, Shape{0, 5}}) {
     for (const double epsilon : {1e-6, 1e-1}) {
       test::check_op({{.what = x.to_string(),
                        .op = std::make_shared<ops::LayerNorm>(epsilon),

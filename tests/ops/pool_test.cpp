@@ -37,6 +37,8 @@ const std::vector<PoolCase> kCases{
     {"prime channels, more than a register", {1, 4, 4, 37}, {.kernel = 2}},
     {"more channels than a task", {1, 3, 3, 263}, {.kernel = 2}},
     {"more positions than a byte", {1, 18, 17, 2}, {.kernel = {16, 17}}},
+    {"dilated, in vectors", {2, 7, 6, 24}, {.kernel = {2, 3}, .stride = {2, 1}, .dilation = 2, .padding = pad(1)}},
+    {"more batch than blocks in flight", {40, 2, 2, 8}, {.kernel = 2}},
     {"empty batch", {0, 8, 8, 4}, {.kernel = 2, .stride = 2}},
 };
 
@@ -101,11 +103,30 @@ TEST(MaxPool, OfEqualValuesTheFirstGetsTheGradient) {
 }
 
 TEST(MaxPool, ANaNIsNotLost) {
-  ContextScope scope;
-  scope->engine = Engine::native;
+  std::vector<Device> devices = test::devices();
+  devices.push_back({});
   const float nan = std::numeric_limits<float>::quiet_NaN();
   for (const auto& values : {std::vector<float>{nan, 1, 2, 3}, {1, 2, nan, 3}, {1, 2, 3, nan}}) {
-    EXPECT_TRUE(std::isnan(ops::global_max_pool(Tensor::from<float>({1, 2, 2, 1}, values)).item()));
+    for (const Device device : devices) {
+      ContextScope scope;
+      scope->engine = Engine::native;
+      scope->device = device;
+      const Tensor x = Tensor::from<float>({1, 2, 2, 1}, values).to(device);
+      EXPECT_TRUE(std::isnan(ops::global_max_pool(x).to(Device{}).item())) << device.to_string();
+    }
+  }
+}
+
+TEST(MaxPool, OfEqualValuesTheFirstWinsOnEveryDevice) {
+  for (const Device device : test::devices()) {
+    ContextScope scope;
+    scope->device = device;
+    const Tensor x = Tensor::full({1, 3, 3, 8}, 4, DType::f32, device),
+                 y = Tensor::empty({1, 2, 2, 8}, DType::f32, device);
+    const Tensor positions = Tensor::empty({1, 2, 2, 8}, DType::u8, device);
+    ops::MaxPool({.kernel = 2})
+        .forward(Context::current(), std::vector<Operand>{x}, std::vector<Operand>{y, positions});
+    EXPECT_THAT(positions.to(Device{}).values<std::uint8_t>(), testing::Each(0)) << device.to_string();
   }
 }
 
