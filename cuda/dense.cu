@@ -11,9 +11,24 @@ struct DenseBatch {
   JoinedAxes<2> terms;
 
   __device__ Bases operator()(int product, int term) const {
-    const auto [a, b, c] = products.offsets(product);
-    const auto [more_a, more_b] = terms.offsets(term);
+    const auto [a, b, c] = offsets(products, product);
+    const auto [more_a, more_b] = offsets(terms, term);
     return {a + more_a, b + more_b, c};
+  }
+
+ private:
+  // JoinedAxes::offsets with 32-bit divisions: a GPU's 64-bit division is a call, which no loop over tiles can afford.
+  template <std::size_t K>
+  __device__ static std::array<Index, K> offsets(const JoinedAxes<K>& axes, int at) {
+    std::array<Index, K> result{};
+    for (int axis = 0; axis < axes.rank && at > 0; ++axis) {
+      const auto i = static_cast<std::size_t>(axis);
+      const auto extent = static_cast<int>(axes.extents[i]);
+      const int position = at % extent;
+      at /= extent;
+      for (std::size_t k = 0; k < K; ++k) result[k] += position * axes.strides[i][k];
+    }
+    return result;
   }
 };
 

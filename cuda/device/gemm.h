@@ -109,19 +109,19 @@ __global__ void __launch_bounds__(Core::kThreads, Core::kBlocks) gemm_kernel(con
     if (step < steps) read(step);
     commit_copies();
   }
-  int stage = 0, next_stage = Core::kStages - 1;
+  int stage = 0;
   for (int step = 0; step < steps; ++step) {
     wait_for_copies<Core::kStages - 2>();
     __syncthreads();
-    if (step + Core::kStages - 1 < steps) read(next_stage);
+    if (step + Core::kStages - 1 < steps) read(stage == 0 ? Core::kStages - 1 : stage - 1);
     commit_copies();
     const T* const a = shared + stage * Layouts::kStage;
     Core::template multiply<LayoutA, LayoutB>(a, a + LayoutA::kElements, sums);
     stage = stage + 1 == Core::kStages ? 0 : stage + 1;
-    next_stage = next_stage + 1 == Core::kStages ? 0 : next_stage + 1;
   }
   wait_for_copies<0>();
 
+  const Index base = p.batch(product, 0).c;
   using Values = typename P::Epilogue::Values;
   constexpr int kWidth = P::Epilogue::kWidth, kAcross = Core::kColumns / kWidth;
   Sum* const slab = reinterpret_cast<Sum*>(shared);
@@ -138,7 +138,7 @@ __global__ void __launch_bounds__(Core::kThreads, Core::kBlocks) gemm_kernel(con
       GRAFT_UNROLL
       for (int i = 0; i < kWidth; ++i) values[i] = slab[in_slab * Layouts::kPitch + in_tile + i];
       if (p.partial == nullptr) {
-        p.epilogue.put(bases.c, row, column, count, values);
+        p.epilogue.put(base, row, column, count, values);
       } else {
         Sum* const to =
             p.partial + ((static_cast<Index>(part) * p.products + product) * p.rows + row) * p.columns + column;
