@@ -54,7 +54,7 @@ void add_machine_options(CLI::App& command) {
           "--engine",
           [](const std::string& text) {
             Context::current().engine = engine_from_name(text);
-            check(text != "library" || kernels::has_cpu_library(),
+            check(text != "library" || kernels::built().onednn,
                   "--engine library: this build of graft is without oneDNN: install libdnnl-dev and configure with "
                   "-DGRAFT_WITH_ONEDNN=ON");
           },
