@@ -317,7 +317,8 @@ void Block::note_shared(std::size_t offset, std::size_t bytes, const Access& acc
         fmt::format("{} byte {} of shared '{}', {}", verb, offset - array->offset, array->name, race(*before, access)));
 }
 
-void Block::note_global(DeviceMemory::Allocation& tensor, std::ptrdiff_t offset, std::size_t bytes, const Access& access) {
+void Block::note_global(DeviceMemory::Allocation& tensor, std::ptrdiff_t offset, std::size_t bytes,
+                        const Access& access) {
   const char* verb = access.write ? "writes" : "reads";
   if (offset < 0 || static_cast<std::size_t>(offset) + bytes > tensor.bytes)
     stop(fmt::format("{} {} bytes at byte {} of a tensor that has {}", verb, bytes, offset, tensor.bytes));

@@ -32,7 +32,7 @@ struct Launch {
   std::size_t dynamic_shared = 0;  ///< bytes
   std::function<void()> body;      ///< what one thread runs
   void* stream = nullptr;
-  std::uint64_t number = 0;  ///< counts the launches of the process
+  std::uint64_t number = 0;        ///< counts the launches of the process
   DeviceMemory* memory = nullptr;  ///< where accesses are checked; null to run without checks
 };
 

@@ -80,6 +80,8 @@ struct Kernel {
   {}
 #endif
 
+// NOLINTBEGIN(bugprone-macro-parentheses): a name that is declared or qualified cannot stand in parentheses.
+
 /// Declares the implementation of a kernel for the GPU and for the emulated device, with the type of the CPU's: one
 /// source, compiled twice.
 #define GRAFT_DECLARE_GPU(name) \
@@ -110,3 +112,5 @@ struct Kernel {
   {}
 #endif
 #define GRAFT_GPU(name) GRAFT_CUDA(name), GRAFT_EMULATED(name)
+
+// NOLINTEND(bugprone-macro-parentheses)

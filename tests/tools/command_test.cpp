@@ -27,7 +27,9 @@ TEST_F(Command, DoctorSaysWhatThereIs) {
   const nlohmann::json found = graft("doctor --json --threads 1").json();
   EXPECT_EQ(found["threads"], 1);
   EXPECT_GT(found["memory"]["total_mib"], 100);
-  EXPECT_EQ(found["build"]["cuda"], false);
+  EXPECT_TRUE(found["build"]["cuda"].is_boolean());
+  EXPECT_TRUE(found["devices"].contains("cpu"));
+  EXPECT_EQ(found["devices"].contains("emulated"), found["build"]["emulated"].get<bool>());
   EXPECT_GT(found["auto"]["library"].size() + found["auto"]["native"].size(), 20u);
   EXPECT_THAT(graft("doctor").out, HasSubstr("engine auto"));
 }

@@ -13,6 +13,7 @@
 #include "graft/core/context.h"
 #include "graft/core/version.h"
 
+#include "core/backend.h"
 #include "kernels/registry.h"
 
 namespace graft::tools {
@@ -66,6 +67,26 @@ std::string onednn_version() {
 #endif
 }
 
+// Each device that this build knows, with what it is, or the reason why it cannot be used.
+Json devices() {
+  Json found = {{"cpu", "graft's own kernels and oneDNN"}};
+  if (!GRAFT_HAS_ONEDNN) found["cpu"] = "graft's own kernels";
+  for (const Device::Kind kind : {Device::Kind::cuda, Device::Kind::emulated}) {
+    if (kind == Device::Kind::cuda ? !GRAFT_HAS_CUDA : !GRAFT_HAS_EMULATED) continue;
+    const Device device{kind, 0};
+    try {
+      const DeviceDescription is = backend(device).describe();
+      found[device.to_string()] = kind == Device::Kind::emulated
+                                      ? std::string("the CUDA kernels on the CPU, for tests and study")
+                                      : fmt::format("{}, {}, {} multiprocessors, {} MiB", is.name, is.architecture,
+                                                    is.multiprocessors, is.memory >> 20);
+    } catch (const Error& error) {
+      found[device.to_string()] = error.what();
+    }
+  }
+  return found;
+}
+
 Json examine() {
   std::vector<std::string> by_library, by_native, warnings;
   for (const kernels::Entry& kernel : kernels::all())
@@ -100,11 +121,12 @@ Json examine() {
             {"hdf5", GRAFT_HAS_HDF5 != 0},
             {"turbojpeg", GRAFT_HAS_TURBOJPEG != 0},
             {"openmp", GRAFT_HAS_OPENMP != 0},
-            {"cuda", false}}},
+            {"cuda", GRAFT_HAS_CUDA != 0},
+            {"emulated", GRAFT_HAS_EMULATED != 0}}},
           {"cpu", {{"model", proc_field("/proc/cpuinfo", "model name")}, {"features", features}}},
           {"threads", threads()},
           {"memory", {{"total_mib", mebibytes("MemTotal")}, {"available_mib", mebibytes("MemAvailable")}}},
-          {"devices", {"cpu"}},
+          {"devices", devices()},
           {"auto", {{"library", by_library}, {"native", by_native}}},
           {"warnings", warnings}};
 }
@@ -120,7 +142,8 @@ void show(const Json& found) {
   say("threads        {}\n", found["threads"].get<int>());
   say("memory         {} MiB, {} MiB available\n", found["memory"]["total_mib"].get<long>(),
       found["memory"]["available_mib"].get<long>());
-  say("devices        cpu\n");
+  for (const auto& [device, state] : found["devices"].items())
+    say("{:<14} {:<12} {}\n", device == "cpu" ? "devices" : "", device, state.get<std::string>());
   say("engine auto    oneDNN first for: {}\n",
       found["auto"]["library"].empty()
           ? "nothing"

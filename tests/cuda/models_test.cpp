@@ -1,0 +1,98 @@
+#include "graft/models/models.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include <gtest/gtest.h>
+
+#include "graft/autograd/backward.h"
+#include "graft/core/context.h"
+#include "graft/ops/loss.h"
+
+#include "support/op_check.h"
+
+namespace graft {
+namespace {
+
+struct Model {
+  const char* name;
+  models::Options options;
+};
+
+struct Step {
+  double loss = 0;
+  std::map<std::string, Tensor> gradients, statistics;  // on the CPU
+};
+
+// One training step from the same first values: forward with batch statistics, and backward to every parameter.
+Step step_of(const Model& model, Device device) {
+  ContextScope scope;
+  scope->engine = Engine::native;
+  scope->generator = {.seed = 3};
+  nn::Network network = models::make(model.name, model.options);
+  network.seed = 5;
+  network.set_parameter_dtype(DType::f64);
+  network.use_statistics(ops::Statistics::batch);
+  network.to(device);
+  const Tensor images = test::random_normal({2, model.options.height, model.options.width, 3}, 2),
+               labels = Tensor::from<std::int64_t>({2}, {1, 3});
+  const nn::RunResult result = network.run(images, {.training = true});
+  const Tensor loss = ops::softmax_cross_entropy(result.logits, labels);
+  autograd::backward(loss);
+  Step step{.loss = loss.item(), .gradients = {}, .statistics = {}};
+  for (const nn::Parameter* parameter : network.parameters()) {
+    if (parameter->is_statistic)
+      step.statistics[parameter->name] = parameter->value.to(Device{});
+    else
+      step.gradients[parameter->name] = parameter->value.grad().to(Device{});
+  }
+  return step;
+}
+
+double largest(const Tensor& tensor) {
+  double most = 0;
+  for (const double value : tensor.values<double>()) most = std::max(most, std::fabs(value));
+  return most;
+}
+
+void expect_near(const std::map<std::string, Tensor>& got, const std::map<std::string, Tensor>& want) {
+  double scale = 0;  // a gradient that is zero in truth, as of a bias before a batch-norm, is small beside the largest
+  for (const auto& [name, tensor] : want) scale = std::max(scale, largest(tensor));
+  ASSERT_GT(scale, 0);
+  for (const auto& [name, tensor] : want) {
+    const double bound = 1e-9 * std::max(largest(tensor), 1e-3 * scale);
+    const auto other = got.at(name).values<double>(), own = tensor.values<double>();
+    for (std::size_t i = 0; i < own.size(); ++i) ASSERT_NEAR(other[i], own[i], bound) << name << ", element " << i;
+  }
+}
+
+class ModelOnADevice : public ::testing::TestWithParam<Model> {};
+
+// In f64, where nothing but the order of sums differs.
+TEST_P(ModelOnADevice, StepsAsOnTheCpu) {
+  const Step want = step_of(GetParam(), {});
+  ASSERT_TRUE(std::isfinite(want.loss));
+  for (const Device device : test::devices()) {
+    SCOPED_TRACE(device.to_string());
+    const Step got = step_of(GetParam(), device);
+    EXPECT_NEAR(got.loss, want.loss, 1e-10 * want.loss);
+    expect_near(got.gradients, want.gradients);
+    if (!want.statistics.empty()) expect_near(got.statistics, want.statistics);
+  }
+}
+
+models::Options headless(Index size, double alpha = 1) {
+  return {.include_top = false, .pooling = models::Pooling::average, .height = size, .width = size, .alpha = alpha};
+}
+
+// Small, but large enough that the last batch-norm of ResNet sees eight values of each channel: the gradient of two,
+// which normalise to 1 and -1, is all rounding.
+INSTANTIATE_TEST_SUITE_P(Zoo, ModelOnADevice,
+                         ::testing::Values(Model{"vgg16", headless(32)}, Model{"resnet50", headless(48)},
+                                           Model{"mobilenet", headless(32, 0.25)}, Model{"inception_v3", headless(75)},
+                                           Model{"vit_tiny",
+                                                 {.include_top = true, .classes = 5, .height = 32, .width = 32}}),
+                         [](const auto& test) { return std::string(test.param.name); });
+
+}  // namespace
+}  // namespace graft
