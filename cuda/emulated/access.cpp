@@ -13,6 +13,8 @@ void note(const void* at, std::size_t bytes, bool write, bool atomic = false) {
 
 }  // namespace
 
+// NOLINTBEGIN(bugprone-reserved-identifier,bugprone-macro-parentheses): the compiler gives the names, and types cannot
+// stand in parentheses.
 extern "C" {
 
 void __tsan_init() {}
@@ -74,3 +76,4 @@ GRAFT_ATOMIC(64, std::uint64_t)
 #undef GRAFT_ATOMIC_UPDATE
 
 }  // extern "C"
+// NOLINTEND(bugprone-reserved-identifier,bugprone-macro-parentheses)

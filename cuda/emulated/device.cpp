@@ -108,7 +108,7 @@ class EmulatedBackend final : public Backend {
 
   void* create_stream() override {
     const std::lock_guard lock(mutex_);
-    auto* stream = reinterpret_cast<void*>(++last_stream_);
+    void* stream = new char;  // an address that nobody else has is all that a stream needs to be
     streams_[stream];
     return stream;
   }
@@ -121,6 +121,7 @@ class EmulatedBackend final : public Backend {
       for (std::byte* block : pool->second) memory_.free(block, given_);
       pools_.erase(pool);
     }
+    delete static_cast<char*>(stream);
   }
 
   void synchronize(void* stream) override {
@@ -245,7 +246,6 @@ class EmulatedBackend final : public Backend {
 
   std::mutex mutex_;
   std::map<void*, std::deque<Command>> streams_;
-  std::uintptr_t last_stream_ = 0;
   std::mt19937_64 choice_{seed_in_use().value_or(0)};
   DeviceMemory memory_;
   std::uint64_t given_ = 0;

@@ -9,7 +9,7 @@ namespace graft::cpu {
 template <std::size_t K>
 class Walk {
  public:
-  using Offsets = JoinedAxes<K>::Offsets;
+  using Offsets = typename JoinedAxes<K>::Offsets;
 
   explicit Walk(const std::array<const Strided*, K>& operands) : axes_(operands) {}
 

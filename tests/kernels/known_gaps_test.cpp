@@ -19,7 +19,8 @@ std::set<std::string> listed_gaps() {
     std::istringstream words(line);
     std::string op, device, engine;
     if (words >> op >> device >> engine) {
-      EXPECT_TRUE(gaps.insert(op + " " + device + " " + engine).second) << "listed twice: " << line;
+      op.append(" ").append(device).append(" ").append(engine);
+      EXPECT_TRUE(gaps.insert(op).second) << "listed twice: " << line;
     }
   }
   return gaps;

@@ -69,6 +69,8 @@ TEST(Library, TakesTheLayersOfNetworks) {
     scope->engine = Engine::library;
     std::vector<Tensor> inputs, outputs;
     std::vector<Spec> specs;
+    inputs.reserve(c.inputs.size());
+    specs.reserve(c.inputs.size());
     for (const Shape& shape : c.inputs) inputs.push_back(Tensor::full(shape, 0.5));
     for (const Tensor& input : inputs) specs.push_back(input.spec());
     for (const Spec& spec : c.op->infer(specs)) outputs.push_back(Tensor::empty(spec.shape, spec.dtype));
@@ -107,6 +109,7 @@ TEST(Library, ServesManyThreadsAtOnce) {
   const std::vector<float> want(alone.values<float>().begin(), alone.values<float>().end());
   std::vector<std::thread> threads;
   std::vector<int> different(4);
+  threads.reserve(different.size());
   for (int& count : different) {
     threads.emplace_back([&] {
       for (int run = 0; run < 20; ++run) {

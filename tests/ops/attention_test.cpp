@@ -16,7 +16,6 @@
 namespace graft {
 namespace {
 
-using test::OpCase;
 using test::random_normal;
 
 TEST(Attention, GradientsAndEngines) {

@@ -12,8 +12,6 @@
 namespace graft {
 namespace {
 
-using test::OpCase;
-
 struct PoolCase {
   std::string what;
   Shape x;

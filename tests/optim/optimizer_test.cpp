@@ -13,7 +13,7 @@
 namespace graft::optim {
 namespace {
 
-Tensor with_gradient(std::vector<double> values, const std::vector<double>& gradient) {
+Tensor with_gradient(const std::vector<double>& values, const std::vector<double>& gradient) {
   Tensor w = Tensor::from({static_cast<Index>(values.size())}, values);
   w.set_grad(Tensor::from(w.shape(), gradient));
   return w;

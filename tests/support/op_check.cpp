@@ -318,9 +318,9 @@ Tensor distinct(const Shape& shape, std::uint64_t seed, double step) {
   Generator generator{.seed = seed};
   for (Index i = count - 1; i > 0; --i)
     std::swap(ranks[static_cast<std::size_t>(i)], ranks[static_cast<std::size_t>(generator.below(i + 1))]);
+  const Index middle = count / 2;
   for (Index i = 0; i < count; ++i) {
-    tensor.mutable_data<double>()[i] =
-        (static_cast<double>(ranks[static_cast<std::size_t>(i)] - count / 2) + 0.5) * step;
+    tensor.mutable_data<double>()[i] = (static_cast<double>(ranks[static_cast<std::size_t>(i)] - middle) + 0.5) * step;
   }
   return tensor;
 }

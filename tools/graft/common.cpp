@@ -86,7 +86,7 @@ std::filesystem::path WeightsOption::file() const {
   check_usage(weights.empty() != run.empty(), "expected one of --weights and --run, got {}",
               weights.empty() ? "neither" : "both");
   if (run.empty()) return weights;
-  const std::filesystem::path best = run / "best.safetensors";
+  std::filesystem::path best = run / "best.safetensors";
   check(std::filesystem::is_regular_file(best), "{}: not the folder of a run, it has no best.safetensors",
         run.string());
   return best;

@@ -71,8 +71,9 @@ std::string onednn_version() {
 Json devices() {
   Json found = {{"cpu", "graft's own kernels and oneDNN"}};
   if (!GRAFT_HAS_ONEDNN) found["cpu"] = "graft's own kernels";
+  const kernels::Built built = kernels::built();
   for (const Device::Kind kind : {Device::Kind::cuda, Device::Kind::emulated}) {
-    if (kind == Device::Kind::cuda ? !GRAFT_HAS_CUDA : !GRAFT_HAS_EMULATED) continue;
+    if (!(kind == Device::Kind::cuda ? built.cuda : built.emulated)) continue;
     const Device device{kind, 0};
     try {
       const DeviceDescription is = backend(device).describe();
