@@ -8,27 +8,19 @@ namespace {
 
 using namespace graft::GRAFT_TARGET;
 
-// Elementwise kernels move bytes and compute nearly nothing: each thread takes 16 bytes at a time, and a last block
-// takes what is left over.
-template <class T, class Function>
-__global__ void activation_kernel(Function function, Index count, const T* x, T* y) {
-  constexpr int n = kVector<T>;
-  const Index vectors = count / n;
+// Elementwise kernels move bytes and compute nearly nothing: each thread takes 16 bytes at a time where they are
+// aligned, and the first threads take what is left over.
+template <int N, class T>
+__global__ void activation_kernel(Activation function, Index count, const T* x, T* y) {
+  const Index vectors = count / N;
   for (Index i = first_index(); i < vectors; i += index_stride()) {
-    Vector<T, n> v = load<n>(x + i * n);
-    for (int k = 0; k < n; ++k) v[k] = narrow<T>(function(widen(v[k])));
-    store(y + i * n, v);
+    Vector<T, N> v = load<N>(x + i * N);
+    for (int k = 0; k < N; ++k) v[k] = narrow<T>(activate(function, widen(v[k])));
+    store(y + i * N, v);
   }
-  for (Index i = vectors * n + first_index(); i < count; i += index_stride()) y[i] = narrow<T>(function(widen(x[i])));
+  for (Index i = vectors * N + first_index(); i < count; i += index_stride())
+    y[i] = narrow<T>(activate(function, widen(x[i])));
 }
-
-struct Activate {
-  Activation function;
-  template <class S>
-  __device__ S operator()(S x) const {
-    return activate(function, x);
-  }
-};
 
 template <class T>
 __global__ void activation_backward_kernel(Activation function, Index count, const T* saved, const T* dy, T* dx,
@@ -57,8 +49,12 @@ __global__ void cast_kernel(Index count, const From* x, To* y, bool accumulate) 
 
 void activation_forward(Context& context, Activation function, const Operand& x, const Operand& y) {
   dispatch_floating(name(function), x.dtype, [&]<class T>(Type<T>) {
-    launch(context, "activation", grid_for(x.elements() / kVector<T> + 1), activation_kernel<T, Activate>,
-           Activate{function}, x.elements(), x.as<T>(), y.as<T>());
+    const bool fit = aligned<T>(x.data, 0, kVector<T>) && aligned<T>(y.data, 0, kVector<T>);
+    with_vectors<T>(fit, [&](auto vector) {
+      constexpr int N = decltype(vector)::value;
+      launch(context, "activation", grid_for(x.elements() / N + 1), activation_kernel<N, T>, function, x.elements(),
+             x.as<T>(), y.as<T>());
+    });
   });
 }
 

@@ -24,6 +24,16 @@ TEST(Activate, GradientsAndEngines) {
   }
 }
 
+// Rows of a tensor begin anywhere, which a kernel that loads vectors must not mind.
+TEST(Activate, TakesRowsThatAreNotAligned) {
+  const Tensor x = test::distinct({3, 7}, 3, 0.07).to(DType::f32);
+  const Tensor want = ops::relu(x.rows(1, 2));
+  for (const Device device : test::devices()) {
+    const Tensor got = ops::relu(x.to(device).rows(1, 2)).to(Device{});
+    for (Index i = 0; i < want.elements(); ++i) EXPECT_EQ(got.data<float>()[i], want.data<float>()[i]) << i;
+  }
+}
+
 TEST(Activate, MatchesTheFormulas) {
   const std::vector<double> xs{-7, -1.5, 0, 0.25, 3, 6.5};
   const Tensor x = Tensor::from<double>({6}, xs);
