@@ -52,6 +52,8 @@ Block& Block::of_this_thread() {
 void Block::begin(const Launch& launch, dim3 index) {
   launch_ = &launch;
   index_ = index;
+  number_ = static_cast<std::uint32_t>(index.x +
+                                       std::size_t{launch.grid.x} * (index.y + std::size_t{launch.grid.y} * index.z));
   const std::size_t count = launch.block.count();
   threads_ = std::vector<Thread>(count);
   fresh_.resize(count);
@@ -66,16 +68,18 @@ void Block::begin(const Launch& launch, dim3 index) {
   done_ = at_barrier_ = 0;
   votes_ = 0;
   error_ = nullptr;
-  if (arena_.empty()) arena_.resize(kArena);
+  if (arena_.empty()) {
+    arena_.assign(kArena, kUnwritten);
+    written_.assign(kArena, false);
+  }
   unpoison(arena_.data(), arena_.size());
-  std::fill(arena_.begin(), arena_.end(), kUnwritten);
+  const auto touched = static_cast<std::ptrdiff_t>(std::min(arena_used_ + kRedZone, arena_.size()));
+  std::fill_n(arena_.begin(), touched, kUnwritten);  // by the block before
+  std::fill_n(written_.begin(), touched, false);
   arrays_.clear();
   arena_used_ = 0;
   barriers_ = 0;
-  if (checked()) {
-    written_.assign(arena_.size(), false);
-    shared_shadow_.clear();
-  }
+  shared_shadow_.clear();
   if (launch.dynamic_shared > 0) carve(this, "dynamic shared memory", launch.dynamic_shared, 128);
 }
 
@@ -93,6 +97,7 @@ void Block::run(const Launch& launch, dim3 index, std::optional<std::uint64_t> s
       } else {
         start(*thread);
       }
+      if (!running_->busy()) idle_.push_back(running_);
     } else {
       try {
         report_deadlock();
@@ -141,10 +146,10 @@ Thread* Block::take_fresh() {
 }
 
 Fiber& Block::idle_fiber() {
-  for (const std::unique_ptr<Fiber>& fiber : fibers_) {
-    if (!fiber->busy()) return *fiber;
-  }
-  return *fibers_.emplace_back(std::make_unique<Fiber>());
+  if (idle_.empty()) return *fibers_.emplace_back(std::make_unique<Fiber>());
+  Fiber* fiber = idle_.back();
+  idle_.pop_back();
+  return *fiber;
 }
 
 void Block::start(Thread& first) {
@@ -280,10 +285,8 @@ void Block::stop_misaligned(const void* address, std::size_t bytes) {
 
 void Block::note(const void* address, std::size_t bytes, bool write, bool atomic) {
   const Thread& self = this_thread();
-  const std::size_t number =
-      index_.x + std::size_t{launch_->grid.x} * (index_.y + std::size_t{launch_->grid.y} * index_.z);
   const Access access{.launch = launch_->number,
-                      .block = static_cast<std::uint32_t>(number),
+                      .block = number_,
                       .thread = self.number,
                       .barriers = barriers_,
                       .warp_barriers = self.warp_barriers,

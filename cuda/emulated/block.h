@@ -127,6 +127,7 @@ class Block {
 
   const Launch* launch_ = nullptr;
   dim3 index_;
+  std::uint32_t number_ = 0;  // in its grid
   std::vector<Thread> threads_;
   std::vector<Thread*> ready_;
   std::vector<unsigned> fresh_;  // numbers of threads that have not begun, the next one last
@@ -136,6 +137,7 @@ class Block {
   std::optional<std::mt19937_64> shuffle_;
   std::exception_ptr error_;
   Fiber* running_ = nullptr;
+  std::vector<Fiber*> idle_;
   std::vector<std::unique_ptr<Fiber>> fibers_;
   std::vector<std::byte> arena_;
   std::vector<Array> arrays_;

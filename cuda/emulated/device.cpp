@@ -262,7 +262,7 @@ EmulatedBackend& device() {
 std::byte* EmulatedBackend::allocate(std::size_t bytes, int, const void* stream) {
   EmulatedBackend& self = device();
   const std::lock_guard lock(self.mutex_);
-  return self.memory_.allocate(bytes, stream, self.given_);
+  return self.memory_.allocate(bytes, stream);
 }
 
 void EmulatedBackend::free(std::byte* block, int, const void* stream) {

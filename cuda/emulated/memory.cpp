@@ -51,7 +51,7 @@ void Shadow::remember(Record& record, const Access& now, std::uint8_t mask) {
   record = {now, static_cast<std::uint8_t>(record.mask | mask), std::max(record.several, apart)};
 }
 
-std::byte* DeviceMemory::allocate(std::size_t bytes, const void* stream, std::uint64_t next_launch) {
+std::byte* DeviceMemory::allocate(std::size_t bytes, const void* stream) {
   const std::size_t whole = (bytes + 2 * kMargin + kMargin - 1) / kMargin * kMargin;
   auto* memory = static_cast<std::byte*>(std::aligned_alloc(kMargin, whole));
   if (memory == nullptr) return nullptr;
@@ -60,7 +60,6 @@ std::byte* DeviceMemory::allocate(std::size_t bytes, const void* stream, std::ui
   allocation.base = memory + kMargin;
   allocation.bytes = bytes;
   allocation.stream = stream;
-  allocation.allocated = next_launch;
   return allocation.base;
 }
 

@@ -60,13 +60,13 @@ class DeviceMemory {
   struct Allocation {
     std::byte* base = nullptr;
     std::size_t bytes = 0;
-    const void* stream = nullptr;                 ///< in whose order it was allocated and freed
-    std::uint64_t allocated = 0, freed = kNever;  ///< numbers of the launches that came next
+    const void* stream = nullptr;  ///< in whose order it was allocated and freed
+    std::uint64_t freed = kNever;  ///< the number of the launch that came next
     Shadow shadow;
   };
 
   /// Memory that is NaN until it is written; null if the system has none left.
-  std::byte* allocate(std::size_t bytes, const void* stream, std::uint64_t next_launch);
+  std::byte* allocate(std::size_t bytes, const void* stream);
   /// Keeps the memory for a while, so that who still uses it is found.
   void free(std::byte* block, std::uint64_t next_launch);
   /// Gives back what was freed. Nothing may be queued.
