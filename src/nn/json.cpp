@@ -5,6 +5,7 @@
 #include "graft/nn/network.h"
 
 #include "core/format.h"
+#include "nn/preprocessing_json.h"
 
 namespace graft::nn {
 namespace {
@@ -53,17 +54,6 @@ class Reader final : public Fields {
   std::set<std::string> read_;
 };
 
-Json write(const Preprocessing& p) {
-  return {{"height", p.height},
-          {"width", p.width},
-          {"resampling", name(p.resampling)},
-          {"fit", name(p.fit)},
-          {"bgr", p.bgr},
-          {"mean", p.mean},
-          {"divisor", p.divisor},
-          {"background", p.background}};
-}
-
 Preprocessing read_preprocessing(const Json& json) {
   Preprocessing p;
   p.height = json.at("height");
@@ -100,7 +90,7 @@ std::string Network::to_json() const {
               {"features", features},
               {"layers", layers},
               {"nodes", nodes},
-              {"preprocessing", write(preprocessing)},
+              {"preprocessing", preprocessing_json<Json>(preprocessing)},
               {"classes", classes}}
       .dump();
 }

@@ -136,17 +136,6 @@ std::vector<std::string> split_commas(const std::vector<std::string>& texts) {
 
 void print_json(const Json& json) { say("{}\n", json.dump(2, ' ', false, Json::error_handler_t::replace)); }
 
-Json to_json(const Preprocessing& p) {
-  return {{"height", p.height},
-          {"width", p.width},
-          {"resampling", name(p.resampling)},
-          {"fit", name(p.fit)},
-          {"bgr", p.bgr},
-          {"mean", p.mean},
-          {"divisor", p.divisor},
-          {"background", p.background}};
-}
-
 std::string in_words(const Json& p) {
   const auto channels = [&](const char* key) {
     return fmt::format("({:g})", fmt::join(p[key].get<std::vector<double>>(), ", "));

@@ -67,9 +67,8 @@ void say(fmt::format_string<Args...> format, Args&&... args) {
 }
 void print_json(const Json& json);
 
-/// How images are prepared, for programs, and from that for people: `160x160, antialias, squash, RGB minus (127.5,
+/// How images are prepared, of `nn::preprocessing_json`, for people: `160x160, antialias, squash, RGB minus (127.5,
 /// ...`.
-Json to_json(const Preprocessing& preprocessing);
 std::string in_words(const Json& preprocessing);
 
 /// 1234567 -> `1,234,567`.

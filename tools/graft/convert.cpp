@@ -4,6 +4,7 @@
 #include "graft/predict/predictor.h"
 
 #include "common.h"
+#include "nn/preprocessing_json.h"
 
 namespace graft::tools {
 namespace {
@@ -24,7 +25,7 @@ void report(const Options& options, nn::Network& network, const io::ConversionRe
                     {"out", options.out.string()},
                     {"network", network.name},
                     {"input", network.input_shape().to_string()},
-                    {"preprocessing", to_json(network.preprocessing)},
+                    {"preprocessing", nn::preprocessing_json<Json>(network.preprocessing)},
                     {"parameters", network.parameter_count()},
                     {"matched", matched},
                     {"missing", found.missing},
@@ -36,7 +37,7 @@ void report(const Options& options, nn::Network& network, const io::ConversionRe
   say("{}", found.to_string());
   say("{}: {}, input {}, {} parameters\n", options.out.string(), network.name, network.input_shape(),
       grouped(network.parameter_count()));
-  say("images {}\n", in_words(to_json(network.preprocessing)));
+  say("images {}\n", in_words(nn::preprocessing_json<Json>(network.preprocessing)));
 }
 
 void convert(const Options& options) {

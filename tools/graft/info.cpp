@@ -2,6 +2,7 @@
 #include "graft/io/weight_file.h"
 
 #include "common.h"
+#include "nn/preprocessing_json.h"
 
 namespace graft::tools {
 namespace {
@@ -16,7 +17,7 @@ Json describe(const nn::Network& network) {
           {"layers", network.layers().size()},
           {"features", network.features},
           {"classes", network.classes},
-          {"preprocessing", to_json(network.preprocessing)}};
+          {"preprocessing", nn::preprocessing_json<Json>(network.preprocessing)}};
 }
 
 Json describe(const std::filesystem::path& path) {
