@@ -3,6 +3,7 @@
 
 #include "device/attention_tiles.h"
 #include "device/reduce.h"
+#include "device/warp_rows.h"
 #include "kernels/attention.h"
 #include "runtime/launch.h"
 
@@ -29,7 +30,7 @@ struct Place {
 };
 
 template <class T>
-Shape3 blocks_of(const Operand& own, Index heads) {
+LaunchShape blocks_of(const Operand& own, Index heads) {
   constexpr Index rows = kRows<Accumulator<T>>;
   const Index depth = own.shape[2] / heads;
   return {.grid = dim3(static_cast<unsigned>((own.shape[1] + rows - 1) / rows * own.shape[0] * heads),
@@ -101,12 +102,10 @@ __global__ void __launch_bounds__(kThreads, kBlocks<Accumulator<T>>)
 }
 
 // along = dy . y of each query and head: a warp each.
-constexpr int kRowsABlock = 8;
-
 template <class T>
 __global__ void attention_along_kernel(Index count, Heads<T> y, Heads<T> dy, Accumulator<T>* along) {
-  const int lane = static_cast<int>(threadIdx.x) % kLanes;
-  const Index at = static_cast<Index>(blockIdx.x) * kRowsABlock + threadIdx.x / kLanes;
+  const int lane = lane_of_thread();
+  const Index at = row_of_warp();
   if (at >= count) return;  // a whole warp
   const int query = static_cast<int>(at % y.length);
   const T *value = y[at / y.length].row(query), *slope = dy[at / y.length].row(query);
@@ -196,10 +195,8 @@ void attention_backward(Context& context, Index heads, double scale, const Opera
     const auto* along_data = slopes ? static_cast<S*>(along.raw()) : nullptr;
     if (slopes) {
       const Index count = log_sums.elements();
-      launch(context, "attention_along",
-             {.grid = dim3(static_cast<unsigned>((count + kRowsABlock - 1) / kRowsABlock)),
-              .block = dim3(kRowsABlock * kLanes)},
-             attention_along_kernel<T>, count, of(y), of(dy), static_cast<S*>(along.raw()));
+      launch(context, "attention_along", a_warp_each(count), attention_along_kernel<T>, count, of(y), of(dy),
+             static_cast<S*>(along.raw()));
     }
     const auto pass = [&](const char* name, auto* kernel, const Operand& own, const Operand& own_slopes,
                           const Operand& other, const Operand& other_slopes, Gradient to) {

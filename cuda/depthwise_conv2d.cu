@@ -39,7 +39,7 @@ struct Weights {
 // windows are then loaded once a row of the kernel, 6 instead of 12 with stride 1.
 template <int Stride, int N, class T, class W>
 __global__ void __launch_bounds__(kStripThreads)
-    depthwise_conv2d_kernel(Windows g, int multiplier, const T* x, Index x_pitch, Weights<W> w,
+    depthwise_conv2d_kernel(WindowSizes g, int multiplier, const T* x, Index x_pitch, Weights<W> w,
                             const Accumulator<T>* bias, Activation activation, T* y, Index y_pitch, bool accumulate) {
   using Sum = Accumulator<T>;
   const int vectors = g.channels * multiplier / N, strips = (g.out_width + kStrip - 1) / kStrip;
@@ -107,7 +107,7 @@ __global__ void __launch_bounds__(kStripThreads)
 // dx[pixel, c] (+)= sum over the windows that cover the pixel, and over m, of dz[window, cM+m] w[tap, cM+m]. A thread
 // makes N channels of a pixel, which with a stride of 2 lies under a quarter of the taps.
 template <int N, class T, class W>
-__global__ void depthwise_conv2d_gather_kernel(Windows g, int multiplier, const T* dz, Index dz_pitch, const W* w,
+__global__ void depthwise_conv2d_gather_kernel(WindowSizes g, int multiplier, const T* dz, Index dz_pitch, const W* w,
                                                T* dx, Index dx_pitch, bool accumulate) {
   using Sum = Accumulator<T>;
   const int vectors = g.channels / N, out_channels = g.channels * multiplier;
@@ -137,7 +137,7 @@ constexpr int tiles(Index taps) { return static_cast<int>((taps + kTapSide - 1) 
 // kernels take a layer of the grid for each such tile of theirs.
 template <class T>
 struct TapProducts {
-  Windows g;
+  WindowSizes g;
   int multiplier;
   const T* x;
   Index x_pitch;
@@ -190,7 +190,7 @@ bool vectors_fit(int multiplier, const Operand& x, const Operand& w, const Opera
 template <class T, class W>
 struct Correlation {
   const char* name;
-  Windows windows;
+  WindowSizes windows;
   int multiplier;
   Weights<W> weights;
   const Accumulator<T>* bias;
@@ -237,8 +237,9 @@ void depthwise_conv2d_forward(Context& context, const DepthwiseGeometry& g, cons
                               const Operand& bias, Activation activation, const Operand& y) {
   const int multiplier = static_cast<int>(g.multiplier);
   dispatch_weighted("depthwise_conv2d", x.dtype, w.dtype, [&]<class T, class W>(Type<T>, Type<W>) {
-    const Correlation<T, W> forward{"depthwise_conv2d",        Windows(g), multiplier, {w.as<W>(), g.out_channels()},
-                                    bias.as<Accumulator<T>>(), activation, false};
+    const Correlation<T, W> forward{
+        "depthwise_conv2d",        WindowSizes(g), multiplier, {w.as<W>(), g.out_channels()},
+        bias.as<Accumulator<T>>(), activation,     false};
     forward.run(context, x, y, vectors_fit<T, W>(multiplier, x, w, y));
   });
 }
@@ -252,7 +253,7 @@ void depthwise_conv2d_backward_input(Context& context, const DepthwiseGeometry& 
     if (g.stride_height == 1 && g.stride_width == 1 && multiplier == 1) {
       const Index channels = g.out_channels(), last = g.kernel_height * g.kernel_width - 1;
       const Correlation<T, W> backward{name,
-                                       Windows(transposed(g)),
+                                       WindowSizes(transposed(g)),
                                        1,
                                        {w.as<W>() + last * channels, -channels},
                                        nullptr,
@@ -260,7 +261,7 @@ void depthwise_conv2d_backward_input(Context& context, const DepthwiseGeometry& 
                                        dx.accumulate};
       return backward.run(context, dz, dx.to, vectors);
     }
-    const Windows windows(g);
+    const WindowSizes windows(g);
     const auto run = [&]<int N>(std::integral_constant<int, N>) {
       launch(context, name, grid_of_images(g.height * g.width * (g.channels / N), g.batch),
              depthwise_conv2d_gather_kernel<N, T, W>, windows, multiplier, dz.as<T>(), dz.pitch, w.as<W>(),
@@ -274,7 +275,7 @@ void depthwise_conv2d_backward_weight(Context& context, const DepthwiseGeometry&
                                       Gradient dw) {
   const int multiplier = static_cast<int>(g.multiplier);
   dispatch_weighted("depthwise_conv2d", x.dtype, dw.to.dtype, [&]<class T, class W>(Type<T>, Type<W>) {
-    const TapProducts<T> products{Windows(g), multiplier, x.as<T>(), x.pitch, dz.as<T>(), dz.pitch};
+    const TapProducts<T> products{WindowSizes(g), multiplier, x.as<T>(), x.pitch, dz.as<T>(), dz.pitch};
     const auto run = [&]<int N>(std::integral_constant<int, N>) {
       channel_sums<kTapSide * kTapSide, N, Accumulator<T>>(
           context, "depthwise_conv2d_backward_weight", g.batch * g.out_height * g.out_width, g.out_channels(),

@@ -1,6 +1,7 @@
 #include <cmath>
 
 #include "device/channel_sums.h"
+#include "device/warp_rows.h"
 #include "kernels/layer_norm.h"
 
 namespace graft::kernels::GRAFT_TARGET {
@@ -10,20 +11,13 @@ using namespace graft::GRAFT_TARGET;
 
 // A warp takes a row, of 192 to 1024 channels in a transformer: two to four vectors of bf16 a lane. It reads the row
 // two or three times, from memory the first time and from the cache then.
-constexpr int kRowsABlock = 4;
-
-Shape3 a_warp_each(Index rows) {
-  return {.grid = dim3(static_cast<unsigned>((rows + kRowsABlock - 1) / kRowsABlock)),
-          .block = dim3(kRowsABlock * kLanes)};
-}
-
 template <int N, class T>
 __global__ void layer_norm_kernel(Index rows, int channels, Accumulator<T> epsilon, const T* x, Index x_pitch,
                                   const Accumulator<T>* gamma, const Accumulator<T>* beta, T* y, Index y_pitch,
                                   Accumulator<T>* means, Accumulator<T>* inverse_deviations) {
   using Sum = Accumulator<T>;
-  const int lane = static_cast<int>(threadIdx.x) % kLanes;
-  const Index row = static_cast<Index>(blockIdx.x) * kRowsABlock + threadIdx.x / kLanes;
+  const int lane = lane_of_thread();
+  const Index row = row_of_warp();
   if (row >= rows) return;  // a whole warp
   const T* from = x + row * x_pitch;
   T* to = y + row * y_pitch;
@@ -68,8 +62,8 @@ __global__ void layer_norm_backward_kernel(Index rows, int channels, Normalised<
                                            const Accumulator<T>* gamma, const T* dy, Index dy_pitch, T* dx,
                                            Index dx_pitch, bool accumulate) {
   using Sum = Accumulator<T>;
-  const int lane = static_cast<int>(threadIdx.x) % kLanes;
-  const Index row = static_cast<Index>(blockIdx.x) * kRowsABlock + threadIdx.x / kLanes;
+  const int lane = lane_of_thread();
+  const Index row = row_of_warp();
   if (row >= rows) return;
   const T *from = normalised.x + row * normalised.pitch, *slope = dy + row * dy_pitch;
   const Sum mean = normalised.mean[row], inverse = normalised.inverse_deviation[row];

@@ -2,19 +2,13 @@
 
 #include "device/normalizer.h"
 #include "device/sum.h"
+#include "device/warp_rows.h"
 #include "kernels/loss.h"
 
 namespace graft::kernels::GRAFT_TARGET {
 namespace {
 
 using namespace graft::GRAFT_TARGET;
-
-constexpr int kRowsABlock = 4;  // a warp a row: a classifier's thousand classes are 32 numbers a lane
-
-Shape3 a_warp_each(Index rows) {
-  return {.grid = dim3(static_cast<unsigned>((rows + kRowsABlock - 1) / kRowsABlock)),
-          .block = dim3(kRowsABlock * kLanes)};
-}
 
 template <class S>
 struct Weight {
@@ -72,8 +66,8 @@ __global__ void softmax_cross_entropy_kernel(Accumulator<T> smoothing, Index row
                                              Index pitch, const L* labels, Shares<Accumulator<T>> share,
                                              Accumulator<T>* losses, Accumulator<T>* log_sums) {
   using S = Accumulator<T>;
-  const int lane = static_cast<int>(threadIdx.x) % kLanes;
-  const Index row = static_cast<Index>(blockIdx.x) * kRowsABlock + threadIdx.x / kLanes;
+  const int lane = lane_of_thread();
+  const Index row = row_of_warp();
   if (row >= rows) return;  // a whole warp
   if (share(row) == 0) {    // neither logits nor label are looked at
     if (lane == 0) losses[row] = log_sums[row] = 0;
@@ -107,8 +101,8 @@ __global__ void softmax_cross_entropy_backward_kernel(double smoothing, Index ro
                                                       const Accumulator<T>* log_sums, const Accumulator<T>* dloss,
                                                       T* dlogits, Index d_pitch, bool accumulate) {
   using S = Accumulator<T>;
-  const int lane = static_cast<int>(threadIdx.x) % kLanes;
-  const Index row = static_cast<Index>(blockIdx.x) * kRowsABlock + threadIdx.x / kLanes;
+  const int lane = lane_of_thread();
+  const Index row = row_of_warp();
   if (row >= rows) return;
   const T* x = logits + row * pitch;
   T* to = dlogits + row * d_pitch;

@@ -150,7 +150,7 @@ void adam_update(Context& context, const AdamUpdate& u, const Operand& g, const 
 void sum_squares(Context& context, const Operand& x, const Operand& sum) {
   with_type(x.dtype, [&]<class T>(Type<T>) {
     constexpr int n = kVector<T>;
-    const Shape3 grid = grid_for((x.elements() + n - 1) / n, kThreads);
+    const LaunchShape grid = grid_for((x.elements() + n - 1) / n, kThreads);
     const Tensor partial = Tensor::empty(Shape{static_cast<Index>(grid.grid.x)}, DType::f64, context.device);
     auto* parts = static_cast<double*>(partial.raw());
     launch(context, "sum_squares", grid, aligned<T>(x.data, 0, n) ? sum_squares_kernel<n, T> : sum_squares_kernel<1, T>,

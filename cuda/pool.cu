@@ -5,7 +5,7 @@
 
 // A thread makes one vector of neighbouring channels of one result. Threads of a warp have neighbouring channels of a
 // pixel, then those of the next pixel, so loads are coalesced and the clipping of a window is nearly always one for the
-// warp. Windows that overlap read the same pixels, which then come from the cache: from memory x is read once and y
+// warp. WindowSizes that overlap read the same pixels, which then come from the cache: from memory x is read once and y
 // written once. Gradients are gathered too, each pixel's from the windows over it, so no two threads write the same
 // element and sums have one order.
 namespace graft::kernels::GRAFT_TARGET {
@@ -15,7 +15,7 @@ using namespace graft::GRAFT_TARGET;
 
 // The first of equals stays; a NaN wins and stays.
 template <int N, class T, class P>
-__global__ void max_pool_kernel(Windows g, const T* x, Index x_pitch, T* y, Index y_pitch, P* positions,
+__global__ void max_pool_kernel(WindowSizes g, const T* x, Index x_pitch, T* y, Index y_pitch, P* positions,
                                 Index positions_pitch) {
   const int vectors = g.channels / N;
   for_each_of_images(g.out_height * g.out_width * vectors, g.batch, [&](int image, int item) {
@@ -42,7 +42,7 @@ __global__ void max_pool_kernel(Windows g, const T* x, Index x_pitch, T* y, Inde
 }
 
 template <int N, class T>
-__global__ void average_pool_kernel(Windows g, const T* x, Index x_pitch, T* y, Index y_pitch) {
+__global__ void average_pool_kernel(WindowSizes g, const T* x, Index x_pitch, T* y, Index y_pitch) {
   using Sum = Accumulator<T>;
   const int vectors = g.channels / N;
   for_each_of_images(g.out_height * g.out_width * vectors, g.batch, [&](int image, int item) {
@@ -63,7 +63,7 @@ __global__ void average_pool_kernel(Windows g, const T* x, Index x_pitch, T* y, 
 // dx[pixel] (+)= sum over the windows that cover it of slope(tap, window, row, column)'s numbers, which are added to
 // sums: Slope says what a window hands back.
 template <int N, class T, class Slope>
-__global__ void pool_backward_kernel(Windows g, Slope slope, T* dx, Index dx_pitch, bool accumulate) {
+__global__ void pool_backward_kernel(WindowSizes g, Slope slope, T* dx, Index dx_pitch, bool accumulate) {
   const int vectors = g.channels / N;
   for_each_of_images(g.height * g.width * vectors, g.batch, [&](int image, int item) {
     const int channel = item % vectors * N, pixel = item / vectors;
@@ -84,7 +84,7 @@ struct ToMaximum {
   Index positions_pitch;
 
   template <int N>
-  __device__ void add(const Windows& g, int image, int tap, int row, int column, int channel,
+  __device__ void add(const WindowSizes& g, int image, int tap, int row, int column, int channel,
                       Accumulator<T> (&sums)[N]) const {
     const int window = row * g.out_width + column;
     const auto at = load<N>(positions + g.window_offset(image, positions_pitch) + window * positions_pitch + channel);
@@ -100,7 +100,7 @@ struct ToAll {
   Index dy_pitch;
 
   template <int N>
-  __device__ void add(const Windows& g, int image, int, int row, int column, int channel,
+  __device__ void add(const WindowSizes& g, int image, int, int row, int column, int channel,
                       Accumulator<T> (&sums)[N]) const {
     using Sum = Accumulator<T>;
     const Sum scale = Sum(1) / static_cast<Sum>(rows_inside(g, row).size() * columns_inside(g, column).size());
@@ -118,7 +118,7 @@ bool fit(const Operand& a, const Operand& b) {
 }
 
 template <int N, class T, class Slope>
-void run_backward(Context& context, const char* name, const Windows& g, const Slope& slope, Gradient dx) {
+void run_backward(Context& context, const char* name, const WindowSizes& g, const Slope& slope, Gradient dx) {
   launch(context, name, grid_of_images(Index{g.height} * g.width * (g.channels / N), g.batch),
          pool_backward_kernel<N, T, Slope>, g, slope, dx.to.as<T>(), dx.to.pitch, dx.accumulate);
 }
@@ -127,7 +127,7 @@ void run_backward(Context& context, const char* name, const Windows& g, const Sl
 
 void max_pool_forward(Context& context, const WindowGeometry& geometry, const Operand& x, const Operand& y,
                       const Operand& positions) {
-  const Windows g(geometry);
+  const WindowSizes g(geometry);
   dispatch_floating("max_pool", x.dtype, [&]<class T>(Type<T>) {
     const auto run = [&]<int N, class P>(std::integral_constant<int, N>, Type<P>) {
       launch(context, "max_pool", grid_of_images(Index{g.out_height} * g.out_width * (g.channels / N), g.batch),
@@ -142,7 +142,7 @@ void max_pool_forward(Context& context, const WindowGeometry& geometry, const Op
 
 void max_pool_backward(Context& context, const WindowGeometry& geometry, const Operand& positions, const Operand& dy,
                        Gradient dx) {
-  const Windows g(geometry);
+  const WindowSizes g(geometry);
   dispatch_floating("max_pool", dy.dtype, [&]<class T>(Type<T>) {
     const auto run = [&]<int N, class P>(std::integral_constant<int, N>, Type<P>) {
       const ToMaximum<T, P> slope{dy.as<T>(), dy.pitch, positions.as<P>(), positions.pitch};
@@ -155,7 +155,7 @@ void max_pool_backward(Context& context, const WindowGeometry& geometry, const O
 }
 
 void average_pool_forward(Context& context, const WindowGeometry& geometry, const Operand& x, const Operand& y) {
-  const Windows g(geometry);
+  const WindowSizes g(geometry);
   if (g.kernel_height == g.height && g.kernel_width == g.width && g.out_height * g.out_width == 1 && g.pad_top == 0 &&
       g.pad_left == 0 && g.dilation_height * g.dilation_width == 1 && x.elements() > 0)
     // One window of all pixels has too few results to give a thread each.
@@ -169,7 +169,7 @@ void average_pool_forward(Context& context, const WindowGeometry& geometry, cons
 }
 
 void average_pool_backward(Context& context, const WindowGeometry& geometry, const Operand& dy, Gradient dx) {
-  const Windows g(geometry);
+  const WindowSizes g(geometry);
   dispatch_floating("average_pool", dy.dtype, [&]<class T>(Type<T>) {
     with_vectors<T>(fit<T>(dy, dx.to), [&]<int N>(std::integral_constant<int, N>) {
       run_backward<N, T>(context, "average_pool_backward", g, ToAll<T>{dy.as<T>(), dy.pitch}, dx);

@@ -3,6 +3,7 @@
 #include "device/normalizer.h"
 #include "device/numeric.h"
 #include "device/reduce.h"
+#include "device/warp_rows.h"
 #include "kernels/softmax.h"
 #include "runtime/launch.h"
 
@@ -11,14 +12,12 @@ namespace {
 
 using namespace graft::GRAFT_TARGET;
 
-constexpr int kRowsABlock = 4;  // a warp a row: a classifier's thousand classes are 32 numbers a lane
-
 // Reads a row twice, the second time from the cache, and writes it once.
 template <class T>
 __global__ void softmax_kernel(bool log, Index rows, int channels, const T* x, Index x_pitch, T* y, Index y_pitch) {
   using S = Accumulator<T>;
-  const int lane = static_cast<int>(threadIdx.x) % kLanes;
-  const Index row = static_cast<Index>(blockIdx.x) * kRowsABlock + threadIdx.x / kLanes;
+  const int lane = lane_of_thread();
+  const Index row = row_of_warp();
   if (row >= rows) return;  // a whole warp
   const T* from = x + row * x_pitch;
   T* to = y + row * y_pitch;
@@ -35,8 +34,8 @@ template <class T>
 __global__ void softmax_backward_kernel(bool log, Index rows, int channels, const T* y, Index y_pitch, const T* dy,
                                         Index dy_pitch, T* dx, Index dx_pitch, bool accumulate) {
   using S = Accumulator<T>;
-  const int lane = static_cast<int>(threadIdx.x) % kLanes;
-  const Index row = static_cast<Index>(blockIdx.x) * kRowsABlock + threadIdx.x / kLanes;
+  const int lane = lane_of_thread();
+  const Index row = row_of_warp();
   if (row >= rows) return;
   const T *value = y + row * y_pitch, *slope = dy + row * dy_pitch;
   T* to = dx + row * dx_pitch;
@@ -48,11 +47,6 @@ __global__ void softmax_backward_kernel(bool log, Index rows, int channels, cons
     const S gradient = log ? g - std::exp(v) * total : v * (g - total);
     to[c] = narrow<T>(accumulate ? widen(to[c]) + gradient : gradient);
   }
-}
-
-Shape3 a_warp_each(Index rows) {
-  return {.grid = dim3(static_cast<unsigned>((rows + kRowsABlock - 1) / kRowsABlock)),
-          .block = dim3(kRowsABlock * kLanes)};
 }
 
 }  // namespace

@@ -32,7 +32,7 @@ struct ChannelTiles {
     parts = rows == 0 ? 1 : static_cast<int>((rows + rows_a_block - 1) / rows_a_block);
   }
 
-  Shape3 grid(int vector) const {
+  LaunchShape grid(int vector) const {
     const int each = across * vector;
     return {.grid = dim3(static_cast<unsigned>(parts), static_cast<unsigned>((channels + each - 1) / each)),
             .block = dim3(kChannelThreads)};
@@ -120,7 +120,7 @@ __global__ void finish_channel_sums_kernel(const Sum* partial, int parts, Index 
   put(output, sum);
 }
 
-inline Shape3 grid_of_finish(Index outputs) {
+inline LaunchShape grid_of_finish(Index outputs) {
   return {.grid = dim3(static_cast<unsigned>((outputs + kLanes - 1) / kLanes)), .block = dim3(kChannelThreads)};
 }
 
@@ -136,7 +136,7 @@ void channel_sums(Context& context, const char* name, Index rows, Index channels
   if (channels == 0) return;
   const ChannelTiles tiles(rows, channels, N, kRowsOfASum, kMostSumParts);
   const Tensor partial = Tensor::empty(Shape{tiles.parts, slots, channels}, dtype_of<Sum>, context.device);
-  Shape3 grid = tiles.grid(N);
+  LaunchShape grid = tiles.grid(N);
   grid.grid.z = static_cast<unsigned>(tiles_of_slots);
   auto* sums = static_cast<Sum*>(partial.raw());
   launch(context, name, grid, channel_sums_kernel<K, N, Sum, Term>, tiles, term, sums);

@@ -94,7 +94,7 @@ void sum_terms(Context& context, const char* name, const SumAxes<K>& axes, Term 
   const Tensor partial = Tensor::empty(Shape{parts, axes.outputs}, dtype_of<Sum>, context.device);
   auto* sums = static_cast<Sum*>(partial.raw());
   const auto grid = [&](Index across) {
-    return Shape3{
+    return LaunchShape{
         .grid = dim3(static_cast<unsigned>((axes.outputs + across - 1) / across), static_cast<unsigned>(parts)),
         .block = dim3(kSumThreads)};
   };

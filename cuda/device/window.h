@@ -12,13 +12,13 @@
 namespace graft::GRAFT_TARGET {
 
 /// A WindowGeometry in the 32-bit numbers that a GPU divides and multiplies fast.
-struct Windows {
+struct WindowSizes {
   int batch, height, width, channels;
   int kernel_height, kernel_width, stride_height, stride_width, dilation_height, dilation_width;
   int pad_top, pad_left, out_height, out_width;
 
   /// Throws Error if an image, or the windows of all images, are more than 31 bits count.
-  explicit Windows(const WindowGeometry& g)
+  explicit WindowSizes(const WindowGeometry& g)
       : batch(narrow_count(g.batch)),
         height(narrow_count(g.height)),
         width(narrow_count(g.width)),
@@ -67,16 +67,16 @@ inline __device__ Range taps_inside(int first, int kernel, int dilation, int ext
   return {begin, end > begin ? end : begin};
 }
 
-inline __device__ Range rows_inside(const Windows& g, int row) {
+inline __device__ Range rows_inside(const WindowSizes& g, int row) {
   return taps_inside(row * g.stride_height - g.pad_top, g.kernel_height, g.dilation_height, g.height);
 }
-inline __device__ Range columns_inside(const Windows& g, int column) {
+inline __device__ Range columns_inside(const WindowSizes& g, int column) {
   return taps_inside(column * g.stride_width - g.pad_left, g.kernel_width, g.dilation_width, g.width);
 }
 
 /// Calls body(tap, pixel) for each tap of the window at (row, column) that lies inside the image.
 template <class Body>
-__device__ void for_each_pixel_under(const Windows& g, int row, int column, const Body& body) {
+__device__ void for_each_pixel_under(const WindowSizes& g, int row, int column, const Body& body) {
   const int top = row * g.stride_height - g.pad_top, left = column * g.stride_width - g.pad_left;
   const Range rows = rows_inside(g, row), columns = columns_inside(g, column);
   for (int p = rows.begin; p < rows.end; ++p) {
@@ -95,7 +95,7 @@ inline __device__ Range windows_over(int at, int reach, int stride, int count) {
 
 /// Calls body(tap, row, column) for each window that covers pixel (i, j), and the tap it does so with.
 template <class Body>
-__device__ void for_each_window_over(const Windows& g, int i, int j, const Body& body) {
+__device__ void for_each_window_over(const WindowSizes& g, int i, int j, const Body& body) {
   const int down = i + g.pad_top, across = j + g.pad_left;
   const Range rows = windows_over(down, (g.kernel_height - 1) * g.dilation_height, g.stride_height, g.out_height);
   const Range columns = windows_over(across, (g.kernel_width - 1) * g.dilation_width, g.stride_width, g.out_width);
@@ -113,9 +113,9 @@ __device__ void for_each_window_over(const Windows& g, int i, int j, const Body&
 
 /// A grid over `items` of each of `images`: its first axis strides over the items, its second over the images, so that
 /// a position within an image needs no 64-bit division.
-inline Shape3 grid_of_images(Index items, Index images, unsigned threads = 256) {
+inline LaunchShape grid_of_images(Index items, Index images, unsigned threads = 256) {
   constexpr Index kMostRows = 65535;  // of blocks, in a grid's second axis
-  Shape3 shape = grid_for(items, threads);
+  LaunchShape shape = grid_for(items, threads);
   shape.grid.y = static_cast<unsigned>(images < kMostRows ? images : kMostRows);
   return shape;
 }

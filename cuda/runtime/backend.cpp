@@ -5,14 +5,11 @@
 
 #include <cuda_runtime_api.h>
 
-#include "graft/core/context.h"
-
 #include "core/format.h"
 
 namespace graft::cuda {
 
-void fill_pattern(void* to, std::uint64_t pattern, std::size_t element_bytes, std::size_t count,
-                  const Context& context);
+void fill_pattern(void* to, std::uint64_t pattern, std::size_t element_bytes, std::size_t count, void* stream);
 
 namespace {
 
@@ -49,9 +46,9 @@ class CudaBackend final : public Backend {
     if (direction == Copy::to_host) synchronize(stream);
   }
 
-  void fill(void* to, std::uint64_t pattern, std::size_t element_bytes, std::size_t count, void*) override {
+  void fill(void* to, std::uint64_t pattern, std::size_t element_bytes, std::size_t count, void* stream) override {
     const Current current(index_);
-    fill_pattern(to, pattern, element_bytes, count, Context::current());
+    fill_pattern(to, pattern, element_bytes, count, stream);
   }
 
   void* create_stream() override {

@@ -106,7 +106,7 @@ TEST(TensorCore, LoadsMatrices) {
   const OnDevice scope;
   const Tensor from = on_device(bits), straight = Tensor::zeros({32 * 4}, DType::i32, kEmulated),
                transposed = Tensor::zeros({32 * 4}, DType::i32, kEmulated);
-  const Shape3 warp{.grid = dim3(1), .block = dim3(32)};
+  const LaunchShape warp{.grid = dim3(1), .block = dim3(32)};
   launch(Context::current(), "load", warp, load_kernel<false>, of<bfloat16>(from), of<std::int32_t>(straight));
   launch(Context::current(), "load", warp, load_kernel<true>, of<bfloat16>(from), of<std::int32_t>(transposed));
   const auto got = on_host<std::int32_t>(straight), got_transposed = on_host<std::int32_t>(transposed);

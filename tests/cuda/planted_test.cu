@@ -28,7 +28,7 @@ constexpr int kThreads = 64;
 
 // Runs a kernel and returns the sentence of the error, empty if there was none.
 template <class... Parameters, class... Arguments>
-std::string error_of(Shape3 shape, void (*kernel)(Parameters...), const Arguments&... arguments) {
+std::string error_of(LaunchShape shape, void (*kernel)(Parameters...), const Arguments&... arguments) {
   ContextScope scope;
   scope->device = kEmulated;
   try {
