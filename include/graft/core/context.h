@@ -25,6 +25,10 @@ struct Context {
   Stream stream;  ///< where kernels and copies are queued; by default the device's own
   Engine engine = Engine::automatic;
   Generator generator;  ///< where dropout draws from
+  /// Lets products of f32 on a GPU run on tensor cores, which read 10 of the 23 bits of each factor's fraction (TF32).
+  bool allow_tf32 = false;
+  /// Lets `auto` take kernels that no committed result of a GPU has proved yet.
+  bool allow_unproved = false;
 
   static Context& current();
 };
