@@ -20,6 +20,11 @@ struct Cores<float> {
   using Tall = SimtCore<float, 128, 64, 16, 8, 4, 3>;
   using Small = SimtCore<float, 32, 32, 16, 4, 4, 3>;
 };
+struct Tf32Cores {  // floats on tensor cores, as many bytes a tile as of halves
+  using Large = TensorCore<float, 128, 128, 16, 64, 32, 4, 2>;
+  using Tall = TensorCore<float, 128, 64, 16, 32, 32, 4, 2>;
+  using Small = TensorCore<float, 32, 32, 16, 16, 16, 4, 4>;
+};
 template <>
 struct Cores<double> {
   using Small = SimtCore<double, 32, 32, 16, 4, 4, 3>;
@@ -32,21 +37,30 @@ bool fills_device(const P& p) {
   return blocks * parts_of(blocks, steps_of<Core>(p)) >= 132;
 }
 
-/// Launches the product with the core that suits its type and shape. `wide` says that whatever lies side by side in A
-/// and B comes in aligned multiples of 16 bytes.
-template <class P>
-void gemm(const Context& context, const char* name, const P& p, bool wide) {
-  using T = typename P::A::Element;
-  if constexpr (!std::is_same_v<T, double>) {
-    using Large = typename Cores<T>::Large;
-    using Tall = typename Cores<T>::Tall;
+/// Launches the product with the one of three cores that suits its shape.
+template <class Cores, class P>
+void gemm_with(const Context& context, const char* name, const P& p, bool wide) {
+  if constexpr (requires { typename Cores::Large; }) {
+    using Large = typename Cores::Large;
+    using Tall = typename Cores::Tall;
     if (wide && p.rows > 64 && p.columns > 64 && fills_device<Large>(p))
       return launch_gemm<Large, true>(context, name, p);
     if (wide && p.rows > 64 && p.columns > 32 && fills_device<Tall>(p))
       return launch_gemm<Tall, true>(context, name, p);
-    if (wide) return launch_gemm<typename Cores<T>::Small, true>(context, name, p);
+    if (wide) return launch_gemm<typename Cores::Small, true>(context, name, p);
   }
-  launch_gemm<typename Cores<T>::Small, false>(context, name, p);
+  launch_gemm<typename Cores::Small, false>(context, name, p);
+}
+
+/// Launches the product with the core that suits its type and shape and that the context allows. `wide` says that
+/// whatever lies side by side in A and B comes in aligned multiples of 16 bytes.
+template <class P>
+void gemm(const Context& context, const char* name, const P& p, bool wide) {
+  using T = typename P::A::Element;
+  if constexpr (std::is_same_v<T, float>) {
+    if (context.allow_tf32) return gemm_with<Tf32Cores>(context, name, p, wide);
+  }
+  gemm_with<Cores<T>>(context, name, p, wide);
 }
 
 /// Rounds or widens rows of `from` to the type of `to`.

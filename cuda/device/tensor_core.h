@@ -1,14 +1,17 @@
 #pragma once
 
+#include <bit>
+
 #include "device/mma.h"
 #include "device/reduce.h"
 #include "device/tile.h"
 
 namespace graft::GRAFT_TARGET {
 
-/// The part of a product of halves that a block computes on tensor cores: each warp has WarpRows x WarpColumns sums,
-/// in pieces of 16 x 8 that one instruction multiplies. A warp reads WarpRows + WarpColumns lines of shared memory for
-/// WarpRows * WarpColumns multiply-adds each, so wide warp tiles keep shared memory from being the limit.
+/// The part of a product of halves, or of floats as TF32, that a block computes on tensor cores: each warp has WarpRows
+/// x WarpColumns sums, in pieces of 16 x 8 that one instruction multiplies. A warp reads WarpRows + WarpColumns lines
+/// of shared memory for WarpRows * WarpColumns multiply-adds each, so wide warp tiles keep shared memory from being the
+/// limit.
 template <class T, int Rows, int Columns, int Depth, int WarpRows, int WarpColumns, int Stages, int Blocks>
 struct TensorCore {
   using Element = T;
@@ -17,16 +20,17 @@ struct TensorCore {
   static constexpr int kThreads = Rows / WarpRows * (Columns / WarpColumns) * kLanes;
   static constexpr int kBlocks = Blocks;  // on a multiprocessor
 
-  // Tiles keep the order of memory, and ldmatrix transposes what lies the other way. Eight elements between the lines
-  // put the eight rows of 16 bytes that ldmatrix reads together into different banks.
+  // Tiles keep the order of memory, and fragments are transposed where they lie the other way. 16 bytes between lines
+  // along the depth put the eight rows of 16 bytes that ldmatrix reads together into different banks. Across it, so do
+  // eight elements: for the rows of ldmatrix, and for the eight floats from each of four lines that a warp reads.
   template <class Source, int Lines>
-  using Layout = TileLayout<T, Lines, Depth, Source::kDepthInner, 8>;
+  using Layout = TileLayout<T, Lines, Depth, Source::kDepthInner, Source::kDepthInner ? kVector<T> : 8>;
   template <class Source, bool Wide>
   static constexpr int kCopy = Wide ? kVector<T> : 1;
 
   static constexpr int kSlabs = 1, kSlabRows = Rows;
   static constexpr int kDown = WarpRows / 16, kAcross = WarpColumns / 8;  // instructions of a warp
-  static_assert(WarpRows % 16 == 0 && WarpColumns % 16 == 0 && Depth % 16 == 0);
+  static_assert(WarpRows % 16 == 0 && WarpColumns % 16 == 0 && Depth % kMmaDepth<T> == 0);
 
   using Sums = float[kDown][kAcross][4];
 
@@ -40,29 +44,13 @@ struct TensorCore {
   /// sums += tile of A times tile of B.
   template <class LayoutA, class LayoutB>
   __device__ static void multiply(const T* a, const T* b, Sums& sums) {
-    // Of the four matrices [8, 8] of one load, lane l names row l % 8 of matrix l / 8. In A they go down first, then
-    // along the depth; in B along the depth first, then to the next eight columns.
-    const int lane = static_cast<int>(threadIdx.x) % kLanes, line = lane % 8, odd = lane / 8 % 2 * 8,
-              upper = lane / 16 * 8;
     GRAFT_UNROLL
-    for (int k = 0; k < Depth; k += 16) {
+    for (int k = 0; k < Depth; k += kMmaDepth<T>) {
       std::uint32_t left[kDown][4], right[kAcross / 2][4];
       GRAFT_UNROLL
-      for (int i = 0; i < kDown; ++i) {
-        const int row = warp_row() + i * 16 + odd, depth = k + upper;
-        if constexpr (LayoutA::kDepthInner)
-          load_matrices<false>(a + LayoutA::at(row + line, depth), left[i]);
-        else
-          load_matrices<true>(a + LayoutA::at(row, depth + line), left[i]);
-      }
+      for (int i = 0; i < kDown; ++i) load_fragments<LayoutA, true>(a, warp_row() + i * 16, k, left[i]);
       GRAFT_UNROLL
-      for (int j = 0; j < kAcross / 2; ++j) {
-        const int column = warp_column() + j * 16 + upper, depth = k + odd;
-        if constexpr (LayoutB::kDepthInner)
-          load_matrices<false>(b + LayoutB::at(column + line, depth), right[j]);
-        else
-          load_matrices<true>(b + LayoutB::at(column, depth + line), right[j]);
-      }
+      for (int j = 0; j < kAcross / 2; ++j) load_fragments<LayoutB, false>(b, warp_column() + j * 16, k, right[j]);
       GRAFT_UNROLL
       for (int i = 0; i < kDown; ++i) {
         GRAFT_UNROLL
@@ -84,6 +72,38 @@ struct TensorCore {
         store(at + 8 * pitch, Vector<float, 2>{{sums[i][j][2], sums[i][j][3]}});
       }
     }
+  }
+
+ private:
+  // What the lane holds of a tile's lines line .. line + 15 at depths depth .. depth + kMmaDepth - 1, cut into four
+  // matrices of eight lines and half the depth. With LinesFirst, as in A, matrices 0 and 1 are those of the first half
+  // of the depth, else, as in B, those of the first eight lines.
+  template <class Layout, bool LinesFirst>
+  __device__ static void load_fragments(const T* tile, int line, int depth, std::uint32_t (&to)[4]) {
+    constexpr int kHalf = kMmaDepth<T> / 2;
+    const auto line_of = [&](int matrix) { return line + (LinesFirst ? matrix % 2 : matrix / 2) * 8; };
+    const auto depth_of = [&](int matrix) { return depth + (LinesFirst ? matrix / 2 : matrix % 2) * kHalf; };
+    const int lane = static_cast<int>(threadIdx.x) % kLanes, matrix = lane / 8;  // whose row ldmatrix gets from here
+    if constexpr (Layout::kDepthInner) {
+      load_matrices<false>(tile + Layout::at(line_of(matrix) + lane % 8, depth_of(matrix)), to);
+    } else if constexpr (sizeof(T) == 2) {
+      load_matrices<true>(tile + Layout::at(line_of(matrix), depth_of(matrix) + lane % 8), to);
+    } else {  // ldmatrix transposes halves only
+      GRAFT_UNROLL
+      for (int m = 0; m < 4; ++m) to[m] = bits_of(tile[Layout::at(line_of(m) + lane / 4, depth_of(m) + lane % 4)]);
+    }
+    if constexpr (sizeof(T) == 4) {
+      GRAFT_UNROLL
+      for (int m = 0; m < 4; ++m) to[m] = round_to_tf32(to[m]);
+    }
+  }
+
+  __device__ static std::uint32_t bits_of(float value) {
+#if defined(__CUDA_ARCH__)
+    return __float_as_uint(value);
+#else
+    return std::bit_cast<std::uint32_t>(value);
+#endif
   }
 };
 

@@ -1,6 +1,9 @@
 // The parts that every product is made of, on the emulated device and against plain loops.
 
 #include <algorithm>
+#include <bit>
+#include <cmath>
+#include <limits>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -48,16 +51,25 @@ struct OnDevice : ContextScope {
   OnDevice() { (*this)->device = kEmulated; }
 };
 
-// One warp multiplies A [16, 16] with B [16, 8]; each lane fills its fragments by the table in device/mma.h.
+// Elements side by side in a register: two halves, the first in the low bits, or one float as TF32.
+template <class T, class Of>
+__device__ std::uint32_t held(const Of& of) {
+  if constexpr (std::is_same_v<T, float>)
+    return round_to_tf32(std::bit_cast<std::uint32_t>(of(0)));
+  else
+    return std::uint32_t{of(0).bits} | std::uint32_t{of(1).bits} << 16;
+}
+
+// One warp multiplies A [16, depth] with B [depth, 8]; each lane fills its fragments by the table in device/mma.h.
 template <class T>
 __global__ void by_the_table_kernel(const T* a, const T* b, float* c) {
-  const int lane = static_cast<int>(threadIdx.x), g = lane / 4, t = lane % 4 * 2;
-  const auto pair = [](T low, T high) { return std::uint32_t{low.bits} | std::uint32_t{high.bits} << 16; };
-  const auto of_a = [&](int row, int k) { return pair(a[row * 16 + k], a[row * 16 + k + 1]); };
-  const auto of_b = [&](int k, int column) { return pair(b[k * 8 + column], b[(k + 1) * 8 + column]); };
-  const std::uint32_t left[4] = {of_a(g, t), of_a(g + 8, t), of_a(g, t + 8), of_a(g + 8, t + 8)};
+  constexpr int depth = kMmaDepth<T>, half = depth / 2;
+  const int lane = static_cast<int>(threadIdx.x), g = lane / 4, t = lane % 4 * 2, k = lane % 4 * half / 4;
+  const auto of_a = [&](int row, int at) { return held<T>([&](int i) { return a[row * depth + at + i]; }); };
+  const auto of_b = [&](int at, int column) { return held<T>([&](int i) { return b[(at + i) * 8 + column]; }); };
+  const std::uint32_t left[4] = {of_a(g, k), of_a(g + 8, k), of_a(g, k + half), of_a(g + 8, k + half)};
   float sums[4] = {c[g * 8 + t], c[g * 8 + t + 1], c[(g + 8) * 8 + t], c[(g + 8) * 8 + t + 1]};
-  multiply_add<T>(sums, left, of_b(t, g), of_b(t + 8, g));
+  multiply_add<T>(sums, left, of_b(k, g), of_b(k + half, g));
   c[g * 8 + t] = sums[0];
   c[g * 8 + t + 1] = sums[1];
   c[(g + 8) * 8 + t] = sums[2];
@@ -66,8 +78,9 @@ __global__ void by_the_table_kernel(const T* a, const T* b, float* c) {
 
 template <class T>
 void check_multiply_add() {
+  constexpr int depth = kMmaDepth<T>;
   const OnDevice scope;
-  const auto a = whole_numbers<T>(16 * 16, 1), b = whole_numbers<T>(16 * 8, 2);
+  const auto a = whole_numbers<T>(16 * depth, 1), b = whole_numbers<T>(depth * 8, 2);
   const auto start = whole_numbers<float>(16 * 8, 3);
   const Tensor device_a = on_device(a), device_b = on_device(b), device_c = on_device(start);
   launch(Context::current(), "by_the_table", {.grid = dim3(1), .block = dim3(32)}, by_the_table_kernel<T>,
@@ -76,8 +89,8 @@ void check_multiply_add() {
   for (int i = 0; i < 16; ++i) {
     for (int j = 0; j < 8; ++j) {
       float sum = start[static_cast<std::size_t>(i * 8 + j)];
-      for (int k = 0; k < 16; ++k)
-        sum += static_cast<float>(a[static_cast<std::size_t>(i * 16 + k)]) *
+      for (int k = 0; k < depth; ++k)
+        sum += static_cast<float>(a[static_cast<std::size_t>(i * depth + k)]) *
                static_cast<float>(b[static_cast<std::size_t>(k * 8 + j)]);
       EXPECT_EQ(c[static_cast<std::size_t>(i * 8 + j)], sum) << i << ", " << j;
     }
@@ -87,6 +100,23 @@ void check_multiply_add() {
 TEST(TensorCore, MultipliesFragments) {
   check_multiply_add<bfloat16>();
   check_multiply_add<float16>();
+  check_multiply_add<float>();
+}
+
+TEST(TensorCore, RoundsToTf32) {
+  const auto rounded = [](float x) { return std::bit_cast<float>(round_to_tf32(std::bit_cast<std::uint32_t>(x))); };
+  constexpr float kUlp = 0x1p-10f, kInfinity = std::numeric_limits<float>::infinity();
+  EXPECT_EQ(rounded(1 + kUlp), 1 + kUlp);
+  EXPECT_EQ(rounded(1 + kUlp / 4), 1);
+  EXPECT_EQ(rounded(1 + kUlp / 2), 1 + kUlp);  // ties go away from zero
+  EXPECT_EQ(rounded(-1 - kUlp / 2), -1 - kUlp);
+  EXPECT_EQ(rounded(1 + kUlp * 0.75f), 1 + kUlp);
+  EXPECT_EQ(rounded(2 - kUlp / 2), 2);  // into the exponent
+  EXPECT_EQ(rounded(0x1p-149f), 0);
+  EXPECT_EQ(rounded(kInfinity), kInfinity);
+  EXPECT_EQ(rounded(std::numeric_limits<float>::max()), kInfinity);
+  EXPECT_TRUE(std::isnan(rounded(std::numeric_limits<float>::quiet_NaN())));
+  EXPECT_TRUE(std::isnan(rounded(std::bit_cast<float>(0xffffffffu))));
 }
 
 template <bool Transpose>
@@ -254,11 +284,35 @@ TEST(Gemm, EveryCoreMultipliesAtTheEdgesOfItsTile) {
   check_core<Cores<float>::Tall, true>();
   check_core<Cores<float>::Small, true>();
   check_core<Cores<float>::Small, false>();
+  check_core<Tf32Cores::Large, true>();
+  check_core<Tf32Cores::Tall, true>();
+  check_core<Tf32Cores::Small, true>();
+  check_core<Tf32Cores::Small, false>();
   check_core<Cores<double>::Small, false>();
   check_core<Cores<bfloat16>::Large, true>();
   check_core<Cores<bfloat16>::Tall, true>();
   check_core<Cores<float16>::Small, true>();
   check_core<Cores<bfloat16>::Small, false>();
+}
+
+// Factors just below the next number that TF32 has: cut off, each loses nearly 2^-10 and the sum nearly 2^-9; rounded,
+// each is off by 2^-22.
+TEST(Gemm, RoundsItsFactorsToTf32) {
+  constexpr int depth = 64;
+  const float factor = 1 + 0x1p-10f - 0x1p-22f;
+  const OnDevice scope;
+  const Tensor a = on_device(std::vector<float>(depth, factor)), c = Tensor::zeros({1}, DType::f32, kEmulated);
+  launch_gemm<Tf32Cores::Small, true>(Context::current(), "product",
+                                      Product<Dense<float, true>, Dense<float, true>, OneProduct, Epilogue<float>>{
+                                          .a = {of<float>(a), depth, 1, depth},
+                                          .b = {of<float>(a), depth, 1, depth},
+                                          .batch = {},
+                                          .epilogue = {.y = of<float>(c), .pitch = 1},
+                                          .rows = 1,
+                                          .columns = 1,
+                                          .depth = depth});
+  const double want = depth * static_cast<double>(factor) * static_cast<double>(factor);
+  EXPECT_NEAR(static_cast<double>(on_host<float>(c)[0]), want, want * 0x1p-20);
 }
 
 TEST(Gemm, SplitsTheDepthByTheShapeAlone) {
