@@ -303,6 +303,7 @@ class Trainer::Impl {
                           {"trainable", trained}};
     summary["frozen_features"] = report_.features;
     summary["engine"] = name(Context::current().engine);
+    summary["tf32"] = Context::current().allow_tf32;
     summary["device"] = network_.device().to_string();
     summary["threads"] = threads();
     summary["status"] = status;

@@ -20,8 +20,10 @@ struct ConvCase {
 };
 
 OpCase make(const ConvCase& c) {
-  OpCase result{
-      .what = c.what, .op = std::make_shared<ops::Conv2d>(c.options, c.bias, c.residual), .sum_of_products = true};
+  OpCase result{.what = c.what,
+                .op = std::make_shared<ops::Conv2d>(c.options, c.bias, c.residual),
+                .sum_of_products = true,
+                .tf32 = true};
   result.inputs = {random_normal(c.x, 1), random_normal(c.w, 2)};
   result.exact.add(1);
   std::vector<Spec> specs{result.inputs[0].spec(), result.inputs[1].spec()};
@@ -66,7 +68,7 @@ TEST(Conv2d, GradientsAndEngines) {
 TEST(Conv2d, FusedActivations) {
   for (const Activation activation : {Activation::relu, Activation::relu6, Activation::sigmoid, Activation::tanh}) {
     OpCase c = make({"fused", {2, 4, 4, 3}, {5, 3, 3, 3}, {.padding = kSame, .activation = activation}, true, true});
-    c.sum_of_products = false;
+    c.sum_of_products = c.tf32 = false;
     test::check_gradients(c);
     test::check_engines(c);
   }

@@ -15,7 +15,7 @@ OpCase row(std::string what, const Shape& x, Index out, bool bias, Activation ac
   OpCase c{.what = std::move(what), .op = std::make_shared<ops::Linear>(activation, bias)};
   c.inputs = {random_normal(x, 1), random_normal({out, x[-1]}, 2)};
   if (bias) c.inputs.push_back(random_normal({out}, 3));
-  c.sum_of_products = activation == Activation::linear;
+  c.sum_of_products = c.tf32 = activation == Activation::linear;
   c.sum_length = std::max({x[-1], x.rows(), out}) + 1;
   c.exact = {1, 2};
   return c;

@@ -37,8 +37,10 @@ TEST(Matmul, GradientsAndEngines) {
   };
   for (const Case& c : cases) {
     for (const auto& [ta, tb] : {std::pair{false, false}, {false, true}, {true, false}, {true, true}}) {
-      OpCase row{
-          .what = c.what, .op = std::make_shared<ops::Matmul>(ops::MatmulOptions{ta, tb}), .sum_of_products = true};
+      OpCase row{.what = c.what,
+                 .op = std::make_shared<ops::Matmul>(ops::MatmulOptions{ta, tb}),
+                 .sum_of_products = true,
+                 .tf32 = true};
       row.inputs = {random_normal(shape(c.batch_a, c.m, c.k, ta), 1), random_normal(shape(c.batch_b, c.k, c.n, tb), 2)};
       row.sum_length = 8 * std::max({c.m, c.n, c.k});
       test::check_op({row});

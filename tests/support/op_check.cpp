@@ -30,6 +30,7 @@ std::vector<Operand> operands_of(const Tensors& tensors) { return {tensors.begin
 struct Place {
   Engine engine = Engine::native;
   Device device = {};
+  bool tf32 = false;
 };
 
 Tensors moved_to(Device device, const Tensors& tensors) {
@@ -44,6 +45,7 @@ Tensors run_forward(const Op& op, const Tensors& inputs, Place place = {}) {
   ContextScope scope;
   scope->engine = place.engine;
   scope->device = place.device;
+  scope->allow_tf32 = place.tf32;
   scope->generator = {.seed = 17};
   Tensors copies, outputs;
   for (const Tensor& input : moved_to(place.device, inputs)) copies.push_back(input.clone());
@@ -62,6 +64,7 @@ Tensors run_backward(const Op& op, const Tensors& cpu_inputs, const Tensors& cpu
   ContextScope scope;
   scope->engine = place.engine;
   scope->device = place.device;
+  scope->allow_tf32 = place.tf32;
   const Tensors inputs = moved_to(place.device, cpu_inputs), outputs = moved_to(place.device, cpu_outputs),
                 dy = moved_to(place.device, cpu_dy);
   const Saves saves = op.saves(wanted);
@@ -194,12 +197,14 @@ Tensors absolute(const Tensors& tensors) {
 }
 
 // |got - want| <= rounding of the sums + rounding of the result, element by element where the magnitudes are known.
-void expect_within_rounding(const OpCase& c, DType dtype, const Tensor& got, const Tensor& want,
+// With 10 bits of fraction each of two factors is off by 2^-11 at most, so a product by 2 2^-11 + 2^-22.
+void expect_within_rounding(const OpCase& c, DType dtype, bool tf32, const Tensor& got, const Tensor& want,
                             const Tensor& magnitude, const std::string& what) {
   const std::vector<double> g = doubles(got), w = doubles(want);
   const double u = unit_roundoff(dtype);
   const double sums =
-      (static_cast<double>(c.sum_length) + 8) * unit_roundoff(dtype == DType::f64 ? DType::f64 : DType::f32);
+      (static_cast<double>(c.sum_length) + 8) * unit_roundoff(dtype == DType::f64 ? DType::f64 : DType::f32) +
+      (tf32 ? 0x1p-10 + 0x1p-22 : 0);
   const double least = dtype == DType::f16 ? 0x1p-24 : 1e-300;  // f16 has numbers below 2^-14 only in such steps
   const double most = largest(w);
   const std::vector<double> m = magnitude.defined() ? doubles(magnitude) : std::vector<double>();
@@ -224,7 +229,8 @@ bool is_gap(Place place, const std::string& message) {
 }
 
 void check_engine(const OpCase& c, Place place, DType dtype) {
-  const std::string label = fmt::format("{}, engine {}, {}", place.device.to_string(), name(place.engine), name(dtype));
+  const std::string label =
+      fmt::format("{}, engine {}, {}", place.device.to_string(), name(place.engine), place.tf32 ? "tf32" : name(dtype));
   Tensors rounded, wide;
   for (std::size_t i = 0; i < c.inputs.size(); ++i) {
     const bool floating = is_floating(c.inputs[i].dtype());
@@ -244,7 +250,8 @@ void check_engine(const OpCase& c, Place place, DType dtype) {
   const Tensors magnitude = c.sum_of_products ? run_forward(*c.op, absolute(wide)) : Tensors(reference.size());
   for (int i = 0; i < c.op->results(); ++i) {
     const auto k = static_cast<std::size_t>(i);
-    expect_within_rounding(c, dtype, outputs[k], reference[k], magnitude[k], label + ", result " + std::to_string(i));
+    expect_within_rounding(c, dtype, place.tf32, outputs[k], reference[k], magnitude[k],
+                           label + ", result " + std::to_string(i));
   }
   const Slots wanted = all_wanted(c);
   if (!wanted.any()) return;
@@ -271,7 +278,8 @@ void check_engine(const OpCase& c, Place place, DType dtype) {
   }
   for (std::size_t i = 0; i < got.size(); ++i) {
     if (got[i].defined())
-      expect_within_rounding(c, dtype, got[i], want[i], sums[i], label + ", gradient of input " + std::to_string(i));
+      expect_within_rounding(c, dtype, place.tf32, got[i], want[i], sums[i],
+                             label + ", gradient of input " + std::to_string(i));
   }
   if (place.device.kind == Device::Kind::cpu || ::testing::Test::HasFailure()) return;
   Tensors base;  // what a device adds to, it must add to in the same way
@@ -358,7 +366,10 @@ void check_engines(const OpCase& c) {
   for (const DType dtype : {DType::f64, DType::f32, DType::bf16, DType::f16}) {
     for (const Engine engine : {Engine::native, Engine::automatic, Engine::library})
       check_engine(c, {engine, {}}, dtype);
-    for (const Device device : devices()) check_engine(c, {Engine::native, device}, dtype);
+    for (const Device device : devices()) {
+      check_engine(c, {Engine::native, device}, dtype);
+      if (c.tf32 && dtype == DType::f32) check_engine(c, {Engine::native, device, true}, dtype);
+    }
     if (!devices().empty() && devices().front().kind == Device::Kind::cuda)
       check_engine(c, {Engine::library, devices().front()}, dtype);
   }

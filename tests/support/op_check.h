@@ -25,6 +25,8 @@ struct OpCase {
   Slots constant = {};
   /// Inputs that keep their exact type (f32) when the others become halves: bias, gamma, statistics.
   Slots exact = {};
+  /// True for products that Context::allow_tf32 lets a device compute from rounded factors: that is checked too.
+  bool tf32 = false;
 };
 
 /// The devices beside the CPU that this build and this machine have.

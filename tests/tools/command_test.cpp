@@ -32,6 +32,8 @@ TEST_F(Command, DoctorSaysWhatThereIs) {
   EXPECT_EQ(found["devices"].contains("emulated"), found["build"]["emulated"].get<bool>());
   EXPECT_GT(found["auto"]["library"].size() + found["auto"]["native"].size(), 20u);
   EXPECT_THAT(graft("doctor").out, HasSubstr("engine auto"));
+  EXPECT_EQ(found["tf32"], false);
+  EXPECT_EQ(graft("doctor --json --tf32").json()["tf32"], true);
 }
 
 TEST_F(Command, InfoDescribesAGraftFile) {

@@ -72,6 +72,11 @@ void add_machine_options(CLI::App& command) {
           "cpu, cuda, cuda:N, or emulated: the CUDA kernels on the CPU, slow and watched for mistakes")
       ->type_name("DEVICE")
       ->group("Machine");
+  command
+      .add_flag_callback(
+          "--tf32", [] { Context::current().allow_tf32 = true; },
+          "Products of f32 on tensor cores of a GPU: faster, with 10 bits of each factor's fraction instead of 23")
+      ->group("Machine");
 }
 
 void add_weights_option(CLI::App& command, WeightsOption& option) {

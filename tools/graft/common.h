@@ -40,7 +40,7 @@ CLI::App* add_command(CLI::App& app, const std::string& name, const std::string&
 CLI::Validator positive();
 CLI::Validator not_negative();
 
-/// `--threads`, `--engine`, `--device`: applied to the calling thread before the command runs.
+/// `--threads`, `--engine`, `--device`, `--tf32`: applied to the calling thread before the command runs.
 void add_machine_options(CLI::App& command);
 
 /// `--weights FILE | --run RUN`: one of them.

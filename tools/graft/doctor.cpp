@@ -128,6 +128,7 @@ Json examine() {
           {"threads", threads()},
           {"memory", {{"total_mib", mebibytes("MemTotal")}, {"available_mib", mebibytes("MemAvailable")}}},
           {"devices", devices()},
+          {"tf32", Context::current().allow_tf32},
           {"auto", {{"library", by_library}, {"native", by_native}}},
           {"warnings", warnings}};
 }
@@ -145,6 +146,8 @@ void show(const Json& found) {
       found["memory"]["available_mib"].get<long>());
   for (const auto& [device, state] : found["devices"].items())
     say("{:<14} {:<12} {}\n", device == "cpu" ? "devices" : "", device, state.get<std::string>());
+  say("products       {}\n", found["tf32"].get<bool>() ? "of f32 as TF32 on a GPU (--tf32)"
+                                                       : "of f32 in f32 (--tf32 would let a GPU round their factors)");
   say("engine auto    oneDNN first for: {}\n",
       found["auto"]["library"].empty()
           ? "nothing"
