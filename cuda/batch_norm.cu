@@ -1,8 +1,8 @@
 #include <cmath>
 
+#include "batch_norm.h"
 #include "device/activate.h"
-#include "device/channel_sums.h"
-#include "kernels/batch_norm.h"
+#include "device/moments.h"
 
 // With batch statistics, training reads x for the moments and again to normalise it, and backward reads x and dz for
 // their sums and again for dx: 2 + 3 passes over memory at least, and these kernels make no other.
@@ -11,79 +11,67 @@ namespace {
 
 using namespace graft::GRAFT_TARGET;
 
-// Of `count` numbers of each of N channels: their mean, and the sum of their squared distances from it.
-template <int N, class Sum>
-struct Moments {
-  Sum mean[N] = {}, squares[N] = {}, count = 0;
+// Where the moments of parts of the rows are, [parts, 2, C]: the means of part p, which are rows p * rows_a_part and
+// the rows_a_part - 1 after it, and the sums of squared distances from them.
+template <class Sum>
+struct MomentParts {
+  Sum* moments;
+  Index rows, rows_a_part;
+  int channels, parts;
 
-  // Adds Rows numbers of each, `step` elements apart. Their own moments take two passes over registers, for the mean of
-  // squares less the square of the mean cancels. They are merged by Chan, Golub and LeVeque: with d the distance of two
-  // means, squares add up to a.squares + b.squares + d^2 n_a n_b / (n_a + n_b).
-  template <int Rows, class T>
-  __device__ void add(const T* x, Index step) {
-    Vector<T, N> here[Rows];
-    GRAFT_UNROLL
-    for (int r = 0; r < Rows; ++r) here[r] = load<N>(x + r * step);
-    const Sum now = Rows, all = count + now, share = now / all, weight = count * share;
-    GRAFT_UNROLL
-    for (int k = 0; k < N; ++k) {
-      Sum middle = 0, spread = 0;
-      GRAFT_UNROLL
-      for (int r = 0; r < Rows; ++r) middle += widen(here[r][k]);
-      middle /= now;
-      GRAFT_UNROLL
-      for (int r = 0; r < Rows; ++r) {
-        const Sum distance = widen(here[r][k]) - middle;
-        spread += distance * distance;
-      }
-      const Sum distance = middle - mean[k];
-      mean[k] += distance * share;
-      squares[k] += spread + distance * distance * weight;
-    }
-    count = all;
+  __device__ double count(int part) const {
+    const Index begin = part * rows_a_part;
+    return static_cast<double>(rows - begin < rows_a_part ? rows - begin : rows_a_part);
   }
+  __device__ Sum* means(int part) const { return moments + part * (Index{2} * channels); }
+  __device__ Sum* squares(int part) const { return means(part) + channels; }
 };
 
-// partial[part, 0, c] = mean over the rows of the part, partial[part, 1, c] = sum of squared distances from it. The
-// moments of the block's threads are merged without divisions: distances from one thread's mean, which all share, are
-// small and add up to the mean of all; then each thread's squares move to that one.
 template <int N, class T>
 __global__ void __launch_bounds__(kChannelThreads)
     channel_moments_kernel(ChannelTiles tiles, const T* x, Index pitch, Accumulator<T>* partial) {
   using Sum = Accumulator<T>;
-  constexpr int kRowsAtOnce = 4;  // as many loads in flight
-  using Row = Sum[kLanes];
-  GRAFT_SHARED(Row, shared, N);
   const ChannelPlace at(tiles, N);
   Moments<N, Sum> moments;
   if (at.channel < tiles.channels) {
     const T* from = x + at.channel;
-    const Index step = at.down * pitch;
+    const auto add = [&]<int Rows>(std::integral_constant<int, Rows>, Index row) {
+      Vector<T, N> here[Rows];
+      GRAFT_UNROLL
+      for (int r = 0; r < Rows; ++r) here[r] = load<N>(from + (row + r * at.down) * pitch);
+      moments.add(here);
+    };
+    constexpr std::integral_constant<int, 4> kAtOnce;  // as many loads in flight
+    constexpr std::integral_constant<int, 1> kOne;
     Index row = at.first + at.row;
-    for (; row + (kRowsAtOnce - 1) * at.down < at.last; row += kRowsAtOnce * at.down)
-      moments.template add<kRowsAtOnce>(from + row * pitch, step);
-    for (; row < at.last; row += at.down) moments.template add<1>(from + row * pitch, step);
+    for (; row + (kAtOnce - 1) * at.down < at.last; row += kAtOnce * at.down) add(kAtOnce, row);
+    for (; row < at.last; row += at.down) add(kOne, row);
   }
-  if (at.row == 0) {
-    GRAFT_UNROLL
-    for (int k = 0; k < N; ++k) shared[k][at.column] = moments.mean[k];
-  }
-  __syncthreads();
-  Sum mean[N];
-  GRAFT_UNROLL
-  for (int k = 0; k < N; ++k) mean[k] = moments.count * (moments.mean[k] - shared[k][at.column]);
-  sum_down(tiles, mean);
-  GRAFT_UNROLL
-  for (int k = 0; k < N; ++k) {
-    mean[k] = shared[k][at.column] + mean[k] / static_cast<Sum>(at.last - at.first);
-    const Sum distance = moments.mean[k] - mean[k];
-    moments.squares[k] += moments.count * distance * distance;
-  }
-  sum_down(tiles, moments.squares);
+  merge_down<kChannelThreads>(tiles.across, static_cast<Sum>(at.last - at.first), moments);
   if (at.row != 0 || at.channel >= tiles.channels) return;
   Sum* to = partial + static_cast<Index>(blockIdx.x) * 2 * tiles.channels + at.channel;
-  put(to, mean, false);
+  put(to, moments.mean, false);
   put(to + tiles.channels, moments.squares, false);
+}
+
+// Makes of some neighbouring parts one, in f64: a thread does so for a channel.
+template <class Sum>
+__global__ void merge_moments_kernel(MomentParts<Sum> from, MomentParts<Sum> to) {
+  const auto each = static_cast<int>(to.rows_a_part / from.rows_a_part);
+  for (Index i = first_index(); i < Index{to.parts} * to.channels; i += index_stride()) {
+    const auto part = static_cast<int>(i / to.channels), c = static_cast<int>(i % to.channels);
+    const int first = part * each, last = first + each < from.parts ? first + each : from.parts;
+    const auto start = static_cast<double>(from.means(first)[c]);
+    double sum = 0, squares = 0;
+    for (int p = first; p < last; ++p) sum += from.count(p) * (static_cast<double>(from.means(p)[c]) - start);
+    const double mean = start + sum / to.count(part);
+    for (int p = first; p < last; ++p) {
+      const double distance = static_cast<double>(from.means(p)[c]) - mean;
+      squares += static_cast<double>(from.squares(p)[c]) + from.count(p) * distance * distance;
+    }
+    to.means(part)[c] = static_cast<Sum>(mean);
+    to.squares(part)[c] = static_cast<Sum>(squares);
+  }
 }
 
 template <class Sum>
@@ -95,16 +83,13 @@ struct Statistics {
 
 // Merges the parts of each channel in f64, 32 channels a block and 8 threads each, and keeps what comes of it.
 template <class Sum>
-__global__ void finish_moments_kernel(ChannelTiles tiles, const Sum* partial, BatchNormAttributes attributes,
-                                      Statistics<Sum> saved, Statistics<Sum> moving) {
+__global__ void finish_moments_kernel(MomentParts<Sum> parts, BatchNormAttributes attributes, Statistics<Sum> saved,
+                                      Statistics<Sum> moving) {
   constexpr int kDown = kChannelThreads / kLanes;
   GRAFT_SHARED(double, sums, kChannelThreads);
   const int thread = static_cast<int>(threadIdx.x), lane = thread % kLanes, row = thread / kLanes;
-  const int channel = static_cast<int>(blockIdx.x) * kLanes + lane, last = tiles.channels - 1;
-  const Sum* means = partial + (channel < last ? channel : last);  // threads past the last do as that one
-  const Sum* squares = means + tiles.channels;
-  const Index step = Index{2} * tiles.channels;
-  const auto count = [&](int part) { return static_cast<double>(tiles.end(part) - tiles.begin(part)); };
+  const int channel = static_cast<int>(blockIdx.x) * kLanes + lane, last = parts.channels - 1;
+  const int c = channel < last ? channel : last;  // threads past the last do as that one
   const auto sum_of_threads = [&](double value) {
     __syncthreads();
     sums[thread] = value;
@@ -113,15 +98,15 @@ __global__ void finish_moments_kernel(ChannelTiles tiles, const Sum* partial, Ba
     for (int other = 0; other < kDown; ++other) value += sums[lane + other * kLanes];
     return value;
   };
-  const auto rows = static_cast<double>(tiles.rows), start = static_cast<double>(means[0]);
+  const auto rows = static_cast<double>(parts.rows), start = static_cast<double>(parts.means(0)[c]);
   double sum = 0;
-  for (int part = row; part < tiles.parts; part += kDown)
-    sum += count(part) * (static_cast<double>(means[part * step]) - start);
+  for (int part = row; part < parts.parts; part += kDown)
+    sum += parts.count(part) * (static_cast<double>(parts.means(part)[c]) - start);
   const double mean = start + sum_of_threads(sum) / rows;
   sum = 0;
-  for (int part = row; part < tiles.parts; part += kDown) {
-    const double distance = static_cast<double>(means[part * step]) - mean;
-    sum += static_cast<double>(squares[part * step]) + count(part) * distance * distance;
+  for (int part = row; part < parts.parts; part += kDown) {
+    const double distance = static_cast<double>(parts.means(part)[c]) - mean;
+    sum += static_cast<double>(parts.squares(part)[c]) + parts.count(part) * distance * distance;
   }
   const double variance = sum_of_threads(sum) / rows;
   if (row != 0 || channel > last) return;
@@ -309,6 +294,19 @@ Tensor sum_slopes(Context& context, const char* name, const Operand& x, const Ac
   return sums;
 }
 
+// Makes the statistics of the parts' moments, and y of x by them.
+template <class T>
+void normalise_by(Context& context, const BatchNormAttributes& a, const MomentParts<Accumulator<T>>& parts,
+                  const Operand& x, const Operand& gamma, const Operand& beta, const Operand& residual,
+                  const ChannelStatistics& moving, const Operand& y, const ChannelStatistics& saved) {
+  using Sum = Accumulator<T>;
+  launch(context, "batch_norm_moments", grid_of_finish(parts.channels), finish_moments_kernel<Sum>, parts, a,
+         Statistics<Sum>(saved), Statistics<Sum>(moving));
+  const Normalise<Sum> map{
+      a.activation, saved.mean.as<Sum>(), gamma.as<Sum>(), beta.as<Sum>(), {saved.spread.as<Sum>(), false, 0}};
+  map_channels<T>(context, "batch_norm", map, x, residual, {y, false});
+}
+
 }  // namespace
 
 void batch_norm_batch(Context& context, const BatchNormAttributes& a, const Operand& x, const Operand& gamma,
@@ -325,12 +323,32 @@ void batch_norm_batch(Context& context, const BatchNormAttributes& a, const Oper
       auto* moments = static_cast<Sum*>(partial.raw());
       launch(context, "batch_norm_moments", tiles.grid(N), channel_moments_kernel<N, T>, tiles, x.as<T>(), x.pitch,
              moments);
-      launch(context, "batch_norm_moments", grid_of_finish(channels), finish_moments_kernel<Sum>, tiles, moments, a,
-             Statistics<Sum>(saved), Statistics<Sum>(moving));
+      normalise_by<T>(context, a, {moments, tiles.rows, tiles.rows_a_block, tiles.channels, tiles.parts}, x, gamma,
+                      beta, residual, moving, y, saved);
     });
-    const Normalise<Sum> map{
-        a.activation, saved.mean.as<Sum>(), gamma.as<Sum>(), beta.as<Sum>(), {saved.spread.as<Sum>(), false, 0}};
-    map_channels<T>(context, "batch_norm", map, x, residual, {y, false});
+  });
+}
+
+void batch_norm_of_moments(Context& context, const BatchNormAttributes& a, const Tensor& moments, Index rows_a_part,
+                           const Operand& x, const Operand& gamma, const Operand& beta, const Operand& residual,
+                           const ChannelStatistics& moving, const Operand& y, const ChannelStatistics& saved) {
+  dispatch_floating("batch_norm", x.dtype, [&]<class T>(Type<T>) {
+    using Sum = Accumulator<T>;
+    const Index rows = x.shape.rows(), channels = x.shape.channels();
+    const auto cut = [&](const Tensor& to, Index each) {
+      return MomentParts<Sum>{static_cast<Sum*>(to.raw()), rows, each, static_cast<int>(channels),
+                              static_cast<int>((rows + each - 1) / each)};
+    };
+    MomentParts<Sum> parts = cut(moments, rows_a_part);
+    Tensor merged;
+    if (parts.parts > kMostSumParts) {
+      const Index each = (parts.parts + kMostSumParts - 1) / kMostSumParts;
+      merged = Tensor::empty(Shape{kMostSumParts, 2, channels}, dtype_of<Sum>, context.device);
+      const MomentParts<Sum> fewer = cut(merged, rows_a_part * each);
+      launch(context, "batch_norm_moments", grid_for(fewer.parts * channels), merge_moments_kernel<Sum>, parts, fewer);
+      parts = fewer;
+    }
+    normalise_by<T>(context, a, parts, x, gamma, beta, residual, moving, y, saved);
   });
 }
 

@@ -1,7 +1,6 @@
 #include <numeric>
 
-#include "device/gemm_choice.h"
-#include "kernels/conv2d.h"
+#include "convolution.h"
 
 // Implicit GEMM: the three products of a convolution on the kernel of device/gemm.h, with images that are read through
 // their windows as the tiles are filled, never unfolded in memory. Groups are products of their own.
@@ -13,34 +12,6 @@ namespace graft::kernels::GRAFT_TARGET {
 namespace {
 
 using namespace graft::GRAFT_TARGET;
-
-struct Groups {
-  Index a = 0, b = 0, c = 0;  // from one group to the next
-
-  __device__ Bases operator()(int group, int) const { return {group * a, group * b, group * c}; }
-};
-
-// The windows that output pixels see in x.
-template <class T, bool DepthInner>
-Windows<T, DepthInner> windows_of_input(const ConvGeometry& g, const Operand& x) {
-  const Index columns = std::max<Index>(g.out_width, 1), rows = std::max<Index>(g.out_height, 1);  // to divide by
-  return {.data = x.as<T>(),
-          .pitch = x.pitch,
-          .grid = WindowGrid{.height = static_cast<int>(g.height),
-                             .width = static_cast<int>(g.width),
-                             .stride_height = static_cast<int>(g.stride_height),
-                             .stride_width = static_cast<int>(g.stride_width),
-                             .base_height = static_cast<int>(-g.pad_top),
-                             .base_width = static_cast<int>(-g.pad_left),
-                             .step_height = static_cast<int>(g.dilation_height),
-                             .step_width = static_cast<int>(g.dilation_width),
-                             .pixels = Divider(rows * columns),
-                             .columns = Divider(columns),
-                             .taps = Divider(g.kernel_width)},
-          .channels = Divider(g.in_group()),
-          .pixels = static_cast<int>(g.batch * g.out_height * g.out_width),
-          .taps = static_cast<int>(g.kernel_height * g.kernel_width * g.in_group())};
-}
 
 // One axis of the input's gradient. Input pixel i gets from output o through tap p where o stride = i + pad - p
 // dilation. Of the pixels i = phase + a stride, all see the same taps, p = first + t tap_step, and in outputs
@@ -99,11 +70,6 @@ TapWeights<T> weights_of_phase(const ConvGeometry& g, const Operand& w, const Ph
 }
 
 template <class T>
-bool vectors(const Operand& y) {
-  return aligned<T>(y.data, y.pitch, kVector<T>);
-}
-
-template <class T>
 void backward_input_of_phase(Context& context, const ConvGeometry& g, const Operand& dz, const Operand& w, Gradient dx,
                              Index row, Index column) {
   constexpr int n = kVector<T>;
@@ -143,28 +109,7 @@ void conv2d_forward(Context& context, const ConvGeometry& g, const Operand& x, c
                     const Operand& residual, Activation activation, const Operand& y) {
   if (y.elements() == 0) return;
   dispatch_floating("conv2d", x.dtype, [&]<class T>(Type<T>) {
-    constexpr int n = kVector<T>;
-    const RoundedWeights<T> weights(context, w);
-    const auto windows = windows_of_input<T, true>(g, x);
-    const Index depth = windows.taps;
-    gemm(context, "conv2d",
-         Product<Windows<T, true>, Dense<T, true>, Groups, Epilogue<T>>{
-             .a = windows,
-             .b = {(*weights).template as<T>(), depth, static_cast<int>(g.out_group()), static_cast<int>(depth)},
-             .batch = {g.in_group(), g.out_group() * depth, g.out_group()},
-             .epilogue = {.y = y.as<T>(),
-                          .pitch = y.pitch,
-                          .grid = {},
-                          .bias = bias.as<Accumulator<T>>(),
-                          .residual = residual.as<T>(),
-                          .residual_pitch = residual.pitch,
-                          .activation = activation,
-                          .vectors = vectors<T>(y) && (!residual || vectors<T>(residual)) && g.out_group() % n == 0},
-             .rows = windows.pixels,
-             .columns = static_cast<int>(g.out_group()),
-             .depth = static_cast<int>(depth),
-             .products = static_cast<int>(g.groups)},
-         vectors<T>(x) && vectors<T>(*weights) && g.in_group() % n == 0);
+    forward_product<T>(context, "conv2d", g, x, w, forward_epilogue<T>(g, bias, residual, activation, y));
   });
 }
 

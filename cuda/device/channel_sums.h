@@ -59,26 +59,26 @@ struct ChannelPlace {
         last(tiles.end(static_cast<int>(blockIdx.x))) {}
 };
 
-/// Adds the numbers that the threads of a column hold, always in the same order, and gives the sums to all of them.
-/// Every thread of the block must call it.
-template <int N, class Sum>
-__device__ void sum_down(const ChannelTiles& tiles, Sum (&values)[N]) {
-  using Row = Sum[kChannelThreads];
+/// Adds the numbers that the threads of a column hold, always in the same order, and gives the sums to all of them. Of
+/// the block's `Threads`, each of which must call it, `across` are side by side; both are powers of two.
+template <int Threads, int N, class Sum>
+__device__ void sum_down(int across, Sum (&values)[N]) {
+  using Row = Sum[Threads];
   GRAFT_SHARED(Row, held, N);
-  const int thread = static_cast<int>(threadIdx.x), row = thread / tiles.across;
+  const int thread = static_cast<int>(threadIdx.x), row = thread / across;
   __syncthreads();  // `held` may still be read from a call before
   GRAFT_UNROLL
   for (int k = 0; k < N; ++k) held[k][thread] = values[k];
   __syncthreads();
-  for (int half = kChannelThreads / tiles.across / 2; half > 0; half /= 2) {
+  for (int half = Threads / across / 2; half > 0; half /= 2) {
     if (row < half) {
       GRAFT_UNROLL
-      for (int k = 0; k < N; ++k) held[k][thread] += held[k][thread + half * tiles.across];
+      for (int k = 0; k < N; ++k) held[k][thread] += held[k][thread + half * across];
     }
     __syncthreads();
   }
   GRAFT_UNROLL
-  for (int k = 0; k < N; ++k) values[k] = held[k][thread % tiles.across];
+  for (int k = 0; k < N; ++k) values[k] = held[k][thread % across];
 }
 
 // partial[part, slot, c] = sum over the rows of the part of what term.add(row, c, sums) adds up in sums[k], where slot
@@ -94,7 +94,7 @@ __global__ void __launch_bounds__(kChannelThreads) channel_sums_kernel(ChannelTi
   for (int k = 0; k < K; ++k) {
     const int slot = term.slot(k);
     if (slot < 0) continue;
-    sum_down(tiles, sums[k]);
+    sum_down<kChannelThreads>(tiles.across, sums[k]);
     if (at.row != 0 || at.channel >= tiles.channels) continue;
     const Index to = (static_cast<Index>(blockIdx.x) * term.slots() + slot) * tiles.channels + at.channel;
     GRAFT_UNROLL

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "device/divider.h"
+#include "device/moments.h"
 #include "device/numeric.h"
 #include "device/unroll.h"
 #include "kernels/activation_math.h"
@@ -42,8 +43,11 @@ struct Epilogue {
   static constexpr int kWidth = kVector<T>;
   using Values = Vector<Sum, kWidth>;
 
-  /// `values` are columns column .. column + count - 1 of a row of the product that begins at y + base.
-  __device__ void put(Index base, int row, int column, int count, Values values) const {
+  static constexpr bool kKeepsMoments = false;
+
+  /// `values` are columns column .. column + count - 1 of a row of the product that begins at y + base. Returns what
+  /// was written.
+  __device__ Vector<T, kWidth> put(Index base, int row, int column, int count, Values values) const {
     const Index pixel = grid.pixel(row), channel = base + column;
     if (bias != nullptr) {
       GRAFT_UNROLL
@@ -72,6 +76,7 @@ struct Epilogue {
         if (i < count) to[i] = rounded[i];
       }
     }
+    return rounded;
   }
 
  private:
@@ -85,6 +90,33 @@ struct Epilogue {
       for (int i = 0; i < kWidth; ++i) {
         if (i < count) values[i] += widen(from[i]);
       }
+    }
+  }
+};
+
+/// The same, and for each tile of rows the moments of every channel as it was written: to moments[tile, 0, c] its mean,
+/// to moments[tile, 1, c] the sum of squared distances from it. A product whose depth is split leaves none.
+template <class T>
+struct EpilogueWithMoments : Epilogue<T> {
+  using Sum = Accumulator<T>;
+  using Epilogue<T>::kWidth;
+  static constexpr bool kKeepsMoments = true;
+
+  Sum* moments = nullptr;
+  int channels = 0;
+
+  /// Of a tile of `rows` rows, which the threads of a block have put, `Across` of them side by side: `of_thread` are
+  /// those of this thread's channels channel .. channel + kWidth - 1, of which `count` or fewer are there.
+  template <int Threads, int Across>
+  __device__ void put_moments(int tile, int rows, Index channel, int count, Moments<kWidth, Sum>& of_thread) const {
+    merge_down<Threads>(Across, static_cast<Sum>(rows), of_thread);
+    if (static_cast<int>(threadIdx.x) >= Across) return;
+    Sum* const to = moments + (Index{2} * tile * channels + channel);
+    GRAFT_UNROLL
+    for (int i = 0; i < kWidth; ++i) {
+      if (i >= count) continue;
+      to[i] = of_thread.mean[i];
+      to[channels + i] = of_thread.squares[i];
     }
   }
 };

@@ -125,6 +125,7 @@ __global__ void __launch_bounds__(Core::kThreads, Core::kBlocks) gemm_kernel(con
   using Values = typename P::Epilogue::Values;
   constexpr int kWidth = P::Epilogue::kWidth, kAcross = Core::kColumns / kWidth;
   Sum* const slab = reinterpret_cast<Sum*>(shared);
+  [[maybe_unused]] Moments<kWidth, Sum> moments;  // of what this thread writes, always of the same columns
   for (int s = 0; s < Core::kSlabs; ++s) {
     __syncthreads();
     Core::put(sums, s, slab, Layouts::kPitch);
@@ -138,7 +139,8 @@ __global__ void __launch_bounds__(Core::kThreads, Core::kBlocks) gemm_kernel(con
       GRAFT_UNROLL
       for (int i = 0; i < kWidth; ++i) values[i] = slab[in_slab * Layouts::kPitch + in_tile + i];
       if (p.partial == nullptr) {
-        p.epilogue.put(base, row, column, count, values);
+        const auto written = p.epilogue.put(base, row, column, count, values);
+        if constexpr (P::Epilogue::kKeepsMoments) moments.add(written);
       } else {
         Sum* const to =
             p.partial + ((static_cast<Index>(part) * p.products + product) * p.rows + row) * p.columns + column;
@@ -148,6 +150,14 @@ __global__ void __launch_bounds__(Core::kThreads, Core::kBlocks) gemm_kernel(con
         }
       }
     }
+  }
+  if constexpr (P::Epilogue::kKeepsMoments) {
+    static_assert(Core::kThreads % kAcross == 0);
+    if (p.partial != nullptr) return;
+    const int rows = p.rows - first_row < Core::kRows ? p.rows - first_row : Core::kRows;
+    const int column = first_column + static_cast<int>(threadIdx.x) % kAcross * kWidth;
+    p.epilogue.template put_moments<Core::kThreads, kAcross>(first_row / Core::kRows, rows, base + column,
+                                                             p.columns - column, moments);
   }
 }
 
@@ -198,12 +208,13 @@ Index steps_of(const P& p) {
 }
 
 /// Launches the product with this core; `name` and, if the depth is split, `name` again for the sum of the parts.
+/// Returns how many rows a tile has whose epilogue saw it whole: none if the depth is split.
 template <class Core, bool Wide, class P>
-void launch_gemm(const Context& context, const char* name, P p) {
+int launch_gemm(const Context& context, const char* name, P p) {
   constexpr bool kVectors = Core::template kCopy < typename P::A, Wide >> 1 || Core::template kCopy < typename P::B,
                  Wide >> 1;
   const Index blocks = blocks_of<Core>(p), steps = steps_of<Core>(p);
-  if (blocks == 0) return;
+  if (blocks == 0) return 0;
   p.parts = parts_of(blocks, steps);
   p.steps_a_part = static_cast<int>((steps + p.parts - 1) / p.parts);
   if (steps > 0) p.parts = static_cast<int>((steps + p.steps_a_part - 1) / p.steps_a_part);
@@ -220,7 +231,9 @@ void launch_gemm(const Context& context, const char* name, P p) {
   if (p.parts > 1) {
     const Index vectors = static_cast<Index>(tiles(p.columns, P::Epilogue::kWidth)) * p.rows * p.products;
     launch(context, name, grid_for(vectors), finish_gemm_kernel<P>, p);
+    return 0;
   }
+  return Core::kRows;
 }
 
 }  // namespace graft::GRAFT_TARGET

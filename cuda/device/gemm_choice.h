@@ -37,9 +37,9 @@ bool fills_device(const P& p) {
   return blocks * parts_of(blocks, steps_of<Core>(p)) >= 132;
 }
 
-/// Launches the product with the one of three cores that suits its shape.
+/// Launches the product with the one of three cores that suits its shape. Returns what launch_gemm does.
 template <class Cores, class P>
-void gemm_with(const Context& context, const char* name, const P& p, bool wide) {
+int gemm_with(const Context& context, const char* name, const P& p, bool wide) {
   if constexpr (requires { typename Cores::Large; }) {
     using Large = typename Cores::Large;
     using Tall = typename Cores::Tall;
@@ -49,19 +49,22 @@ void gemm_with(const Context& context, const char* name, const P& p, bool wide) 
       return launch_gemm<Tall, true>(context, name, p);
     if (wide) return launch_gemm<typename Cores::Small, true>(context, name, p);
   }
-  launch_gemm<typename Cores::Small, false>(context, name, p);
+  return launch_gemm<typename Cores::Small, false>(context, name, p);
 }
 
 /// Launches the product with the core that suits its type and shape and that the context allows. `wide` says that
-/// whatever lies side by side in A and B comes in aligned multiples of 16 bytes.
+/// whatever lies side by side in A and B comes in aligned multiples of 16 bytes. Returns what launch_gemm does.
 template <class P>
-void gemm(const Context& context, const char* name, const P& p, bool wide) {
+int gemm(const Context& context, const char* name, const P& p, bool wide) {
   using T = typename P::A::Element;
   if constexpr (std::is_same_v<T, float>) {
     if (context.allow_tf32) return gemm_with<Tf32Cores>(context, name, p, wide);
   }
-  gemm_with<Cores<T>>(context, name, p, wide);
+  return gemm_with<Cores<T>>(context, name, p, wide);
 }
+
+/// The fewest rows that a tile of any core has.
+constexpr Index kLeastTileRows = 32;
 
 /// Rounds or widens rows of `from` to the type of `to`.
 template <class From, class To>

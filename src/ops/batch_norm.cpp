@@ -1,14 +1,15 @@
 #include "graft/ops/batch_norm.h"
 
-#include "kernels/batch_norm.h"
+#include "ops/attributes.h"
 #include "ops/support.h"
 
 namespace graft::ops {
-namespace {
 
-BatchNormAttributes attributes_of(const BatchNormOptions& o) {
+BatchNormAttributes batch_norm_attributes(const BatchNormOptions& o) {
   return {.epsilon = o.epsilon, .momentum = o.momentum, .unbiased = o.unbiased, .activation = o.activation};
 }
+
+namespace {
 
 const Operand& at(std::span<const Operand> operands, int index) { return operands[static_cast<std::size_t>(index)]; }
 
@@ -58,10 +59,10 @@ void BatchNorm::forward(Context& context, std::span<const Operand> in, std::span
   const Operand added = has_residual ? in.back() : Operand{};
   const ChannelStatistics moving{at(in, moving_mean()), at(in, moving_variance())};
   if (options.statistics == Statistics::batch) {
-    kernels::batch_norm_batch(context, attributes_of(options), in[0], scale, shift, added, moving, out[0],
+    kernels::batch_norm_batch(context, batch_norm_attributes(options), in[0], scale, shift, added, moving, out[0],
                               {out[1], out[2]});
   } else {
-    kernels::batch_norm_moving(context, attributes_of(options), in[0], scale, shift, added, moving, out[0]);
+    kernels::batch_norm_moving(context, batch_norm_attributes(options), in[0], scale, shift, added, moving, out[0]);
   }
 }
 
@@ -90,12 +91,12 @@ void BatchNorm::backward(Context& context, const Saved& saved, std::span<const O
   const Operand scale = has_scale ? at(saved.inputs, gamma()) : Operand{};
   if (to.x || to.gamma || to.beta) {
     if (options.statistics == Statistics::batch) {
-      kernels::batch_norm_batch_backward(context, attributes_of(options), saved.inputs[0], scale,
+      kernels::batch_norm_batch_backward(context, batch_norm_attributes(options), saved.inputs[0], scale,
                                          {saved.outputs[1], saved.outputs[2]}, dz.get(), to);
     } else {
       const ChannelStatistics moving{at(saved.inputs, moving_mean()), at(saved.inputs, moving_variance())};
-      kernels::batch_norm_moving_backward(context, attributes_of(options), saved.inputs[0], scale, moving, dz.get(),
-                                          to);
+      kernels::batch_norm_moving_backward(context, batch_norm_attributes(options), saved.inputs[0], scale, moving,
+                                          dz.get(), to);
     }
   }
   if (has_residual && dx.back()) kernels::cast(context, dz.get(), dx.back().to, dx.back().accumulate);

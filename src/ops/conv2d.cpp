@@ -1,13 +1,12 @@
 #include "graft/ops/conv2d.h"
 
-#include "kernels/conv2d.h"
 #include "kernels/reduce.h"
+#include "ops/attributes.h"
 #include "ops/support.h"
 
 namespace graft::ops {
-namespace {
 
-ConvGeometry geometry(const Conv2dOptions& o, const Shape& x, const Shape& w) {
+ConvGeometry conv_geometry(const Conv2dOptions& o, const Shape& x, const Shape& w) {
   check(x.rank() == 4 && w.rank() == 4,
         "[conv2d] expected input [N, H, W, Ci] and weight [Co, Kh, Kw, Ci / groups], got {} and {}", x, w);
   const Window window{.kernel = {w[1], w[2]}, .stride = o.stride, .dilation = o.dilation, .padding = o.padding};
@@ -18,8 +17,6 @@ ConvGeometry geometry(const Conv2dOptions& o, const Shape& x, const Shape& w) {
         w[3] * o.groups, w, o.groups, g.channels, x);
   return g;
 }
-
-}  // namespace
 
 std::string Conv2d::attributes() const {
   std::string text =
@@ -33,7 +30,7 @@ std::string Conv2d::attributes() const {
 }
 
 std::vector<Spec> Conv2d::infer(std::span<const Spec> in) const {
-  const ConvGeometry g = geometry(options, in[0].shape, in[1].shape);
+  const ConvGeometry g = conv_geometry(options, in[0].shape, in[1].shape);
   const Spec y{{g.batch, g.out_height, g.out_width, g.out_channels}, in[0].dtype};
   check(is_floating(in[0].dtype), "[conv2d] needs a floating type, got {}", in[0].dtype);
   check_parameter_type(name(), "weight", in[0].dtype, in[1].dtype);
@@ -46,7 +43,7 @@ std::vector<Spec> Conv2d::infer(std::span<const Spec> in) const {
 }
 
 void Conv2d::forward(Context& context, std::span<const Operand> in, std::span<const Operand> out) const {
-  kernels::conv2d_forward(context, geometry(options, in[0].shape, in[1].shape), in[0], in[1],
+  kernels::conv2d_forward(context, conv_geometry(options, in[0].shape, in[1].shape), in[0], in[1],
                           has_bias ? in[2] : Operand{}, has_residual ? in.back() : Operand{}, options.activation,
                           out[0]);
 }
@@ -63,7 +60,7 @@ Saves Conv2d::saves(Slots wanted) const {
 // with the flipped w, dw is x correlated with dz, dbias sums dz over pixels and dresidual is dz.
 void Conv2d::backward(Context& context, const Saved& saved, std::span<const Operand> dy,
                       std::span<const Gradient> dx) const {
-  const ConvGeometry g = geometry(options, saved.inputs[0].shape, saved.inputs[1].shape);
+  const ConvGeometry g = conv_geometry(options, saved.inputs[0].shape, saved.inputs[1].shape);
   const BeforeActivation dz(context, options.activation, saved.outputs[0], dy[0]);
   if (dx[0]) kernels::conv2d_backward_input(context, g, dz.get(), saved.inputs[1], dx[0]);
   if (dx[1]) kernels::conv2d_backward_weight(context, g, saved.inputs[0], dz.get(), dx[1]);

@@ -1,0 +1,26 @@
+#include "batch_norm.h"
+#include "convolution.h"
+#include "kernels/conv2d_batch_norm.h"
+
+// The convolution's tiles leave with the moments of their rows, so that its result is read once, to be normalised. What
+// the moments add to memory traffic is two numbers a channel for each tile, of 32 to 128 rows.
+namespace graft::kernels::GRAFT_TARGET {
+
+void conv2d_batch_norm(Context& context, const ConvGeometry& g, const BatchNormAttributes& a,
+                       const Conv2dBatchNormOperands& o) {
+  if (o.z.elements() == 0) return;
+  dispatch_floating("conv2d_batch_norm", o.x.dtype, [&]<class T>(Type<T>) {
+    using Sum = Accumulator<T>;
+    const Index most_tiles = (o.z.shape.rows() + kLeastTileRows - 1) / kLeastTileRows;
+    const Tensor moments = Tensor::empty(Shape{most_tiles, 2, g.out_channels}, dtype_of<Sum>, context.device);
+    const int tile_rows =
+        forward_product<T>(context, "conv2d", g, o.x, o.w,
+                           EpilogueWithMoments<T>{forward_epilogue<T>(g, o.bias, {}, Activation::linear, o.z),
+                                                  static_cast<Sum*>(moments.raw()), static_cast<int>(g.out_channels)});
+    // A result whose depth was split is small, and still in the second-level cache when the moments are taken from it.
+    if (tile_rows == 0) return batch_norm_batch(context, a, o.z, o.gamma, o.beta, o.residual, o.moving, o.y, o.saved);
+    batch_norm_of_moments(context, a, moments, tile_rows, o.z, o.gamma, o.beta, o.residual, o.moving, o.y, o.saved);
+  });
+}
+
+}  // namespace graft::kernels::GRAFT_TARGET
