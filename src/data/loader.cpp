@@ -103,7 +103,8 @@ class Loader::Impl {
       slot->batch.indices.assign(order_.begin() + static_cast<Index>(planned_),
                                  order_.begin() + static_cast<Index>(planned_ + count));
       const Index rows = static_cast<Index>(count);
-      slot->batch.images = Tensor::empty({rows, options_.preprocessing.height, options_.preprocessing.width, 3});
+      slot->batch.images = Tensor::empty({rows, options_.preprocessing.height, options_.preprocessing.width, 3},
+                                         keeps_bytes() ? DType::u8 : DType::f32);
       slot->batch.labels = Tensor::empty({rows}, DType::i64);
       auto* labels = slot->batch.labels.mutable_data<std::int64_t>();
       for (const Index photo : slot->batch.indices) *labels++ = photos_.labels[static_cast<std::size_t>(photo)];
@@ -144,12 +145,21 @@ class Loader::Impl {
     }
   }
 
-  void load(Index photo, std::uint64_t epoch, const Tensor& out) {
+  void load(Index photo, std::uint64_t epoch, Tensor out) {
     Tensor image = fitted(static_cast<std::size_t>(photo));
     if (options_.augmentation.any()) {
       image = augment(image, options_.augmentation, augmentation_generator(options_.seed, epoch, photo));
     }
-    normalize_into(image, options_.preprocessing, out);
+    if (keeps_bytes())
+      out.copy_from(image.reshaped(out.shape()));
+    else
+      normalize_into(image, options_.preprocessing, out);
+  }
+
+  // Resampling::bilinear and augmentation make floats.
+  bool keeps_bytes() const {
+    return options_.keep_bytes && !options_.augmentation.any() &&
+           options_.preprocessing.resampling != Resampling::bilinear;
   }
 
   // Every photo is wanted once an epoch in random order, so what was cached first is as good as anything: nothing is

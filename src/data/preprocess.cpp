@@ -3,6 +3,7 @@
 #include "graft/data/resize.h"
 
 #include "core/format.h"
+#include "kernels/preprocess.h"
 
 namespace graft::data {
 namespace {
@@ -11,7 +12,7 @@ template <class T>
 void normalize(const T* in, Index pixels, const Preprocessing& p, float* out) {
   const int order[3] = {p.bgr ? 2 : 0, 1, p.bgr ? 0 : 2};
   for (Index i = 0; i < pixels; ++i, in += 3, out += 3) {
-    for (std::size_t c = 0; c < 3; ++c) out[c] = (static_cast<float>(in[order[c]]) - p.mean[c]) / p.divisor[c];
+    for (std::size_t c = 0; c < 3; ++c) out[c] = normalized(in[order[c]], p.mean[c], p.divisor[c]);
   }
 }
 

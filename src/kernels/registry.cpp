@@ -5,6 +5,7 @@
 #include "kernels/attention.h"
 #include "kernels/batch_norm.h"
 #include "kernels/conv2d.h"
+#include "kernels/conv2d_batch_norm.h"
 #include "kernels/depthwise_conv2d.h"
 #include "kernels/dropout.h"
 #include "kernels/elementwise.h"
@@ -14,6 +15,7 @@
 #include "kernels/matmul.h"
 #include "kernels/optimizer.h"
 #include "kernels/pool.h"
+#include "kernels/preprocess.h"
 #include "kernels/reduce.h"
 #include "kernels/softmax.h"
 #include "kernels/strided.h"
@@ -40,6 +42,7 @@ const std::array kEntries{
     entry(conv2d_forward),
     entry(conv2d_backward_input),
     entry(conv2d_backward_weight),
+    entry(conv2d_batch_norm),
     entry(depthwise_conv2d_forward),
     entry(depthwise_conv2d_backward_input),
     entry(depthwise_conv2d_backward_weight),
@@ -69,6 +72,7 @@ const std::array kEntries{
     entry(max_pool_backward),
     entry(average_pool_forward),
     entry(average_pool_backward),
+    entry(preprocess),
     entry(sum_rows),
     entry(sum_to),
     entry(softmax_forward),

@@ -7,6 +7,7 @@
 #include "graft/data/image.h"
 #include "graft/data/preprocess.h"
 #include "graft/io/network_file.h"
+#include "graft/ops/preprocess.h"
 #include "graft/ops/softmax.h"
 
 #include "core/format.h"
@@ -80,14 +81,32 @@ std::vector<std::vector<Prediction>> Predictor::predict_batches(Index count, Ind
   std::vector<std::vector<Prediction>> all;
   for (Index first = 0; first < count; first += kBatch) {
     const Index size = std::min(kBatch, count - first);
-    Tensor batch = Tensor::empty({size, preprocessing.height, preprocessing.width, 3});
-    parallel_for(size, [&](Index i) {
-      data::normalize_into(data::fit(image(first + i), preprocessing), preprocessing, batch.rows(i, 1));
-    });
-    const auto predictions = rank(probabilities(batch), top);
+    std::vector<Tensor> fitted(static_cast<std::size_t>(size));
+    parallel_for(size,
+                 [&](Index i) { fitted[static_cast<std::size_t>(i)] = data::fit(image(first + i), preprocessing); });
+    const auto predictions = rank(probabilities(normalized_batch(fitted)), top);
     all.insert(all.end(), predictions.begin(), predictions.end());
   }
   return all;
+}
+
+// Bytes travel to a device as they are and are normalised there.
+Tensor Predictor::normalized_batch(std::span<const Tensor> fitted) const {
+  const Preprocessing& p = network_->preprocessing;
+  const bool bytes =
+      network_->device() != Device{} &&
+      std::all_of(fitted.begin(), fitted.end(), [](const Tensor& image) { return image.dtype() == DType::u8; });
+  const auto size = static_cast<Index>(fitted.size());
+  const Tensor batch = Tensor::empty({size, p.height, p.width, 3}, bytes ? DType::u8 : DType::f32);
+  parallel_for(size, [&](Index i) {
+    Tensor row = batch.rows(i, 1);
+    const Tensor& image = fitted[static_cast<std::size_t>(i)];
+    if (bytes)
+      row.copy_from(image.reshaped(row.shape()));
+    else
+      data::normalize_into(image, p, row);
+  });
+  return bytes ? ops::preprocess(batch.to(network_->device()), p) : batch;
 }
 
 Tensor Predictor::probabilities(const Tensor& batch) const {

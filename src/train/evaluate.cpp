@@ -26,6 +26,7 @@ Metrics evaluate(nn::Network& network, const data::ImageFolder& photos, Index ba
                                     .shuffle = false,
                                     .augmentation = {},
                                     .workers = workers,
+                                    .keep_bytes = network.device() != Device{},
                                     .cache_bytes = 0};
   const auto source = photo_source(photos, options, network.nodes().front().name);
   return evaluate(network, *source, dtype);

@@ -23,7 +23,8 @@ data::LoaderOptions loader_options(const nn::Network& network, const TrainOption
           .shuffle = training,
           .seed = options.seed,
           .augmentation = training ? options.augmentation : data::Augmentation{},
-          .workers = options.workers};
+          .workers = options.workers,
+          .keep_bytes = network.device() != Device{}};
 }
 
 std::string size_text(std::size_t bytes) {

@@ -3,6 +3,8 @@
 #include <cstring>
 #include <numeric>
 
+#include "graft/ops/preprocess.h"
+
 #include "core/format.h"
 #include "data/shuffle.h"
 
@@ -114,7 +116,11 @@ std::unique_ptr<Source> memory_source(std::shared_ptr<const Features> features, 
 nn::RunResult run(nn::Network& network, const Examples& examples, DType dtype, nn::RunOptions options) {
   Tensor input;
   for (const auto& [node, value] : examples.values) {
-    const Tensor converted = is_floating(value.dtype()) ? value.to(dtype) : value;
+    Tensor converted = value;
+    if (value.dtype() == DType::u8)
+      converted = ops::preprocess(value.to(network.device()), network.preprocessing, dtype);
+    else if (is_floating(value.dtype()))
+      converted = value.to(dtype);
     if (node == network.nodes().front().name)
       input = converted;
     else

@@ -7,6 +7,7 @@
 
 #include "graft/data/image.h"
 #include "graft/data/preprocess.h"
+#include "graft/ops/preprocess.h"
 
 #include "data/support.h"
 #include "support/expect.h"
@@ -115,6 +116,28 @@ TEST_F(LoaderTest, KeepsDecodedPhotosWithinItsBound) {
   EXPECT_EQ(all.cached_bytes(), 11 * kPhotoBytes);
   for (const auto& file : photos_.files) std::filesystem::remove(file);
   expect_equal(epoch(all, 0), before);
+}
+
+// They are the bytes that the rest of preprocessing makes the same numbers of.
+TEST_F(LoaderTest, KeepsBytesWhereNothingNeedsFloats) {
+  Loader normalising(photos_, options_);
+  const auto want = epoch(normalising, 0);
+  options_.keep_bytes = true;
+  Loader keeping(photos_, options_);
+  const auto got = epoch(keeping, 0);
+  ASSERT_EQ(got.size(), want.size());
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    EXPECT_EQ(got[i].images.dtype(), DType::u8);
+    EXPECT_EQ(got[i].indices, want[i].indices);
+    EXPECT_EQ(largest_difference(ops::preprocess(got[i].images, options_.preprocessing), want[i].images), 0);
+  }
+  options_.augmentation = Augmentation::parse("flip");
+  Loader augmenting(photos_, options_);
+  EXPECT_EQ(epoch(augmenting, 0)[0].images.dtype(), DType::f32);
+  options_.augmentation = {};
+  options_.preprocessing.resampling = Resampling::bilinear;
+  Loader interpolating(photos_, options_);
+  EXPECT_EQ(epoch(interpolating, 0)[0].images.dtype(), DType::f32);
 }
 
 TEST_F(LoaderTest, NamesAPhotoThatCannotBeRead) {

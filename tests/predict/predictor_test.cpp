@@ -10,6 +10,7 @@
 #include "graft/nn/layers.h"
 
 #include "data/support.h"
+#include "support/op_check.h"
 
 namespace graft::predict {
 namespace {
@@ -83,6 +84,27 @@ TEST(Predictor, FilesImagesAndBatchesAgree) {
       EXPECT_EQ(of_files[i][k].probability, of_images[i][k].probability);
       EXPECT_EQ(alone[k].index, of_images[i][k].index);
       EXPECT_NEAR(alone[k].probability, of_images[i][k].probability, 1e-6);
+    }
+  }
+}
+
+// On a device photos are normalised there; floats, which come from the caller, on the CPU. The numbers are the same.
+TEST(Predictor, NormalisesBytesOnADevice) {
+  std::vector<Tensor> images, floats;
+  for (std::uint64_t i = 0; i < 3; ++i) {
+    images.push_back(picture(12, 16, 3, i));
+    floats.push_back(images.back().to(DType::f32));
+  }
+  for (const Device device : test::devices()) {
+    nn::Network network = small_network(true);
+    network.to(device);
+    const Predictor predictor(network);
+    const auto of_bytes = predictor.predict(images, 5), of_floats = predictor.predict(floats, 5);
+    for (std::size_t i = 0; i < images.size(); ++i) {
+      for (std::size_t k = 0; k < 5; ++k) {
+        EXPECT_EQ(of_bytes[i][k].index, of_floats[i][k].index) << device.to_string();
+        EXPECT_EQ(of_bytes[i][k].probability, of_floats[i][k].probability) << device.to_string();
+      }
     }
   }
 }

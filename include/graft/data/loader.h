@@ -21,12 +21,15 @@ struct LoaderOptions {
   Augmentation augmentation;
   int workers = 2;     ///< threads that decode
   Index prefetch = 4;  ///< how many batches may be ready or in work before they are asked for
+  /// Leaves photos that are u8 once they are resized and augmented (no augmentation, nor Resampling::bilinear) as they
+  /// are, for `ops::preprocess` on a device: a quarter of the bytes to prepare and to copy there.
+  bool keep_bytes = false;
   std::size_t cache_bytes = std::size_t{1}
                             << 30;  ///< for photos decoded and resized; those that find no room are decoded each epoch
 };
 
 struct Batch {
-  Tensor images;               ///< f32 [N, height, width, 3], preprocessed
+  Tensor images;               ///< f32 [N, height, width, 3], preprocessed; or u8, see LoaderOptions::keep_bytes
   Tensor labels;               ///< i64 [N]
   std::vector<Index> indices;  ///< which photos of the data set these are
 };

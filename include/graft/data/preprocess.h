@@ -20,7 +20,8 @@ Tensor preprocess(std::span<const Tensor> images, const Preprocessing& preproces
 /// The first half alone: [height, width, 3], f32 for Resampling::bilinear, else the image's dtype.
 Tensor fit(const Tensor& image, const Preprocessing& preprocessing);
 
-/// The second half alone, written into `out`: f32 of as many elements as the image [..., 3], u8 or f32.
+/// The second half alone, written into `out`: f32 of as many elements as the image [..., 3], u8 or f32. On a device
+/// `ops::preprocess` does it.
 void normalize_into(const Tensor& image, const Preprocessing& preprocessing, Tensor out);
 
 }  // namespace graft::data

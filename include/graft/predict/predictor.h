@@ -63,6 +63,8 @@ class Predictor {
  private:
   std::vector<std::vector<Prediction>> predict_batches(Index count, Index top,
                                                        const std::function<Tensor(Index)>& image) const;
+  /// f32 [N, height, width, 3], preprocessed, of images that have that size.
+  Tensor normalized_batch(std::span<const Tensor> fitted) const;
 
   std::shared_ptr<nn::Network> network_;
   Index classes_ = 0;
