@@ -43,7 +43,7 @@ struct Epilogue {
   static constexpr int kWidth = kVector<T>;
   using Values = Vector<Sum, kWidth>;
 
-  static constexpr bool kKeepsMoments = false;
+  static constexpr bool kKeepsMoments = false;  // EpilogueWithMoments does
 
   /// `values` are columns column .. column + count - 1 of a row of the product that begins at y + base. Returns what
   /// was written.
@@ -106,7 +106,7 @@ struct EpilogueWithMoments : Epilogue<T> {
   int channels = 0;
 
   /// Of a tile of `rows` rows, which the threads of a block have put, `Across` of them side by side: `of_thread` are
-  /// those of this thread's channels channel .. channel + kWidth - 1, of which `count` or fewer are there.
+  /// those of this thread's channels channel .. channel + kWidth - 1, of which only the first `count` may be there.
   template <int Threads, int Across>
   __device__ void put_moments(int tile, int rows, Index channel, int count, Moments<kWidth, Sum>& of_thread) const {
     merge_down<Threads>(Across, static_cast<Sum>(rows), of_thread);

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "kernels/batch_norm.h"
+#include "kernels/conv2d_batch_norm.h"
 #include "kernels/depthwise_conv2d.h"
 #include "kernels/layer_norm.h"
 #include "kernels/pool.h"
@@ -165,6 +166,25 @@ TEST(ChannelRanges, BatchNorm) {
     kernels::batch_norm_batch(context, attributes, x, gamma, beta, residual, moving, operands.output(kImage), saved);
     kernels::batch_norm_batch_backward(context, attributes, x, gamma, saved, dz,
                                        {{operands.input(kImage, 12), true}, {channel(13), false}, {channel(14), true}});
+  });
+}
+
+TEST(ChannelRanges, Conv2dBatchNorm) {
+  const ConvGeometry g{lay("conv2d", {.kernel = 3, .padding = kSame}, kImage), 8};
+  expect_ranges_work([&](Context& context, Operands& operands) {
+    const auto channel = [&](std::uint64_t seed) { return operands.statistics({8}, seed); };
+    const Operand weights = operands.statistics({8 * 3 * 3 * 8}, 4);
+    kernels::conv2d_batch_norm(context, g, {.activation = Activation::relu},
+                               {.x = operands.input(kImage, 1),
+                                .w = Operand(weights.data, {8, 3, 3, 8}, weights.dtype),
+                                .bias = channel(5),
+                                .gamma = channel(6),
+                                .beta = channel(7),
+                                .residual = operands.input(kImage, 2),
+                                .moving = {channel(8), channel(9)},
+                                .z = operands.output(kImage),
+                                .y = operands.output(kImage),
+                                .saved = {channel(10), channel(11)}});
   });
 }
 

@@ -59,7 +59,7 @@ std::unique_ptr<Source> memory_source(std::shared_ptr<const Features> features, 
                                       const BatchOptions& options);
 
 /// Runs a network on examples: values of its input node are its input, others are given. Floating values are converted
-/// to `dtype` first; photos left as bytes are preprocessed where the network is.
+/// to `dtype` first; photos left as bytes are preprocessed as the network asks, where it is.
 nn::RunResult run(nn::Network& network, const Examples& examples, DType dtype, nn::RunOptions options = {});
 
 }  // namespace graft::train
