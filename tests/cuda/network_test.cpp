@@ -128,5 +128,17 @@ TEST(NetworkOnADevice, IsDeterministic) {
   }
 }
 
+TEST(DeviceNetwork, AHeadGrowsWhereTheBackboneIs) {
+  for (const Device device : test::devices()) {
+    nn::Network network = every_kind_of_layer();
+    network.to(device);
+    nn::Network part = network.cut("pool");
+    EXPECT_EQ(part.device(), device);
+    part.graft({.classes = 2, .cut = "pool"});
+    EXPECT_EQ(part.device(), device);
+    EXPECT_EQ(part.run(Tensor::full({1, 9, 9, 3}, 0.5)).output.device(), device);
+  }
+}
+
 }  // namespace
 }  // namespace graft
