@@ -94,7 +94,7 @@ void add_evaluate(CLI::App& app) {
   c->add_option("--labels", o->labels, "A JSON object {\"photo.jpg\": class number}")->type_name("labels.json");
   c->add_option("--batch", o->batch, "Photos at once")->check(positive());
   c->add_option("--workers", o->workers, "Threads that read photos")->check(positive());
-  c->add_option("--precision", o->precision, "Of activations")->check(CLI::IsMember({"f32", "bf16"}));
+  c->add_option("--precision", o->precision, "Of activations")->check(CLI::IsMember({"f32", "bf16", "f16"}));
   c->add_flag("--json", o->json, "As JSON, with the confusion matrix [on the photo][predicted]");
   add_machine_options(*c);
   c->callback([o] { evaluate(*o); });

@@ -367,7 +367,7 @@ void add_training_options(CLI::App& c, Options& o) {
   c.add_option("--augment", o.augment, "Random changes: flip,rotate=15,zoom=0.1,brightness=0.2,contrast=0.2")
       ->type_name("LIST")
       ->group(kGroup);
-  c.add_option("--precision", o.precision, "Of activations")->check(CLI::IsMember({"f32", "bf16"}))->group(kGroup);
+  c.add_option("--precision", o.precision, "Of activations")->check(CLI::IsMember({"f32", "bf16", "f16"}))->group(kGroup);
   c.add_option("--seed", t.seed, "Of the head, the split, the order, augmentation and dropout")
       ->check(not_negative())
       ->group(kGroup);
