@@ -37,7 +37,7 @@ struct TrainOptions {
       DType::f32;  ///< of activations: f32, bf16, f16 (the loss is then scaled), or f64 if the parameters are
   bool cache_features = true;  ///< compute what is frozen once, where nothing random stands before it
   std::size_t cache_bytes = std::size_t{2} << 30;  ///< for cached features
-  int workers = 2;                                 ///< threads that read photos
+  int workers = 0;                                 ///< threads that read photos; 0: see data::LoaderOptions
 
   std::filesystem::path out = {};  ///< where the run's files go; empty for none
   bool resume = false;  ///< continue the run in `out`; one that was killed before its first checkpoint starts anew
