@@ -9,9 +9,11 @@ using namespace graft::GRAFT_TARGET;
 
 constexpr int kWords = 4;  // of one Philox counter
 
-__global__ void put_state_kernel(std::uint64_t seed, std::uint64_t first, std::int64_t* state) {
-  state[0] = static_cast<std::int64_t>(seed);
-  state[1] = static_cast<std::int64_t>(first);
+// `base`, where it is there, is the random state of the step: see Context::random_state.
+__global__ void put_state_kernel(std::uint64_t seed, std::uint64_t first, const std::int64_t* base,
+                                 std::int64_t* state) {
+  state[0] = base != nullptr ? base[0] : static_cast<std::int64_t>(seed);
+  state[1] = static_cast<std::int64_t>(first) + (base != nullptr ? base[1] : 0);
 }
 
 // A thread draws the four words of one counter, for four neighbours, which it loads N at a time. Ten rounds of Philox
@@ -60,7 +62,7 @@ void apply_mask(Context& context, const char* name, double rate, const Operand& 
 void dropout_forward(Context& context, double rate, const Operand& x, const Operand& y, const Operand& state) {
   const std::uint64_t first = context.generator.claim(static_cast<std::uint64_t>((x.elements() + kWords - 1) / kWords));
   launch(context, "dropout_state", {.grid = dim3(1), .block = dim3(1)}, put_state_kernel, context.generator.seed, first,
-         state.as<std::int64_t>());
+         context.random_state, state.as<std::int64_t>());
   apply_mask(context, "dropout", rate, state, x, y, false);
 }
 

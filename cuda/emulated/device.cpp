@@ -96,6 +96,13 @@ class EmulatedBackend final : public Backend {
     if (direction == Copy::to_host) synchronize(stream);
   }
 
+  std::byte* allocate_pinned(std::size_t bytes) override { return new std::byte[bytes]; }
+  void free_pinned(std::byte* memory) override { delete[] memory; }
+  void copy_pinned(void* to, const std::byte* from, std::size_t bytes, void* stream) override {
+    refuse_while_recording(stream, "a copy between it and the device");
+    push(stream, {.run = [to, from, bytes](std::uint64_t) { std::memcpy(to, from, bytes); }, .marks = {}, .waits = {}});
+  }
+
   void fill(void* to, std::uint64_t pattern, std::size_t element_bytes, std::size_t count, void* stream) override {
     push(stream, {.run =
                       [=](std::uint64_t) {

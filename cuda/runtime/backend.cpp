@@ -2,16 +2,39 @@
 
 #include <array>
 #include <atomic>
+#include <cstdlib>
+#include <string_view>
 
 #include <cuda_runtime_api.h>
 
 #include "core/format.h"
+#include "runtime/launches.h"
 
 namespace graft::cuda {
 
 void fill_pattern(void* to, std::uint64_t pattern, std::size_t element_bytes, std::size_t count, void* stream);
 
 namespace {
+
+// A GPU says that a kernel failed, but not which, and only to whoever waits next.
+[[noreturn]] void fail_kernel(cudaError_t status) {
+  fail(
+      "[cuda] a kernel failed: {} ({}); the last ones launched were {}. GRAFT_CUDA_WAIT=1 waits for each, and names it",
+      cudaGetErrorString(status), cudaGetErrorName(status), fmt::join(last_launches(), ", "));
+}
+
+// Errors of what runs on the device, which everything after it meets too.
+void require_done(cudaError_t status) {
+  if (status != cudaSuccess) fail_kernel(status);
+}
+
+bool waits_for_each_kernel() {
+  static const bool waits = [] {
+    const char* text = std::getenv("GRAFT_CUDA_WAIT");
+    return text != nullptr && std::string_view(text) != "0";
+  }();
+  return waits;
+}
 
 void require(cudaError_t status, std::string_view what) {
   if (status == cudaSuccess) return;
@@ -46,6 +69,20 @@ class CudaBackend final : public Backend {
     if (direction == Copy::to_host) synchronize(stream);
   }
 
+  std::byte* allocate_pinned(std::size_t bytes) override {
+    const Current current(index_);
+    void* memory = nullptr;
+    require(cudaMallocHost(&memory, bytes), fmt::format("cannot allocate {} bytes of pinned memory", bytes));
+    return static_cast<std::byte*>(memory);
+  }
+  void free_pinned(std::byte* memory) override { cudaFreeHost(memory); }
+  void copy_pinned(void* to, const std::byte* from, std::size_t bytes, void* stream) override {
+    const Current current(index_);
+    refuse_while_recording(stream, "a copy between it and the device");
+    require(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, queue(stream)),
+            fmt::format("cannot copy {} bytes", bytes));
+  }
+
   void fill(void* to, std::uint64_t pattern, std::size_t element_bytes, std::size_t count, void* stream) override {
     const Current current(index_);
     fill_pattern(to, pattern, element_bytes, count, stream);
@@ -66,11 +103,11 @@ class CudaBackend final : public Backend {
   void synchronize(void* stream) override {
     const Current current(index_);
     refuse_while_recording(stream, "a wait for the device");
-    require(cudaStreamSynchronize(queue(stream)), "a kernel or copy failed");
+    require_done(cudaStreamSynchronize(queue(stream)));
   }
   void synchronize_all() override {
     const Current current(index_);
-    require(cudaDeviceSynchronize(), "a kernel or copy failed");
+    require_done(cudaDeviceSynchronize());
   }
 
   void* record_event(void* stream) override {
@@ -85,9 +122,7 @@ class CudaBackend final : public Backend {
     const Current current(index_);
     require(cudaStreamWaitEvent(queue(stream), static_cast<cudaEvent_t>(event)), "cannot wait for an event");
   }
-  void synchronize_event(void* event) override {
-    require(cudaEventSynchronize(static_cast<cudaEvent_t>(event)), "a kernel or copy failed");
-  }
+  void synchronize_event(void* event) override { require_done(cudaEventSynchronize(static_cast<cudaEvent_t>(event))); }
   double milliseconds_between(void* earlier, void* later) override {
     synchronize_event(earlier);
     synchronize_event(later);
@@ -163,6 +198,24 @@ class CudaBackend final : public Backend {
 
 constexpr int kMostDevices = 64;
 
+// Whether a kernel before did what ends the use of the device.
+bool is_fault(cudaError_t status) {
+  switch (status) {
+    case cudaErrorIllegalAddress:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorHardwareStackError:
+    case cudaErrorLaunchFailure:
+    case cudaErrorLaunchTimeout:
+    case cudaErrorAssert:
+      return true;
+    default:
+      return false;
+  }
+}
+
 int count_devices() {
   int count = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);
@@ -189,12 +242,20 @@ Backend& backend(int index) {
   return *expected;
 }
 
-void check_launch(const char* name) {
-  const cudaError_t status = cudaGetLastError();
+void check_launch(const char* name, void* stream) {
+  cudaError_t status = cudaGetLastError();
   check(status != cudaErrorNoKernelImageForDevice,
         "[{}] this build has no code for this GPU's architecture: configure with CMAKE_CUDA_ARCHITECTURES=native",
         name);
+  if (is_fault(status)) fail_kernel(status);
   check(status == cudaSuccess, "[{}] the kernel could not be launched: {} ({})", name, cudaGetErrorString(status),
+        cudaGetErrorName(status));
+  if (!waits_for_each_kernel()) return;
+  cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
+  cudaStreamIsCapturing(static_cast<cudaStream_t>(stream), &capture);
+  if (capture != cudaStreamCaptureStatusNone) return;
+  status = cudaStreamSynchronize(static_cast<cudaStream_t>(stream));
+  check(status == cudaSuccess, "[{}] the kernel failed: {} ({})", name, cudaGetErrorString(status),
         cudaGetErrorName(status));
 }
 

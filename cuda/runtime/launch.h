@@ -21,7 +21,7 @@ struct LaunchShape {
 
 #if defined(__CUDACC__)
 /// Throws Error naming the kernel if the launch was refused, or if a kernel before it failed.
-void check_launch(const char* name);
+void check_launch(const char* name, void* stream);
 /// Lets a kernel have more dynamic shared memory than the 48 KiB that every kernel may have.
 void allow_shared(const char* name, const void* kernel, std::size_t bytes);
 #endif
@@ -38,7 +38,7 @@ void launch(void* stream, const char* name, LaunchShape shape, void (*kernel)(Pa
   if (shape.shared > kSharedOfEveryKernel) allow_shared(name, reinterpret_cast<const void*>(kernel), shape.shared);
   kernel<<<shape.grid, shape.block, shape.shared, static_cast<cudaStream_t>(stream)>>>(
       static_cast<Parameters>(arguments)...);
-  check_launch(name);
+  check_launch(name, stream);
 #else
   enqueue(stream, {.name = name,
                    .grid = shape.grid,

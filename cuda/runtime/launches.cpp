@@ -1,5 +1,6 @@
 #include "runtime/launches.h"
 
+#include <deque>
 #include <mutex>
 
 namespace graft {
@@ -11,7 +12,18 @@ std::map<std::string, std::int64_t>& counts() {
   return map;
 }
 
+constexpr std::size_t kRemembered = 8;
+std::deque<std::string>& last() {
+  static std::deque<std::string> names;
+  return names;
+}
+
 }  // namespace
+
+std::vector<std::string> last_launches() {
+  const std::lock_guard lock(mutex);
+  return {last().begin(), last().end()};
+}
 
 std::map<std::string, std::int64_t> launch_counts() {
   const std::lock_guard lock(mutex);
@@ -26,6 +38,8 @@ void reset_launch_counts() {
 void count_launch(const char* name) {
   const std::lock_guard lock(mutex);
   ++counts()[name];
+  if (last().size() == kRemembered) last().pop_front();
+  last().emplace_back(name);
 }
 
 }  // namespace graft

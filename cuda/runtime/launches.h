@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <vector>
 
 namespace graft {
 
@@ -11,5 +12,8 @@ std::map<std::string, std::int64_t> launch_counts();
 void reset_launch_counts();
 /// Called by every launch.
 void count_launch(const char* name);
+/// The kernels that were launched last, oldest first: among them is one that a GPU reports as failed when somebody
+/// waits.
+std::vector<std::string> last_launches();
 
 }  // namespace graft

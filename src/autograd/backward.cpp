@@ -27,7 +27,7 @@ std::vector<Operand> restore(const Node& node, const std::vector<Node::Slot>& sl
           "[backward] {} {} of {}, {} {}, was changed in place after it was saved (version {}, now {})", side, i,
           node.op->name(), specs[i].dtype, specs[i].shape, slot.version,
           slot.value.defined() ? slot.value.version() : 0);
-    operands.emplace_back(slot.value.defined() ? slot.value.raw() : nullptr, specs[i].shape, specs[i].dtype);
+    operands.push_back(slot.value.defined() ? Operand(slot.value) : Operand(nullptr, specs[i].shape, specs[i].dtype));
   }
   return operands;
 }

@@ -29,6 +29,11 @@ class Backend {
 
   /// Given to the stream. Host memory may be reused, and what was copied to the host may be read, when this returns.
   virtual void copy(void* to, const void* from, std::size_t bytes, Copy direction, void* stream) = 0;
+  /// Memory of the host that the device reads by itself, so that a copy needs nobody to wait for it.
+  virtual std::byte* allocate_pinned(std::size_t bytes) = 0;
+  virtual void free_pinned(std::byte* memory) = 0;
+  /// From pinned memory, which must stay as it is until the stream has done the copy.
+  virtual void copy_pinned(void* to, const std::byte* from, std::size_t bytes, void* stream) = 0;
   /// `count` elements of 1, 2, 4 or 8 bytes, each the low bytes of `pattern`.
   virtual void fill(void* to, std::uint64_t pattern, std::size_t element_bytes, std::size_t count, void* stream) = 0;
 

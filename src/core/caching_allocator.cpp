@@ -19,7 +19,7 @@ std::size_t size_class(std::size_t bytes) {
 
 }  // namespace
 
-std::byte* CachingAllocator::allocate(std::size_t bytes, const void* queue) {
+std::byte* CachingAllocator::allocate(std::size_t bytes, Purpose purpose, const void* queue) {
   const std::size_t size = system_.keep ? size_class(bytes) : bytes;
   if (system_.keep) {
     const std::lock_guard lock(mutex_);
@@ -28,7 +28,7 @@ std::byte* CachingAllocator::allocate(std::size_t bytes, const void* queue) {
       std::byte* block = blocks.back();
       blocks.pop_back();
       use_.cached -= size;
-      count(size);
+      count(size, purpose);
       return block;
     }
   }
@@ -38,24 +38,23 @@ std::byte* CachingAllocator::allocate(std::size_t bytes, const void* queue) {
     block = system_.allocate(size, device_.index, queue);
   }
   const std::lock_guard lock(mutex_);
-  check(block != nullptr, "[memory] {} has no {} bytes left; graft holds {} bytes in tensors", device_, size,
-        use_.in_use);
+  if (block == nullptr) fail_full(size);
   ++use_.system_allocations;
-  count(size);
+  count(size, purpose);
   return block;
 }
 
-void CachingAllocator::free(std::byte* block, std::size_t bytes, const void* queue) {
+void CachingAllocator::free(std::byte* block, std::size_t bytes, Purpose purpose, const void* queue) {
   if (!system_.keep) {
     system_.free(block, device_.index, queue);
     const std::lock_guard lock(mutex_);
-    use_.in_use -= bytes;
+    discount(bytes, purpose);
     return;
   }
   const std::size_t size = size_class(bytes);
   const std::lock_guard lock(mutex_);
   free_[queue][size].push_back(block);
-  use_.in_use -= size;
+  discount(size, purpose);
   use_.cached += size;
 }
 
@@ -88,9 +87,25 @@ void CachingAllocator::reset_peak() {
   use_.peak = use_.in_use;
 }
 
-void CachingAllocator::count(std::size_t size) {
+void CachingAllocator::count(std::size_t size, Purpose purpose) {
   use_.in_use += size;
+  use_.by_purpose[static_cast<std::size_t>(purpose)] += size;
   use_.peak = std::max(use_.peak, use_.in_use);
+}
+
+void CachingAllocator::discount(std::size_t size, Purpose purpose) {
+  use_.in_use -= size;
+  use_.by_purpose[static_cast<std::size_t>(purpose)] -= size;
+}
+
+void CachingAllocator::fail_full(std::size_t size) {
+  constexpr std::array kNames{"other tensors", "parameters", "activations", "gradients", "optimizer state", "features"};
+  std::string held;
+  for (std::size_t i = 0; i < kNames.size(); ++i) {
+    if (use_.by_purpose[i] > 0)
+      held += fmt::format("{}{} in {}", held.empty() ? ": " : ", ", use_.by_purpose[i], kNames[i]);
+  }
+  fail("[memory] {} has no {} bytes left; graft holds {} bytes{}", device_, size, use_.in_use, held);
 }
 
 }  // namespace graft

@@ -27,8 +27,8 @@ class CachingAllocator {
   ///
   /// A block that was freed in the order of `queue` is given only to the same queue: there, whoever used it last has
   /// finished when the new owner starts. The CPU has one queue, null.
-  std::byte* allocate(std::size_t bytes, const void* queue = nullptr);
-  void free(std::byte* block, std::size_t bytes, const void* queue = nullptr);
+  std::byte* allocate(std::size_t bytes, Purpose purpose, const void* queue = nullptr);
+  void free(std::byte* block, std::size_t bytes, Purpose purpose, const void* queue = nullptr);
   void release_cached();
   /// Gives back what was freed in the order of a queue that is no more.
   void release_cached(const void* queue);
@@ -38,7 +38,9 @@ class CachingAllocator {
  private:
   using Blocks = std::unordered_map<std::size_t, std::vector<std::byte*>>;
 
-  void count(std::size_t size);
+  void count(std::size_t size, Purpose purpose);
+  void discount(std::size_t size, Purpose purpose);
+  [[noreturn]] void fail_full(std::size_t size);
   void release(const void* queue);
 
   const Device device_;

@@ -1,6 +1,7 @@
 #include "graft/core/storage.h"
 
 #include <cstdlib>
+#include <utility>
 
 #include "graft/core/context.h"
 
@@ -23,19 +24,25 @@ CachingAllocator& allocator(Device device) {
 }
 
 // The CPU has no queues: whoever frees a block has finished with it.
+thread_local Purpose current_purpose = Purpose::other;
+
 Stream current_stream(Device device) { return device.kind == Device::Kind::cpu ? Stream() : Context::current().stream; }
 
 }  // namespace
+
+PurposeScope::PurposeScope(Purpose purpose) : previous_(std::exchange(current_purpose, purpose)) {}
+PurposeScope::~PurposeScope() { current_purpose = previous_; }
 
 Storage::Storage(std::byte* data, std::size_t bytes, Device device, std::shared_ptr<const void> keep_alive)
     : data_(data),
       bytes_(bytes),
       device_(device),
       stream_(current_stream(device)),
+      purpose_(current_purpose),
       keep_alive_(std::move(keep_alive)) {}
 
 std::shared_ptr<Storage> Storage::allocate(std::size_t bytes, Device device) {
-  std::byte* block = allocator(device).allocate(bytes, current_stream(device).handle());
+  std::byte* block = allocator(device).allocate(bytes, current_purpose, current_stream(device).handle());
   return std::shared_ptr<Storage>(new Storage(block, bytes, device, nullptr));
 }
 
@@ -46,7 +53,7 @@ std::shared_ptr<Storage> Storage::borrow(void* data, std::size_t bytes, std::sha
 }
 
 Storage::~Storage() {
-  if (keep_alive_ == nullptr) allocator(device_).free(data_, bytes_, stream_.handle());
+  if (keep_alive_ == nullptr) allocator(device_).free(data_, bytes_, purpose_, stream_.handle());
 }
 
 MemoryUse memory_use(Device device) { return allocator(device).use(); }

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "graft/core/context.h"
+#include "graft/core/operand.h"
 
 #include "core/backend.h"
 #include "core/dtype_dispatch.h"
@@ -31,6 +32,14 @@ void copy_bytes(const Tensor& to, const Tensor& from) {
 }
 
 }  // namespace
+
+Operand::Operand(const Tensor& tensor) : Operand(tensor.raw(), tensor.shape(), tensor.dtype()) {
+  const std::shared_ptr<Storage> storage = tensor.storage();
+  const Storage::Rounded* const kept = storage->rounded();
+  if (kept == nullptr || storage->bytes() != tensor.bytes()) return;
+  rounded = kept->copy->data();
+  rounded_dtype = kept->dtype;
+}
 
 struct Tensor::State {
   std::shared_ptr<Storage> storage;

@@ -32,8 +32,9 @@ void apply_mask(double rate, const Operand& state, const Operand& x, const Opera
 
 void dropout_forward(Context& context, double rate, const Operand& x, const Operand& y, const Operand& state) {
   const std::uint64_t first = context.generator.claim(static_cast<std::uint64_t>((x.elements() + kWords - 1) / kWords));
-  state.as<std::int64_t>()[0] = static_cast<std::int64_t>(context.generator.seed);
-  state.as<std::int64_t>()[1] = static_cast<std::int64_t>(first);
+  const std::int64_t* base = context.random_state;
+  state.as<std::int64_t>()[0] = base != nullptr ? base[0] : static_cast<std::int64_t>(context.generator.seed);
+  state.as<std::int64_t>()[1] = static_cast<std::int64_t>(first) + (base != nullptr ? base[1] : 0);
   apply_mask(rate, state, x, y, false);
 }
 

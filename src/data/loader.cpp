@@ -8,6 +8,7 @@
 #include <numeric>
 #include <thread>
 
+#include "graft/core/context.h"
 #include "graft/data/image.h"
 #include "graft/data/preprocess.h"
 
@@ -40,10 +41,12 @@ class Loader::Impl {
     check(photos_.size() > 0, "[loader] expected photos, got none");
     check(photos_.labels.size() == photos_.files.size(), "[loader] expected a label for each of {} photos, got {}",
           photos_.files.size(), photos_.labels.size());
-    check(options_.batch >= 1 && options_.workers >= 1 && options_.prefetch >= 1,
-          "[loader] expected batch, workers and prefetch of at least 1, got {}, {} and {}", options_.batch,
-          options_.workers, options_.prefetch);
-    for (int i = 0; i < options_.workers; ++i) {
+    check(options_.batch >= 1 && options_.workers >= 0 && options_.prefetch >= 1,
+          "[loader] expected batch and prefetch of at least 1 and workers of at least 0, got {}, {} and {}",
+          options_.batch, options_.prefetch, options_.workers);
+    constexpr int kMostWorkers = 4;  // decoding keeps up with any CPU's kernels by then
+    const int workers = options_.workers > 0 ? options_.workers : std::min(threads(), kMostWorkers);
+    for (int i = 0; i < workers; ++i) {
       workers_.emplace_back([this](const std::stop_token& stop) { work(stop); });
     }
   }

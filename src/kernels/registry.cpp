@@ -15,6 +15,7 @@
 #include "kernels/matmul.h"
 #include "kernels/optimizer.h"
 #include "kernels/pool.h"
+#include "kernels/predictions.h"
 #include "kernels/preprocess.h"
 #include "kernels/reduce.h"
 #include "kernels/softmax.h"
@@ -68,10 +69,12 @@ const std::array kEntries{
     entry(sgd_update),
     entry(adam_update),
     entry(sum_squares),
+    entry(decide_step),
     entry(max_pool_forward),
     entry(max_pool_backward),
     entry(average_pool_forward),
     entry(average_pool_backward),
+    entry(count_predictions),
     entry(preprocess),
     entry(sum_rows),
     entry(sum_to),

@@ -4,7 +4,9 @@
 #include "graft/autograd/tape.h"
 #include "graft/nn/network.h"
 
+#include "autograd/on_device.h"
 #include "core/format.h"
+#include "kernels/elementwise.h"
 
 namespace graft::nn {
 namespace {
@@ -20,6 +22,23 @@ std::vector<std::size_t> last_uses(const Program& program) {
 }
 
 }  // namespace
+
+void Network::round_weights(DType dtype) {
+  if (!is_half(dtype) || device_.kind == Device::Kind::cpu) return;
+  for (const auto& [key, parameter] : parameters_) {
+    if (parameter->is_statistic || parameter->shape.rank() < 2) continue;
+    const Tensor& weight = parameter->value;
+    const std::shared_ptr<Storage> storage = weight.storage();
+    const Storage::Rounded* const kept = storage->rounded();
+    if (kept != nullptr && kept->dtype == dtype) continue;
+    const Storage::Rounded& last = storage->last_rounded();  // recorded steps know its address
+    const Tensor copy = last.copy && last.dtype == dtype ? Tensor::over(last.copy, 0, weight.shape(), dtype)
+                                                         : Tensor::empty(weight.shape(), dtype, device_);
+    const autograd::OnDevice on(Context::current(), device_);
+    kernels::cast(Context::current(), weight, copy, false);
+    storage->keep_rounded(copy.storage(), dtype);
+  }
+}
 
 RunResult Network::run(const Tensor& input, const RunOptions& options) {
   materialize();
@@ -44,6 +63,7 @@ RunResult Network::run(const Tensor& input, const RunOptions& options) {
   lower_options.outputs.insert(lower_options.outputs.end(), options.watch.begin(), options.watch.end());
   lower_options.outputs.insert(lower_options.outputs.end(), options.leaves.begin(), options.leaves.end());
   const Program program = lower_nodes(shape, lower_options, given);
+  round_weights(lower_options.dtype);
 
   std::vector<Tensor> values(program.values.size());
   std::vector<char> kept(program.values.size(), 0), leaf(program.values.size(), 0);
@@ -84,8 +104,10 @@ RunResult Network::run(const Tensor& input, const RunOptions& options) {
     } catch (const Error& error) {
       fail("layer '{}': {}", call.node, error.what());
     }
-    if (options.observe)
+    if (options.observe) {
+      synchronize(device_);
       options.observe(call, results, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    }
     for (std::size_t i = 0; i < results.size(); ++i) set(call.outputs[i], results[i]);
     const auto drop = [&](Value value) {
       const auto i = static_cast<std::size_t>(value.index);

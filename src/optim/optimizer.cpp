@@ -1,6 +1,8 @@
 #include "graft/optim/optimizer.h"
 
 #include <cmath>
+#include <span>
+#include <utility>
 
 #include "autograd/on_device.h"
 #include "core/format.h"
@@ -29,6 +31,10 @@ Algorithm algorithm_from_name(std::string_view text) {
 
 namespace {
 
+// The largest power of two that keeps a loss below the largest f16, and how PyTorch's GradScaler lets it grow.
+constexpr double kFirstLossScale = 65536;
+constexpr double kGrowthInterval = 2000;
+
 void check_options(const OptimizerOptions& o) {
   const auto not_negative = [](std::string_view what, double value) {
     check(std::isfinite(value) && value >= 0, "[optimizer] {} must be a number of 0 or more, got {}", what, value);
@@ -51,7 +57,9 @@ void check_options(const OptimizerOptions& o) {
 Optimizer::Optimizer(const OptimizerOptions& options, std::vector<Group> groups)
     : options_(options), groups_(std::move(groups)) {
   check_options(options_);
+  const PurposeScope purpose(Purpose::optimizer);
   const bool moments = options_.algorithm != Algorithm::sgd;
+  std::optional<Device> device;
   for (const Group& group : groups_) {
     OptimizerOptions own = options_;
     own.learning_rate = group.learning_rate.value_or(own.learning_rate);
@@ -60,12 +68,19 @@ Optimizer::Optimizer(const OptimizerOptions& options, std::vector<Group> groups)
     for (const auto& [key, value] : group.parameters) {
       check(value.dtype() == DType::f32 || value.dtype() == DType::f64,
             "[optimizer] parameters are f32 or f64, '{}' is {}", key, value.dtype());
+      if (!device) device = value.device();
+      check(*device == value.device(), "[optimizer] parameters are on one device, '{}' is on {}, others on {}", key,
+            value.device(), *device);
       State state{.first = {}, .second = {}, .steps = Tensor::zeros({}, DType::i64)};
       if (moments || options_.momentum > 0) state.first = Tensor::zeros(value.shape(), value.dtype(), value.device());
       if (moments) state.second = Tensor::zeros(value.shape(), value.dtype(), value.device());
       check(states_.emplace(key, state).second, "[optimizer] parameter '{}' is given twice", key);
     }
   }
+  StepControl control;
+  if (options_.loss_scaling) control.loss_scale = kFirstLossScale;
+  control_ = Tensor::from_bytes({kStepControlNumbers}, DType::f64, std::as_bytes(std::span(&control, 1)))
+                 .to(device.value_or(Device{}));
 }
 
 double Optimizer::learning_rate(std::size_t group) const {
@@ -78,63 +93,139 @@ void Optimizer::zero_grad() {
   }
 }
 
-double Optimizer::gradient_norm() const {
-  Tensor sum = Tensor::zeros({}, DType::f64);  // on the device of the gradients, which are rarely on several
-  double elsewhere = 0;
-  for (const Group& group : groups_) {
-    for (const NamedTensor& parameter : group.parameters) {
-      const Tensor gradient = parameter.value.grad();
-      if (!gradient.defined()) continue;
-      if (gradient.device() != sum.device()) {
-        elsewhere += sum.item();
-        sum = Tensor::zeros({}, DType::f64, gradient.device());
+namespace {
+
+UpdateTable table_of(const Optimizer::Step::Part& part) {
+  return {.rows = static_cast<const UpdateRow*>(part.table.raw()),
+          .count = static_cast<Index>(part.parameters.size()),
+          .chunks = part.chunks,
+          .dtype = part.parameters.front().value.dtype()};
+}
+
+Index chunks_of(const Tensor& tensor) { return (tensor.elements() + UpdateTable::kChunk - 1) / UpdateTable::kChunk; }
+
+// Straight from the host's memory, which the device has read when this returns.
+void upload_now(const Tensor& to, const void* from) {
+  Tensor(to).copy_from(Tensor::from_bytes(to.shape(), to.dtype(), {static_cast<const std::byte*>(from), to.bytes()}));
+}
+
+}  // namespace
+
+Optimizer::Step Optimizer::prepare() const {
+  Step step;
+  for (const DType dtype : {DType::f32, DType::f64}) {
+    Step::Part part;
+    for (std::size_t i = 0; i < groups_.size(); ++i) {
+      for (const NamedTensor& parameter : groups_[i].parameters) {
+        const Tensor& weight = parameter.value;
+        const Tensor gradient = weight.grad();
+        if (weight.dtype() != dtype || !gradient.defined()) continue;
+        check(gradient.dtype() == dtype, "[optimizer] the gradient of '{}' is {}, expected {}", parameter.name,
+              gradient.dtype(), dtype);
+        check(gradient.device() == weight.device(), "[optimizer] the gradient of '{}' is on {}, expected {}",
+              parameter.name, gradient.device(), weight.device());
+        part.groups.push_back(i);
+        part.parameters.push_back(parameter);
+        part.gradients.push_back(gradient);
+        part.chunks += chunks_of(weight);
       }
-      const autograd::OnDevice on(Context::current(), gradient.device());
-      kernels::sum_squares(Context::current(), gradient, sum);
     }
+    if (part.parameters.empty()) continue;
+    part.table = Tensor::empty({static_cast<Index>(part.parameters.size() * sizeof(UpdateRow))}, DType::u8, device());
+    step.parts.push_back(std::move(part));
   }
-  return std::sqrt(elsewhere + sum.item());
+  return step;
+}
+
+void Optimizer::advance(Step& step, const std::function<void(const Tensor& to, const void* from)>& upload) {
+  for (Step::Part& part : step.parts) {
+    std::vector<UpdateRow> rows(part.parameters.size());
+    Index chunk = 0;
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      Tensor weight = part.parameters[i].value;
+      State& state = states_.at(part.parameters[i].name);
+      const auto steps = static_cast<double>(++*state.steps.mutable_data<std::int64_t>());
+      const Storage::Rounded* const rounded = weight.storage()->rounded();
+      rows[i] = {.gradient = part.gradients[i].raw(),
+                 .weight = weight.raw(),
+                 .first = state.first.defined() ? state.first.raw() : nullptr,
+                 .second = state.second.defined() ? state.second.raw() : nullptr,
+                 .rounded = rounded != nullptr ? rounded->copy->data() : nullptr,
+                 .rounded_dtype = rounded != nullptr ? rounded->dtype : DType::bf16,
+                 .elements = weight.elements(),
+                 .first_chunk = std::exchange(chunk, chunk + chunks_of(weight)),
+                 .rate = learning_rate(part.groups[i]),
+                 .decay = groups_[part.groups[i]].weight_decay.value_or(options_.weight_decay),
+                 .correction1 = 1 - std::pow(options_.beta1, steps),
+                 .correction2 = 1 - std::pow(options_.beta2, steps)};
+      const auto copy = rounded != nullptr ? *rounded : Storage::Rounded{};
+      weight.bump_version();
+      if (copy.copy) weight.storage()->keep_rounded(copy.copy, copy.dtype);
+    }
+    if (upload)
+      upload(part.table, rows.data());
+    else
+      upload_now(part.table, rows.data());
+  }
+}
+
+void Optimizer::sum_squares(const Step& step, const Tensor& sum) const {
+  for (const Step::Part& part : step.parts) kernels::sum_squares(Context::current(), table_of(part), sum);
+}
+
+void Optimizer::launch(const Step& step, const Tensor& loss) {
+  const autograd::OnDevice on(Context::current(), device());
+  Context& context = Context::current();
+  Operand control;
+  if (loss.defined() || options_.clip_norm > 0 || options_.loss_scaling) {
+    control = control_;
+    const Tensor squares = Tensor::zeros({}, DType::f64, device());
+    sum_squares(step, squares);
+    kernels::decide_step(context,
+                         {.clip_norm = options_.clip_norm,
+                          .growth_interval = options_.loss_scaling ? kGrowthInterval : 0,
+                          .stops = loss.defined()},
+                         squares, loss.defined() ? Operand(loss) : Operand{}, control);
+  }
+  for (const Step::Part& part : step.parts) {
+    if (options_.algorithm == Algorithm::sgd)
+      kernels::sgd_update(context, {options_.momentum, options_.nesterov}, table_of(part), control);
+    else
+      kernels::adam_update(context,
+                           {options_.beta1, options_.beta2, options_.epsilon, options_.algorithm == Algorithm::adamw},
+                           table_of(part), control);
+  }
 }
 
 void Optimizer::step() {
-  double scale = 1;
-  if (options_.clip_norm > 0) scale = std::min(1.0, options_.clip_norm / (gradient_norm() + 1e-6));
-  for (std::size_t i = 0; i < groups_.size(); ++i) {
-    for (const NamedTensor& parameter : groups_[i].parameters) {
-      if (parameter.value.grad().defined()) update(i, parameter, scale);
-    }
-  }
+  Step step = prepare();
+  advance(step);
+  launch(step);
 }
 
-void Optimizer::update(std::size_t group, const NamedTensor& parameter, double scale) {
-  Tensor weight = parameter.value;
-  const Tensor gradient = weight.grad();
-  check(gradient.dtype() == weight.dtype(), "[optimizer] the gradient of '{}' is {}, expected {}", parameter.name,
-        gradient.dtype(), weight.dtype());
-  check(gradient.device() == weight.device(), "[optimizer] the gradient of '{}' is on {}, expected {}", parameter.name,
-        gradient.device(), weight.device());
-  State& state = states_.at(parameter.name);
-  const auto steps = static_cast<double>(++*state.steps.mutable_data<std::int64_t>());
-  const double rate = learning_rate(group);
-  const double decay = groups_[group].weight_decay.value_or(options_.weight_decay);
-  const Operand first = state.first.defined() ? Operand(state.first) : Operand{};
-  Context& context = Context::current();
-  const autograd::OnDevice on(context, weight.device());
-  if (options_.algorithm == Algorithm::sgd) {
-    kernels::sgd_update(context, {rate, decay, options_.momentum, options_.nesterov, scale}, gradient, weight, first);
-  } else {
-    const AdamUpdate numbers{.rate = rate,
-                             .decay = decay,
-                             .decoupled = options_.algorithm == Algorithm::adamw,
-                             .beta1 = options_.beta1,
-                             .beta2 = options_.beta2,
-                             .epsilon = options_.epsilon,
-                             .correction1 = 1 - std::pow(options_.beta1, steps),
-                             .correction2 = 1 - std::pow(options_.beta2, steps),
-                             .gradient_scale = scale};
-    kernels::adam_update(context, numbers, gradient, weight, first, state.second);
+StepOutcome Optimizer::outcome() const {
+  const Tensor there = control_.to(Device{});
+  const auto& control = *static_cast<const StepControl*>(there.raw());
+  return {.gradient_norm = control.norm,
+          .skipped = static_cast<Index>(control.skipped),
+          .failed = control.failed >= 0 ? std::optional(static_cast<Index>(control.failed)) : std::nullopt};
+}
+
+double Optimizer::gradient_norm() const {
+  Step step = prepare();
+  for (Step::Part& part : step.parts) {
+    std::vector<UpdateRow> rows(part.parameters.size());
+    Index chunk = 0;
+    for (std::size_t i = 0; i < rows.size(); ++i)
+      rows[i] = {.gradient = part.gradients[i].raw(),
+                 .elements = part.gradients[i].elements(),
+                 .first_chunk = std::exchange(chunk, chunk + chunks_of(part.gradients[i]))};
+    upload_now(part.table, rows.data());
   }
-  weight.bump_version();
+  const autograd::OnDevice on(Context::current(), device());
+  const Tensor sum = Tensor::zeros({}, DType::f64, device());
+  sum_squares(step, sum);
+  return std::sqrt(sum.item());
 }
 
 std::map<std::string, Tensor> Optimizer::state() const {
@@ -145,6 +236,7 @@ std::map<std::string, Tensor> Optimizer::state() const {
     if (state.second.defined()) all[key + "/second_moment"] = state.second;
     all[key + "/steps"] = state.steps;
   }
+  if (options_.loss_scaling) all["loss_scaling"] = control_;
   return all;
 }
 

@@ -12,7 +12,7 @@ Metrics evaluate(nn::Network& network, Source& source, DType dtype) {
   source.start_epoch(0);
   while (const auto examples = source.next()) {
     const Tensor logits = run(network, *examples, dtype).logits;
-    metrics.add(logits, examples->labels, ops::softmax_cross_entropy(logits, examples->labels).item());
+    metrics.add(logits, examples->labels, ops::softmax_cross_entropy(logits, examples->labels));
   }
   return metrics;
 }

@@ -1,34 +1,55 @@
 #include "graft/train/metrics.h"
 
-#include "core/dtype_dispatch.h"
+#include "autograd/on_device.h"
 #include "core/format.h"
+#include "kernels/predictions.h"
 
 namespace graft::train {
 
-void Metrics::add(const Tensor& logits, const Tensor& labels, double loss) {
+void Metrics::add(const Tensor& logits, const Tensor& labels, const Tensor& loss) {
   check(logits.shape().rank() == 2 && labels.shape() == Shape{logits.shape()[0]},
         "[metrics] expected logits [N, C] and labels [N], got {} and {}", logits.shape(), labels.shape());
-  const Index rows = logits.shape()[0], classes = logits.shape()[1];
-  if (confusion_.empty())
-    confusion_.assign(static_cast<std::size_t>(classes), std::vector<Index>(static_cast<std::size_t>(classes)));
-  check(static_cast<Index>(confusion_.size()) == classes, "[metrics] expected {} classes, got {}", confusion_.size(),
-        classes);
-  const Tensor scores = logits.to(Device{}).to(DType::f64);
-  for (Index row = 0; row < rows; ++row) {
-    const double* score = scores.data<double>() + row * classes;
-    const Index label = labels.data<std::int64_t>()[row];
-    check(label >= 0 && label < classes, "[metrics] label {} of row {} is not one of {} classes", label, row, classes);
-    Index above = 0, best = 0;
-    for (Index c = 0; c < classes; ++c) {
-      above += score[c] > score[label] || (score[c] == score[label] && c < label);
-      if (score[c] > score[best]) best = c;
-    }
-    top1_ += above == 0;
-    top5_ += above < 5;
-    ++confusion_[static_cast<std::size_t>(label)][static_cast<std::size_t>(best)];
+  const Index classes = logits.shape()[1];
+  if (!counts_.defined()) {
+    classes_ = classes;
+    counts_ = Tensor::zeros({kernels::kConfusion + classes * classes}, DType::i64, logits.device());
+    loss_sum_ = Tensor::zeros({}, DType::f64, logits.device());
   }
-  count_ += rows;
-  loss_ += loss * static_cast<double>(rows);
+  check(classes == classes_, "[metrics] expected {} classes, got {}", classes_, classes);
+  Context& context = Context::current();
+  const autograd::OnDevice on(context, logits.device());
+  kernels::count_predictions(context, logits, labels.to(logits.device()), loss, counts_, loss_sum_);
+}
+
+void Metrics::reset() {
+  if (!counts_.defined()) return;
+  counts_.fill(0);
+  loss_sum_.fill(0);
+}
+
+Index Metrics::counted(Index what) const {
+  return counts_.defined() ? counts_.rows(what, 1).to(Device{}).data<std::int64_t>()[0] : 0;
+}
+
+double Metrics::share(double sum) const {
+  const Index all = count();
+  return all == 0 ? 0 : sum / static_cast<double>(all);
+}
+
+Index Metrics::count() const { return counted(kernels::kExamples); }
+double Metrics::loss() const { return loss_sum_.defined() ? share(loss_sum_.item()) : 0; }
+double Metrics::top1() const { return share(static_cast<double>(counted(kernels::kTop1))); }
+double Metrics::top5() const { return share(static_cast<double>(counted(kernels::kTop5))); }
+
+std::vector<std::vector<Index>> Metrics::confusion() const {
+  std::vector<std::vector<Index>> matrix;
+  if (!counts_.defined()) return matrix;
+  const Tensor counts = counts_.to(Device{});
+  for (Index label = 0; label < classes_; ++label) {
+    const auto* row = counts.data<std::int64_t>() + kernels::kConfusion + label * classes_;
+    matrix.emplace_back(row, row + classes_);
+  }
+  return matrix;
 }
 
 }  // namespace graft::train

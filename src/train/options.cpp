@@ -16,8 +16,7 @@ void check_options(const TrainOptions& o) {
   check(o.label_smoothing >= 0 && o.label_smoothing < 1, "[train] label smoothing must be in [0, 1), got {}",
         o.label_smoothing);
   check(o.patience >= 0, "[train] expected a patience of 0 epochs (never stop early) or more, got {}", o.patience);
-  check(o.precision != DType::f16 && is_floating(o.precision), "[train] expected precision f32, bf16 or f64, got {}",
-        o.precision);
+  check(is_floating(o.precision), "[train] expected precision f32, bf16, f16 or f64, got {}", o.precision);
   for (const double weight : o.class_weights) {
     check(std::isfinite(weight) && weight >= 0, "[train] a class weight must be a number of 0 or more, got {}", weight);
   }

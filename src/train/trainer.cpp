@@ -3,7 +3,6 @@
 #include <chrono>
 #include <cmath>
 
-#include "graft/autograd/backward.h"
 #include "graft/core/version.h"
 #include "graft/io/network_file.h"
 #include "graft/ops/loss.h"
@@ -17,6 +16,7 @@
 #include "train/profile.h"
 #include "train/progress.h"
 #include "train/run_files.h"
+#include "train/step_runner.h"
 
 namespace graft::train {
 namespace {
@@ -50,6 +50,14 @@ std::vector<EpochRecord> records_of(const std::filesystem::path& path, const Che
 // Without the sign that a NaN has by chance.
 std::string loss_text(double loss) { return std::isnan(loss) ? "nan" : fmt::format("{}", loss); }
 
+// How long a device may go on after a step that went wrong.
+constexpr double kCheckSeconds = 1;
+
+TrainOptions with_loss_scaling(TrainOptions options) {
+  options.optimizer.loss_scaling = options.precision == DType::f16;
+  return options;
+}
+
 Scores scores_of(const Metrics& metrics) { return {metrics.loss(), metrics.top1(), metrics.top5()}; }
 
 }  // namespace
@@ -63,10 +71,11 @@ class Trainer::Impl {
  public:
   Impl(nn::Network& network, Data data, TrainOptions options)
       : network_(network),
-        options_(std::move(options)),
+        options_(with_loss_scaling(std::move(options))),
         data_(std::move(data)),
         files_(options_.out),
         optimizer_(options_.optimizer, parameter_groups(network, options_)),
+        steps_(network, optimizer_, options_),
         display_(options_.progress, options_.epochs, data_.train->batches()) {
     check_labels(network_, *data_.train, options_);
     if (data_.validation) check_labels(network_, *data_.validation, options_);
@@ -95,6 +104,7 @@ class Trainer::Impl {
     start_ = Clock::now();
     if (files_) open_folder();
     display_.start(done());
+    first_step_ = done() * data_.train->batches();
     auto last_checkpoint = Clock::now();
     while (done() < options_.epochs && !out_of_patience()) {
       const bool best = run_epoch();
@@ -160,20 +170,29 @@ class Trainer::Impl {
     EpochRecord record;
     record.epoch = done() + 1;
     const auto start = Clock::now();
-    Metrics metrics;
+    Index examples_done = 0;
+    auto last_check = start;
+    metrics_.reset();
     data_.train->start_epoch(static_cast<std::uint64_t>(done()));
     for (Index step = 0;; ++step) {
       const auto waiting = Clock::now();
       const auto examples = data_.train->next();
       if (profile_) profile_->add("data", seconds_since(waiting));
       if (!examples) break;
-      train_step(*examples, step, metrics);
-      record.images_per_second = static_cast<double>(metrics.count()) / seconds_since(start);
-      display_.step(done(), step + 1, metrics, record.images_per_second);
+      train_step(*examples, step);
+      examples_done += examples->size();
+      if (network_.device().kind == Device::Kind::cpu || seconds_since(last_check) >= kCheckSeconds) {
+        check_steps();
+        last_check = Clock::now();
+      }
+      record.images_per_second = static_cast<double>(examples_done) / seconds_since(start);
+      display_.step(done(), step + 1, metrics_, record.images_per_second);
       if (options_.after_step) options_.after_step(done(), step);
     }
+    check_steps();
+    record.images_per_second = static_cast<double>(examples_done) / seconds_since(start);
     record.learning_rate = optimizer_.learning_rate();
-    record.train = scores_of(metrics);
+    record.train = scores_of(metrics_);
     if (data_.validation) {
       const Metrics validation = evaluate(network_, *data_.validation, options_.precision);
       if (!std::isfinite(validation.loss())) stop_after_validation(validation.loss());
@@ -197,27 +216,21 @@ class Trainer::Impl {
     logging_ = true;
   }
 
-  void train_step(const Examples& examples, Index step, Metrics& metrics) {
+  void train_step(const Examples& examples, Index step) {
     const Index number = done() * data_.train->batches() + step;
     optimizer_.set_factor(factor(schedule_, number));
-    optimizer_.zero_grad();
-    ContextScope scope;
-    scope->generator = generator_of(number);
-    nn::RunOptions run_options;
-    run_options.training = true;
-    if (profile_) run_options.observe = profile_->step(examples.size());
-    const nn::RunResult result = train::run(network_, examples, options_.precision, run_options);
-    const Tensor loss = loss_of(result.logits, examples);
-    if (!std::isfinite(loss.item())) stop("the loss is " + loss_text(loss.item()), examples, number, step);
+    steps_.run(examples, generator_of(number), metrics_, profile_ ? &*profile_ : nullptr);
+  }
 
-    auto start = Clock::now();
-    autograd::backward(loss);
-    if (profile_) profile_->add("backward", seconds_since(start));
-    start = Clock::now();
-    if (!std::isfinite(optimizer_.gradient_norm())) stop("a gradient is not finite", examples, number, step);
-    optimizer_.step();
-    if (profile_) profile_->add("optimizer", seconds_since(start));
-    metrics.add(result.logits, examples.labels, loss.item());
+  // Stops if a step since the start of the epoch went wrong: none after it has changed anything.
+  void check_steps() {
+    const std::optional<Index> failed = optimizer_.outcome().failed;
+    if (!failed) return;
+    const Index number = first_step_ + *failed, step = number - done() * data_.train->batches();
+    optimizer_.set_factor(factor(schedule_, number));
+    data_.train->start_epoch(static_cast<std::uint64_t>(done()));
+    for (Index i = 0; i < step; ++i) data_.train->next();
+    stop(data_.train->next().value(), number, step);
   }
 
   // What a step draws depends on its number alone.
@@ -226,23 +239,18 @@ class Trainer::Impl {
     return Generator{.seed = options_.seed}.split(kPurpose).split(static_cast<std::uint64_t>(number));
   }
 
-  Tensor loss_of(const Tensor& logits, const Examples& examples) const {
-    ops::CrossEntropyOptions options{.label_smoothing = options_.label_smoothing};
-    if (!options_.class_weights.empty()) {
-      std::vector<double> weights;
-      for (const std::int64_t label : examples.labels.values<std::int64_t>()) {
-        weights.push_back(options_.class_weights[static_cast<std::size_t>(label)]);
-      }
-      options.weights = Tensor::from({examples.size()}, weights).to(exact(logits.dtype()));
-    }
-    return ops::softmax_cross_entropy(logits, examples.labels, options);
-  }
-
-  [[noreturn]] void stop(const std::string& what, const Examples& examples, Index number, Index step) {
+  [[noreturn]] void stop(const Examples& examples, Index number, Index step) {
     ContextScope scope;
+    const auto loss = [this](const Tensor& logits, const Examples& batch) {
+      return steps_.loss(logits, batch.labels, steps_.weights_of(batch));
+    };
     scope->generator = generator_of(number);
-    const auto loss = [this](const Tensor& logits, const Examples& batch) { return loss_of(logits, batch); };
-    diverged(fmt::format("{} in epoch {}, step {}", what, done() + 1, step + 1),
+    const double value =
+        loss(train::run(network_, examples, options_.precision, {.training = true}).logits, examples).item();
+    scope->generator = generator_of(number);
+    diverged(fmt::format("{} in epoch {}, step {}",
+                         std::isfinite(value) ? "a gradient is not finite" : "the loss is " + loss_text(value),
+                         done() + 1, step + 1),
              first_non_finite(network_, examples, options_.precision, loss, true));
   }
 
@@ -322,6 +330,9 @@ class Trainer::Impl {
   Data data_;
   RunFiles files_;
   optim::Optimizer optimizer_;
+  StepRunner steps_;
+  Metrics metrics_;       // of the epoch in training
+  Index first_step_ = 0;  // of this start
   ProgressDisplay display_;
   optim::Schedule schedule_;
   std::optional<Profile> profile_;

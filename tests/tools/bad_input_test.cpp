@@ -64,7 +64,7 @@ TEST_F(BadInput, NonsenseOptionsEndInCode2) {
       {finetune + "--lr-of conv1", "PATTERN=RATE"},
       {finetune + "--lr-of conv1=fast", "expected a number, got 'fast'"},
       {finetune + "--momentum 0.9", "--momentum"},
-      {finetune + "--precision f16", "--precision"},
+      {finetune + "--precision f8", "--precision"},
       {finetune + "--folds 2", "--out excludes --folds"},
       {finetune + "--lr 0", "--lr: expected a number above 0, got 0"},
       {finetune + "--lr nan", "--lr: expected a number above 0, got nan"},

@@ -15,19 +15,21 @@ TEST(Metrics, ByHand) {
   metrics.add(Tensor::from<float>({3, 7}, {9, 8, 7, 6, 5, 4, 3,    //
                                            9, 8, 7, 6, 5, 4, 3,    //
                                            1, 1, 1, 1, 1, 1, 1}),  // a tie goes to the lower class
-              Tensor::from<std::int64_t>({3}, {0, 4, 5}), 2.0);
+              Tensor::from<std::int64_t>({3}, {0, 4, 5}), Tensor::full({}, 2));
   EXPECT_EQ(metrics.count(), 3);
   EXPECT_DOUBLE_EQ(metrics.top1(), 1.0 / 3);
   EXPECT_DOUBLE_EQ(metrics.top5(), 2.0 / 3);
   EXPECT_THAT(metrics.confusion()[4], ElementsAre(1, 0, 0, 0, 0, 0, 0));
-  metrics.add(Tensor::from<float>({1, 7}, {0, 0, 0, 0, 0, 0, 1}), Tensor::from<std::int64_t>({1}, {6}), 6.0);
+  metrics.add(Tensor::from<float>({1, 7}, {0, 0, 0, 0, 0, 0, 1}), Tensor::from<std::int64_t>({1}, {6}),
+              Tensor::full({}, 6));
   EXPECT_DOUBLE_EQ(metrics.loss(), 3.0);  // batches count by their size
   EXPECT_EQ(metrics.confusion()[6][6], 1);
 }
 
 TEST(Metrics, FewerThanFiveClasses) {
   Metrics metrics;
-  metrics.add(Tensor::from<double>({2, 2}, {1, 2, 1, 2}), Tensor::from<std::int64_t>({2}, {0, 1}), 1);
+  metrics.add(Tensor::from<double>({2, 2}, {1, 2, 1, 2}), Tensor::from<std::int64_t>({2}, {0, 1}),
+              Tensor::full({}, 1, DType::f64));
   EXPECT_EQ(metrics.top1(), 0.5);
   EXPECT_EQ(metrics.top5(), 1);
 }
@@ -40,9 +42,9 @@ TEST(Metrics, EmptyIsZero) {
 
 TEST(Metrics, RefusesWhatDoesNotFit) {
   Metrics metrics;
-  EXPECT_ERROR(metrics.add(Tensor::zeros({2, 3}), Tensor::zeros({3}, DType::i64), 0),
+  EXPECT_ERROR(metrics.add(Tensor::zeros({2, 3}), Tensor::zeros({3}, DType::i64), Tensor::zeros({})),
                "expected logits [N, C] and labels [N], got [2, 3] and [3]");
-  EXPECT_ERROR(metrics.add(Tensor::zeros({1, 3}), Tensor::full({1}, 3, DType::i64), 0),
+  EXPECT_ERROR(metrics.add(Tensor::zeros({1, 3}), Tensor::full({1}, 3, DType::i64), Tensor::zeros({})),
                "label 3 of row 0 is not one of 3 classes");
 }
 

@@ -373,8 +373,8 @@ TEST(Trainer, RefusesWhatMakesNoSense) {
               HasSubstr("label smoothing must be in [0, 1), got 1"));
   EXPECT_THAT(error_of([](TrainOptions& o) { o.class_weights = {1, 2, 3}; }), HasSubstr("expected 2 class weights"));
   EXPECT_THAT(error_of([](TrainOptions& o) { o.resume = true; }), HasSubstr("resuming needs the folder"));
-  EXPECT_THAT(error_of([](TrainOptions& o) { o.precision = DType::f16; }),
-              HasSubstr("expected precision f32, bf16 or f64, got f16"));
+  EXPECT_THAT(error_of([](TrainOptions& o) { o.precision = DType::i32; }),
+              HasSubstr("expected precision f32, bf16, f16 or f64, got i32"));
   EXPECT_THAT(error_of([](TrainOptions& o) { o.schedule = {.kind = optim::Schedule::Kind::cosine, .warmup = 1000}; }),
               HasSubstr("leaves none after a warm-up"));
 

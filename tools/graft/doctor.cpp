@@ -15,6 +15,7 @@
 
 #include "core/backend.h"
 #include "kernels/registry.h"
+#include "probe.h"
 
 namespace graft::tools {
 namespace {
@@ -88,6 +89,13 @@ Json devices() {
   return found;
 }
 
+// The device that the Context names, and what it reaches.
+Json reached(Device device) {
+  if (device.kind == Device::Kind::emulated) return {};
+  const Reached speed = probe(device);
+  return {{"device", device.to_string()}, {"copy_gb_per_s", speed.copy}, {"product_gflop_per_s", speed.product}};
+}
+
 Json examine() {
   std::vector<std::string> by_library, by_native, warnings;
   for (const kernels::Entry& kernel : kernels::all())
@@ -129,6 +137,7 @@ Json examine() {
           {"memory", {{"total_mib", mebibytes("MemTotal")}, {"available_mib", mebibytes("MemAvailable")}}},
           {"devices", devices()},
           {"tf32", Context::current().allow_tf32},
+          {"reaches", reached(Context::current().device)},
           {"auto", {{"library", by_library}, {"native", by_native}}},
           {"warnings", warnings}};
 }
@@ -148,6 +157,13 @@ void show(const Json& found) {
     say("{:<14} {:<12} {}\n", device == "cpu" ? "devices" : "", device, state.get<std::string>());
   say("products       {}\n", found["tf32"].get<bool>() ? "of f32 as TF32 on a GPU (--tf32)"
                                                        : "of f32 in f32 (--tf32 would let a GPU round their factors)");
+  if (const Json& reaches = found["reaches"]; !reaches.is_null()) {
+    std::string products;
+    for (const auto& [type, speed] : reaches["product_gflop_per_s"].items())
+      products += fmt::format(", {:.0f} GFLOP/s in {} products", speed.get<double>(), type);
+    say("reaches        {}: {:.1f} GB/s in copies{}\n", reaches["device"].get<std::string>(),
+        reaches["copy_gb_per_s"].get<double>(), products);
+  }
   say("engine auto    oneDNN first for: {}\n",
       found["auto"]["library"].empty()
           ? "nothing"

@@ -14,7 +14,7 @@ struct Options {
   WeightsOption weights;
   std::filesystem::path data, labels;
   Index batch = 16;
-  int workers = 2;
+  int workers = 0;
   std::string precision = "f32";
   bool json = false;
 };
@@ -93,8 +93,9 @@ void add_evaluate(CLI::App& app) {
       ->type_name("DIR");
   c->add_option("--labels", o->labels, "A JSON object {\"photo.jpg\": class number}")->type_name("labels.json");
   c->add_option("--batch", o->batch, "Photos at once")->check(positive());
-  c->add_option("--workers", o->workers, "Threads that read photos")->check(positive());
-  c->add_option("--precision", o->precision, "Of activations")->check(CLI::IsMember({"f32", "bf16"}));
+  c->add_option("--workers", o->workers, "Threads that read photos; by default as many as --threads, at most 4")
+      ->check(positive());
+  c->add_option("--precision", o->precision, "Of activations")->check(CLI::IsMember({"f32", "bf16", "f16"}));
   c->add_flag("--json", o->json, "As JSON, with the confusion matrix [on the photo][predicted]");
   add_machine_options(*c);
   c->callback([o] { evaluate(*o); });

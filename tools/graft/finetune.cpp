@@ -367,11 +367,15 @@ void add_training_options(CLI::App& c, Options& o) {
   c.add_option("--augment", o.augment, "Random changes: flip,rotate=15,zoom=0.1,brightness=0.2,contrast=0.2")
       ->type_name("LIST")
       ->group(kGroup);
-  c.add_option("--precision", o.precision, "Of activations")->check(CLI::IsMember({"f32", "bf16"}))->group(kGroup);
+  c.add_option("--precision", o.precision, "Of activations")
+      ->check(CLI::IsMember({"f32", "bf16", "f16"}))
+      ->group(kGroup);
   c.add_option("--seed", t.seed, "Of the head, the split, the order, augmentation and dropout")
       ->check(not_negative())
       ->group(kGroup);
-  c.add_option("--workers", t.workers, "Threads that read photos")->check(positive())->group(kGroup);
+  c.add_option("--workers", t.workers, "Threads that read photos; by default as many as --threads, at most 4")
+      ->check(positive())
+      ->group(kGroup);
   c.add_flag("--no-cache", o.no_cache, "Run frozen layers in every step, even where their values could be kept")
       ->group(kGroup);
   c.add_flag("--profile", t.profile, "Print where the time went")->excludes(c.get_option("--folds"))->group(kGroup);

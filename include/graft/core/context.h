@@ -25,6 +25,9 @@ struct Context {
   Stream stream;  ///< where kernels and copies are queued; by default the device's own
   Engine engine = Engine::automatic;
   Generator generator;  ///< where dropout draws from
+  /// If set: i64 [2] in the memory of the device, a seed that stands for the generator's and a count that is added to
+  /// its offset. A kernel reads them when it runs, so that a recorded step draws anew each time it is replayed.
+  const std::int64_t* random_state = nullptr;
   /// Lets products of f32 on a GPU run on tensor cores, which read 10 of the 23 bits of each factor's fraction (TF32).
   bool allow_tf32 = false;
   /// Lets `auto` take kernels that no committed result of a GPU has proved yet.

@@ -11,7 +11,7 @@ namespace graft {
 ///
 /// What is recorded are addresses: a replay reads and writes the tensors that the recorded calls did, whatever has
 /// become of their handles. Memory that was allocated during the recording belongs to the Graph and lives as long as it
-/// does.
+/// does. A Graph is a handle; the last of its copies waits for replays that are not done.
 class Graph {
  public:
   /// Calls `work` once. What it gives to `device` on this thread is recorded and not run. Throws Error if `work` reads
@@ -21,13 +21,11 @@ class Graph {
   /// Gives the recorded work to a stream of the device.
   void replay(const Stream& stream = {}) const;
   /// How many kernels and copies were recorded.
-  std::size_t size() const { return size_; }
+  std::size_t size() const;
 
  private:
-  Device device_;
-  Stream pool_;  // the recorded stream: memory that was allocated in its order is nobody else's
-  std::shared_ptr<void> handle_;
-  std::size_t size_ = 0;
+  struct Recorded;
+  std::shared_ptr<Recorded> recorded_;
 };
 
 }  // namespace graft

@@ -13,12 +13,13 @@ struct Operand {
   Shape shape;
   DType dtype = DType::f32;
   Index pitch = 0;
+  const void* rounded = nullptr;  ///< the same elements in half precision, where a copy is kept of a parameter
+  DType rounded_dtype = DType::bf16;
 
   Operand() = default;
   Operand(void* memory, const Shape& extents, DType type)
       : data(memory), shape(extents), dtype(type), pitch(extents.channels()) {}
-  Operand(const Tensor& tensor)
-      : Operand(tensor.raw(), tensor.shape(), tensor.dtype()) {}  // NOLINT: every tensor is an operand
+  Operand(const Tensor& tensor);  // NOLINT: every tensor is an operand
 
   /// False for an operand that is not there: a bias that a convolution does without, a tensor that backward did not ask
   /// to be saved.

@@ -1,13 +1,30 @@
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 
+#include "graft/core/dtype.h"
 #include "graft/core/stream.h"
 
 namespace graft {
+
+/// What memory is for: what an error that there is none left tells apart.
+enum class Purpose : std::uint8_t { other, parameters, activations, gradients, optimizer, features };
+
+/// Names the purpose of what this thread allocates until the end of the scope.
+class PurposeScope {
+ public:
+  explicit PurposeScope(Purpose purpose);
+  ~PurposeScope();
+  PurposeScope(const PurposeScope&) = delete;
+  PurposeScope& operator=(const PurposeScope&) = delete;
+
+ private:
+  Purpose previous_;
+};
 
 /// A block of memory that tensors share. Blocks are 64-byte aligned at least and come from a caching allocator: freed
 /// blocks are kept by size and reused, so that a training step allocates nothing after the first. On a device the block
@@ -32,23 +49,39 @@ class Storage {
   std::uint64_t version() const { return version_.load(std::memory_order_relaxed); }
   void bump_version() { version_.fetch_add(1, std::memory_order_relaxed); }
 
+  /// A copy of the elements in half precision that somebody keeps beside them.
+  struct Rounded {
+    std::shared_ptr<Storage> copy;
+    DType dtype = DType::bf16;
+    std::uint64_t version = 0;  ///< of the elements when it was made
+  };
+  /// Null, or the copy if the elements are still those that it was made from.
+  const Rounded* rounded() const { return rounded_.copy && rounded_.version == version() ? &rounded_ : nullptr; }
+  /// The copy that was kept last, whether or not the elements have changed since.
+  const Rounded& last_rounded() const { return rounded_; }
+  /// Keeps a copy that was made from the elements as they are now.
+  void keep_rounded(std::shared_ptr<Storage> copy, DType dtype) { rounded_ = {std::move(copy), dtype, version()}; }
+
  private:
   Storage(std::byte* data, std::size_t bytes, Device device, std::shared_ptr<const void> keep_alive);
 
   std::byte* data_;
   std::size_t bytes_;
   Device device_;
-  Stream stream_;                           // in whose order it was allocated
+  Stream stream_;  // in whose order it was allocated
+  Purpose purpose_;
   std::shared_ptr<const void> keep_alive_;  // null: the memory is the allocator's
+  Rounded rounded_;
   std::atomic<std::uint64_t> version_{0};
 };
 
 /// What the allocator of a device holds, in bytes.
 struct MemoryUse {
-  std::size_t in_use = 0;              ///< handed out to live storages
-  std::size_t peak = 0;                ///< the most that was ever in use at once since the last reset
-  std::size_t cached = 0;              ///< freed and kept for reuse
-  std::size_t system_allocations = 0;  ///< how often the system was asked, ever
+  std::size_t in_use = 0;                      ///< handed out to live storages
+  std::size_t peak = 0;                        ///< the most that was ever in use at once since the last reset
+  std::size_t cached = 0;                      ///< freed and kept for reuse
+  std::size_t system_allocations = 0;          ///< how often the system was asked, ever
+  std::array<std::size_t, 6> by_purpose = {};  ///< what is in use, by Purpose
 };
 
 MemoryUse memory_use(Device device = {});

@@ -19,7 +19,7 @@ struct LoaderOptions {
   bool shuffle = true;     ///< a new order each epoch, by seed
   std::uint64_t seed = 0;  ///< of the order and of the augmentation
   Augmentation augmentation;
-  int workers = 2;     ///< threads that decode
+  int workers = 0;     ///< threads that decode; 0: as many as kernels use (`set_threads`), but no more than 4
   Index prefetch = 4;  ///< how many batches may be ready or in work before they are asked for
   /// Leaves photos that are u8 once they are resized and augmented (no augmentation, nor Resampling::bilinear) as they
   /// are, for `ops::preprocess` on a device: a quarter of the bytes to prepare and to copy there.
@@ -46,7 +46,7 @@ struct Batch {
 /// One thread at a time may call it.
 class Loader {
  public:
-  /// Throws Error if there is no photo, or batch, workers or prefetch is below 1.
+  /// Throws Error if there is no photo, or batch or prefetch is below 1 or workers below 0.
   Loader(ImageFolder photos, LoaderOptions options);
   ~Loader();
   Loader(const Loader&) = delete;

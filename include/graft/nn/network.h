@@ -117,6 +117,9 @@ class Network {
   void set_parameter_dtype(DType dtype);
   /// Where the parameters are and runs take place: the CPU at first.
   Device device() const { return device_; }
+  /// Keeps copies of the weights in half precision beside them, made again where a weight has changed since: what
+  /// kernels of a device read, so that they need not round for themselves. Runs with activations of that type do it.
+  void round_weights(DType dtype);
   /// Moves the parameters. Runs then take inputs from anywhere and leave their results there. What holds a parameter's
   /// value (an optimizer, a recorded tape) must be made anew.
   void to(Device device);

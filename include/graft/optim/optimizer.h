@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -32,6 +33,9 @@ struct OptimizerOptions {
   double epsilon = 1e-8;
   /// Gradients are scaled down so that the norm of all of them together stays below this; 0 leaves them alone.
   double clip_norm = 0;
+  /// For f16, whose gradients vanish below 6e-8: the loss is multiplied by `loss_scale()` before backward, and a step
+  /// divides the gradients by it. A step with a gradient that is not finite is left out, and halves the scale.
+  bool loss_scaling = false;
 };
 
 /// A tensor to be optimised, f32 or f64, and the name that its state is saved under.
@@ -47,6 +51,13 @@ struct Group {
   std::optional<double> weight_decay = {};
 };
 
+/// What became of the steps so far.
+struct StepOutcome {
+  double gradient_norm = 0;  ///< of the last step, where it was computed: with clipping, loss scaling or a check
+  Index skipped = 0;         ///< steps left out because a gradient was not finite
+  std::optional<Index> failed = {};  ///< the first checked step, from 0, whose loss or gradients were not finite
+};
+
 /// Changes parameters in place by their gradients.
 ///
 /// ```
@@ -57,12 +68,39 @@ struct Group {
 /// ```
 class Optimizer {
  public:
-  /// Throws Error if a number is out of range, a parameter is neither f32 nor f64, or a name comes twice.
+  /// Throws Error if a number is out of range, a parameter is neither f32 nor f64, a name comes twice, or parameters
+  /// are on several devices.
   Optimizer(const OptimizerOptions& options, std::vector<Group> groups);
 
   /// Updates every parameter that has a gradient, where it is. Throws Error if a gradient's type or device is not its
   /// parameter's.
   void step();
+
+  /// What step() does, in parts that fit around a Graph: `prepare` and `launch` are recorded, `advance` comes before
+  /// each replay. Kernels read rates and counts from the Step's memory when they run.
+  struct Step {
+    struct Part {
+      std::vector<std::size_t> groups;      ///< of each tensor
+      std::vector<NamedTensor> parameters;  ///< of one type
+      std::vector<Tensor> gradients;        ///< keeps them where the table says they are
+      Tensor table;
+      Index chunks = 0;
+    };
+    std::vector<Part> parts;
+  };
+  /// A step for the parameters that have a gradient now.
+  Step prepare() const;
+  /// Counts the step, and brings its numbers to the device: by `upload(to, from)`, a copy of `to.bytes()` bytes in the
+  /// Context's stream, if it is given.
+  void advance(Step& step, const std::function<void(const Tensor& to, const void* from)>& upload = {});
+  /// Gives the step's kernels to the device. With a `loss` the step is checked: if the loss or a gradient is not
+  /// finite, it and all later steps leave everything as it is, until somebody asks for the `outcome`. With loss scaling
+  /// that is so once a scale of 1 does not help.
+  void launch(const Step& step, const Tensor& loss = {});
+  /// Waits for the device.
+  StepOutcome outcome() const;
+  /// What to multiply the loss by, an f64 scalar that lives where the parameters are; 1 without loss scaling.
+  Tensor loss_scale() const { return control_.rows(0, 1).reshaped({}); }
   /// Forgets all gradients.
   void zero_grad();
 
@@ -75,12 +113,12 @@ class Optimizer {
   const std::vector<Group>& groups() const { return groups_; }
 
   /// The Euclidean norm of all gradients together, summed in f64 in an order that does not depend on the threads. Waits
-  /// for a device that they are on, and so does a step that clips.
+  /// for a device that they are on.
   double gradient_norm() const;
 
   /// What it remembers between steps, by parameter: `NAME/momentum`, or `NAME/first_moment` and `NAME/second_moment`,
-  /// and `NAME/steps` (i64, on the CPU). The others are on the parameter's device. The tensors are its own: a step
-  /// changes them.
+  /// and `NAME/steps` (i64, on the CPU); with loss scaling also `loss_scaling`. The others are on the parameter's
+  /// device. The tensors are its own: a step changes them.
   std::map<std::string, Tensor> state() const;
   /// Takes over what `state` returned. Throws Error if an entry is missing, unknown, or of another shape or type.
   void set_state(const std::map<std::string, Tensor>& state);
@@ -91,12 +129,14 @@ class Optimizer {
     Tensor second;  ///< second moment
     Tensor steps;   ///< i64 scalar
   };
-  void update(std::size_t group, const NamedTensor& parameter, double scale);
+  Device device() const { return control_.device(); }
+  void sum_squares(const Step& step, const Tensor& sum) const;
 
   OptimizerOptions options_;
   std::vector<Group> groups_;
   std::map<std::string, State> states_;
   double factor_ = 1;
+  Tensor control_;  ///< f64: see StepControl in kernels/optimizer.h
 };
 
 }  // namespace graft::optim

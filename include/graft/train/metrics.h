@@ -6,33 +6,36 @@
 
 namespace graft::train {
 
-/// Counts over the examples of an epoch: loss, top-1, top-5 and the confusion matrix.
+/// Counts over the examples of an epoch: loss, top-1, top-5 and the confusion matrix. They are kept where the logits
+/// are; whoever asks for one waits for the device. Copies share the counts.
 class Metrics {
  public:
   /// Counts a batch. Among equal scores the lower class number comes first.
   ///
   /// logits  [N, C], a floating type
-  /// labels  i64 [N], in 0 .. C-1
-  /// loss    the mean over the batch
-  void add(const Tensor& logits, const Tensor& labels, double loss);
+  /// labels  i64 [N], in 0 .. C-1, on any device
+  /// loss    a scalar beside the logits, f32 or f64: the mean over the batch
+  /// throws  Error if shapes do not fit those before, and on the CPU for a label that is no class
+  void add(const Tensor& logits, const Tensor& labels, const Tensor& loss);
+  /// Starts from nothing, in the same memory: calls of `add` that were recorded go on counting here.
+  void reset();
 
-  Index count() const { return count_; }
+  Index count() const;
   /// Mean over all examples; 0 if there are none, like the shares below.
-  double loss() const { return share(loss_); }
+  double loss() const;
   /// Share of examples whose label has the highest score, and one of the five highest.
-  double top1() const { return share(static_cast<double>(top1_)); }
-  double top5() const { return share(static_cast<double>(top5_)); }
+  double top1() const;
+  double top5() const;
   /// confusion()[label][prediction]: how many examples; empty before the first batch.
-  const std::vector<std::vector<Index>>& confusion() const { return confusion_; }
+  std::vector<std::vector<Index>> confusion() const;
 
  private:
-  double share(double sum) const { return count_ == 0 ? 0 : sum / static_cast<double>(count_); }
+  Index counted(Index what) const;
+  double share(double sum) const;
 
-  Index count_ = 0;
-  double loss_ = 0;
-  Index top1_ = 0;
-  Index top5_ = 0;
-  std::vector<std::vector<Index>> confusion_;
+  Tensor counts_;    // see kernels/predictions.h
+  Tensor loss_sum_;  // f64
+  Index classes_ = 0;
 };
 
 }  // namespace graft::train

@@ -34,15 +34,18 @@ struct TrainOptions {
   std::uint64_t seed = 0;                  ///< of the order, the augmentation and dropout
   data::Augmentation augmentation = {};
   DType precision =
-      DType::f32;              ///< of activations, f32 or bf16 (f64 if the parameters are); parameters stay as they are
+      DType::f32;  ///< of activations: f32, bf16, f16 (the loss is then scaled), or f64 if the parameters are
   bool cache_features = true;  ///< compute what is frozen once, where nothing random stands before it
   std::size_t cache_bytes = std::size_t{2} << 30;  ///< for cached features
-  int workers = 2;                                 ///< threads that read photos
+  int workers = 0;                                 ///< threads that read photos; 0: see data::LoaderOptions
 
   std::filesystem::path out = {};  ///< where the run's files go; empty for none
   bool resume = false;  ///< continue the run in `out`; one that was killed before its first checkpoint starts anew
   double checkpoint_seconds = 10;  ///< between checkpoints, at least; one is written after the last epoch anyway
   bool profile = false;            ///< fills Report::profile
+  /// On a device, record a step when its shape comes for the second time, and replay it from then on. An op of your own
+  /// that reads device memory in its forward or backward cannot be recorded.
+  bool record_steps = true;
   Progress progress = Progress::automatic;
   /// Called after each step with the epoch and the step in it, from 0. What it throws ends the run.
   std::function<void(Index epoch, Index step)> after_step = {};
@@ -108,7 +111,8 @@ class Trainer {
 
   /// Trains to the end. The network is left with the weights of the last epoch.
   ///
-  /// Throws Error, naming the layer, if a loss or a gradient is not finite, and if a frozen parameter changed. A run
+  /// Throws Error, naming the layer, if a loss or a gradient is not finite, and if a frozen parameter changed. On a
+  /// device that is noticed up to a second later, while the weights stay those before the step that went wrong. A run
   /// that diverged so after an epoch or more leaves best.safetensors, log.jsonl and run.json; it cannot be resumed.
   Report run();
 

@@ -1,0 +1,116 @@
+#include "train/step_runner.h"
+
+#include "graft/autograd/backward.h"
+#include "graft/ops/loss.h"
+#include "graft/ops/shape.h"
+
+#include "core/format.h"
+
+namespace graft::train {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// Adds the time since `start` to a part of the profile, once the device has done its work.
+void note(Profile* profile, const char* part, Clock::time_point start, Device device) {
+  if (profile == nullptr) return;
+  synchronize(device);
+  profile->add(part, std::chrono::duration<double>(Clock::now() - start).count());
+}
+
+bool on_cpu(Device device) { return device.kind == Device::Kind::cpu; }
+
+}  // namespace
+
+StepRunner::StepRunner(nn::Network& network, optim::Optimizer& optimizer, const TrainOptions& options)
+    : network_(network),
+      optimizer_(optimizer),
+      options_(options),
+      uploader_(network.device()),
+      random_state_(Tensor::zeros({2}, DType::i64, network.device())) {}
+
+Tensor StepRunner::loss(const Tensor& logits, const Tensor& labels, const Tensor& weights) const {
+  return ops::softmax_cross_entropy(logits, labels, {.label_smoothing = options_.label_smoothing, .weights = weights});
+}
+
+Tensor StepRunner::weights_of(const Examples& examples) const {
+  if (options_.class_weights.empty()) return {};
+  std::vector<double> weights;
+  for (const std::int64_t label : examples.labels.values<std::int64_t>())
+    weights.push_back(options_.class_weights[static_cast<std::size_t>(label)]);
+  return Tensor::from({examples.size()}, weights).to(exact(options_.precision));
+}
+
+std::string StepRunner::key_of(const Examples& examples) const {
+  const Context& context = Context::current();
+  std::string key = fmt::format("{} {} {}", name(context.engine), context.allow_tf32, context.allow_unproved);
+  for (const auto& [node, value] : examples.values) key += fmt::format(" {}:{}{}", node, value.dtype(), value.shape());
+  for (const nn::LayerEntry& layer : network_.layers()) {
+    key += layer.trainable ? 't' : 'f';
+    key += layer.statistics == nn::Statistics::batch ? 'b' : 'm';
+  }
+  for (const auto& [name, parameter] : network_.parameter_table()) key += fmt::format(" {}", parameter->value.raw());
+  return key;
+}
+
+// The batch and its random state, to where the step reads them.
+void StepRunner::bring(const Examples& examples, Generator generator, Variant& variant) {
+  const auto bring = [&](Tensor& to, const Tensor& from) {
+    if (on_cpu(network_.device())) {
+      to = from;
+      return;
+    }
+    if (!to.defined()) to = Tensor::empty(from.shape(), from.dtype(), network_.device());
+    uploader_.upload(to, from.raw());
+  };
+  for (const auto& [node, value] : examples.values)
+    bring(variant.inputs.values[node], is_floating(value.dtype()) ? value.to(options_.precision) : value);
+  bring(variant.inputs.labels, examples.labels);
+  if (const Tensor weights = weights_of(examples); weights.defined()) bring(variant.weights, weights);
+  variant.inputs.indices = examples.indices;
+  const std::int64_t state[] = {static_cast<std::int64_t>(generator.seed), static_cast<std::int64_t>(generator.offset)};
+  uploader_.upload(random_state_, state);
+}
+
+void StepRunner::compute(Variant& variant, Metrics& metrics, Profile* profile, bool recorded) {
+  optimizer_.zero_grad();
+  ContextScope scope;
+  scope->generator = {};
+  scope->random_state = static_cast<const std::int64_t*>(random_state_.raw());
+  nn::RunOptions options;
+  options.training = true;
+  if (profile != nullptr) options.observe = profile->step(variant.inputs.size());
+  const nn::RunResult result = train::run(network_, variant.inputs, options_.precision, options);
+  const Tensor loss = this->loss(result.logits, variant.inputs.labels, variant.weights);
+
+  auto start = Clock::now();
+  autograd::BackwardOptions backward;
+  if (options_.optimizer.loss_scaling) backward.seed = ops::cast(optimizer_.loss_scale(), loss.dtype());
+  autograd::backward(loss, backward);
+  note(profile, "backward", start, network_.device());
+
+  start = Clock::now();
+  variant.step = optimizer_.prepare();
+  if (!recorded) optimizer_.advance(variant.step);
+  optimizer_.launch(variant.step, loss);
+  note(profile, "optimizer", start, network_.device());
+  metrics.add(result.logits, variant.inputs.labels, loss);
+}
+
+void StepRunner::run(const Examples& examples, Generator generator, Metrics& metrics, Profile* profile) {
+  Variant& variant = variants_[key_of(examples)];
+  bring(examples, generator, variant);
+  if (on_cpu(network_.device()) || profile != nullptr || !options_.record_steps || !variant.seen) {
+    compute(variant, metrics, profile, false);
+    if (!variant.recording) variant.step = {};
+    variant.seen = true;
+    return;
+  }
+  network_.round_weights(options_.precision);
+  if (!variant.recording)
+    variant.recording = Graph::record(network_.device(), [&] { compute(variant, metrics, profile, true); });
+  optimizer_.advance(variant.step, [this](const Tensor& to, const void* from) { uploader_.upload(to, from); });
+  variant.recording->replay(Context::current().stream);
+}
+
+}  // namespace graft::train

@@ -1,0 +1,234 @@
+#include <gtest/gtest.h>
+
+#include "graft/core/graph.h"
+#include "graft/ops/shape.h"
+
+#include "core/uploader.h"
+#include "kernels/optimizer.h"
+#include "kernels/predictions.h"
+#include "runtime/launches.h"
+#include "support/expect.h"
+#include "support/op_check.h"
+#include "train/samples.h"
+
+namespace graft {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+using train::TrainOptions;
+
+TrainOptions options_for_device(bool record, DType precision = DType::f32) {
+  TrainOptions options = test::quick_options();
+  options.epochs = 2;
+  options.batch = 20;  // of 48: two batches, and a shorter one
+  options.precision = precision;
+  options.record_steps = record;
+  options.schedule = {.kind = optim::Schedule::Kind::cosine, .warmup = 2};
+  options.class_weights = {1, 2};
+  return options;
+}
+
+struct Trained {
+  train::Report report;
+  nn::Network network;
+};
+
+Trained train_on(Device device, const TrainOptions& options, double dropout = 0.25) {
+  nn::Network network = test::small_network(dropout);
+  network.to(device);
+  train::Trainer trainer(
+      network, train::memory_source(test::stripe_features(48, 1), {.batch = options.batch, .shuffle = true, .seed = 3}),
+      train::memory_source(test::stripe_features(16, 2), {.batch = options.batch}), options);
+  Trained result{trainer.run(), {}};
+  network.to(Device{});
+  result.network = network;
+  return result;
+}
+
+// The same random numbers, schedule and order: what differs is the order of sums.
+TEST(TrainerOnADevice, TrainsAsOnTheCpu) {
+  TrainOptions options = options_for_device(true);
+  options.optimizer = {.algorithm = optim::Algorithm::sgd, .learning_rate = 0.05, .momentum = 0.9, .clip_norm = 2};
+  Trained cpu = train_on({}, options);
+  for (const Device device : test::devices()) {
+    SCOPED_TRACE(device.to_string());
+    Trained there = train_on(device, options);
+    EXPECT_LT(test::largest_difference(there.network, cpu.network), 1e-4);
+    for (std::size_t i = 0; i < cpu.report.epochs.size(); ++i) {
+      EXPECT_NEAR(there.report.epochs[i].train.loss, cpu.report.epochs[i].train.loss, 1e-4);
+      EXPECT_EQ(there.report.epochs[i].train.top1, cpu.report.epochs[i].train.top1);
+    }
+    EXPECT_EQ(there.report.confusion, cpu.report.confusion);
+  }
+}
+
+// A recording is the same kernels on the same memory, so a replay gives the same bits: with dropout drawn anew, rates
+// that change, moments, halves and a scaled loss.
+TEST(TrainerOnADevice, ARecordedStepEqualsAnEagerOne) {
+  for (const Device device : test::devices()) {
+    for (const DType precision : {DType::f32, DType::bf16, DType::f16}) {
+      SCOPED_TRACE(device.to_string() + " " + std::string(name(precision)));
+      Trained eager = train_on(device, options_for_device(false, precision));
+      Trained recorded = train_on(device, options_for_device(true, precision));
+      EXPECT_EQ(test::bytes_of(recorded.network), test::bytes_of(eager.network));
+      for (std::size_t i = 0; i < eager.report.epochs.size(); ++i)
+        EXPECT_EQ(recorded.report.epochs[i].train.loss, eager.report.epochs[i].train.loss);
+    }
+  }
+}
+
+TEST(TrainerOnADevice, ResumesToTheSameBits) {
+  for (const Device device : test::devices()) {
+    SCOPED_TRACE(device.to_string());
+    const test::TemporaryFolder folder("device_resume");
+    TrainOptions options = options_for_device(true, DType::f16);
+    Trained whole = train_on(device, options);
+    options.out = folder.path();
+    struct Killed {};
+    options.after_step = [](Index epoch, Index step) {
+      if (epoch == 1 && step == 1) throw Killed();
+    };
+    EXPECT_THROW(train_on(device, options), Killed);
+    options.after_step = {};
+    options.resume = true;
+    Trained resumed = train_on(device, options);
+    EXPECT_EQ(test::bytes_of(resumed.network), test::bytes_of(whole.network));
+  }
+}
+
+// Later steps were queued by the time anybody looks, and have changed nothing.
+TEST(TrainerOnADevice, NamesTheStepThatWentWrong) {
+  for (const Device device : test::devices()) {
+    SCOPED_TRACE(device.to_string());
+    nn::Network network = test::small_network();
+    network.freeze("bn1");
+    network.to(device);
+    TrainOptions options = test::quick_options();
+    options.after_step = [&](Index epoch, Index step) {
+      if (epoch == 1 && step == 2) network.parameter("conv2/weight").value.fill(3e38);
+    };
+    try {
+      test::stripe_trainer(network, options).run();
+      ADD_FAILURE() << "no error";
+    } catch (const Error& error) {
+      EXPECT_THAT(error.what(), AllOf(HasSubstr("the loss is"), HasSubstr("in epoch 2, step 4"),
+                                      HasSubstr("comes from layer 'conv2' (conv2d)")));
+    }
+  }
+}
+
+// What a replay costs the host is a launch and three uploads, whatever the network.
+TEST(TrainerOnADevice, AReplayLaunchesNothingByItself) {
+  for (const Device device : test::devices()) {
+    SCOPED_TRACE(device.to_string());
+    TrainOptions options = options_for_device(true);
+    options.batch = 16;
+    options.class_weights = {};
+    std::int64_t before = 0, launches = 0;
+    const auto count = [] {
+      std::int64_t all = 0;
+      for (const auto& [kernel, times] : launch_counts()) all += times;
+      return all;
+    };
+    options.after_step = [&](Index epoch, Index step) {
+      if (epoch == 0 && step == 1) before = count();
+      if (epoch == 0 && step == 2) launches = count() - before;
+    };
+    train_on(device, options);
+    EXPECT_EQ(launches, 0);
+  }
+}
+
+// f16 ends at 65504: a scaled gradient beyond it costs a step and half of the scale, and no weight.
+TEST(LossScaling, LeavesOutAStepThatOverflowed) {
+  std::vector<Device> everywhere = test::devices();
+  everywhere.emplace_back();
+  for (const Device device : everywhere) {
+    SCOPED_TRACE(device.to_string());
+    Tensor w = Tensor::from<float>({3}, {1, 2, 3}).to(device);
+    optim::Optimizer optimizer({.algorithm = optim::Algorithm::sgd, .learning_rate = 0.5, .loss_scaling = true},
+                               {{.parameters = {{"w", w}}}});
+    const double scale = optimizer.loss_scale().item();
+    EXPECT_EQ(scale, 65536);
+    w.set_grad(Tensor::from<float>({3}, {0, INFINITY, 0}).to(device));
+    optimizer.step();
+    EXPECT_EQ(w.to(Device{}).data<float>()[0], 1);
+    EXPECT_EQ(optimizer.loss_scale().item(), scale / 2);
+    EXPECT_EQ(optimizer.outcome().skipped, 1);
+    EXPECT_FALSE(optimizer.outcome().failed);
+    const auto slope = static_cast<float>(scale / 2);
+    w.set_grad(Tensor::from<float>({3}, {slope, 0, 0}).to(device));
+    optimizer.step();
+    EXPECT_EQ(w.to(Device{}).data<float>()[0], 0.5);
+    EXPECT_EQ(optimizer.outcome().gradient_norm, 1);
+  }
+}
+
+// The update writes the weights and their rounded copies in one pass.
+TEST(RoundedWeights, FollowTheirMasters) {
+  for (const Device device : test::devices()) {
+    SCOPED_TRACE(device.to_string());
+    nn::Network network = test::small_network();
+    network.to(device);
+    network.round_weights(DType::bf16);
+    Tensor w = network.parameter("conv2/weight").value;
+    ASSERT_TRUE(Operand(w).rounded);
+    w.set_grad(test::random_normal(w.shape(), 3).to(DType::f32).to(device));
+    optim::Optimizer optimizer({.learning_rate = 0.1}, {{.parameters = {{"w", w}}}});
+    optimizer.step();
+    const Storage::Rounded* const kept = w.storage()->rounded();
+    ASSERT_NE(kept, nullptr);
+    const Tensor copy = Tensor::over(kept->copy, 0, w.shape(), DType::bf16).to(Device{}),
+                 want = w.to(Device{}).to(DType::bf16);
+    EXPECT_EQ(std::memcmp(copy.raw(), want.raw(), want.bytes()), 0);
+    w.fill(1);
+    EXPECT_EQ(Operand(w).rounded, nullptr);
+  }
+}
+
+// The source may change at once, whenever the device gets to the copy.
+TEST(Uploads, KeepWhatTheyWereGiven) {
+  for (const Device device : test::devices()) {
+    SCOPED_TRACE(device.to_string());
+    Uploader uploader(device);
+    const Tensor to = Tensor::empty({4}, DType::i32, device);
+    std::vector<Tensor> seen;
+    std::vector<std::int32_t> values(4);
+    for (std::int32_t step = 0; step < 7; ++step) {
+      values.assign(4, step);
+      uploader.upload(to, values.data());
+      seen.push_back(to.clone());
+    }
+    values.assign(4, -1);
+    for (std::int32_t step = 0; step < 7; ++step)
+      EXPECT_EQ(seen[static_cast<std::size_t>(step)].to(Device{}).data<std::int32_t>()[3], step);
+  }
+}
+
+TEST(CountPredictions, OnADeviceAsOnTheCpu) {
+  const Tensor logits = test::random_normal({37, 70}, 5).to(DType::f32);
+  Tensor tied = logits.clone();
+  for (Index i = 0; i < tied.elements(); ++i) tied.mutable_data<float>()[i] = std::round(tied.data<float>()[i]);
+  std::vector<std::int64_t> of_row;
+  for (Index row = 0; row < 37; ++row) of_row.push_back(row * 13 % 70);
+  const Tensor labels = Tensor::from({37}, of_row);
+  for (const Device device : test::devices()) {
+    for (const Tensor& scores : {logits, tied}) {
+      train::Metrics cpu, there;
+      cpu.add(scores, labels, Tensor::full({}, 0.5));
+      for (int twice = 0; twice < 2; ++twice) {
+        there.reset();
+        there.add(scores.to(device), labels, Tensor::full({}, 0.5, DType::f32, device));
+      }
+      EXPECT_EQ(there.confusion(), cpu.confusion());
+      EXPECT_EQ(there.top1(), cpu.top1());
+      EXPECT_EQ(there.top5(), cpu.top5());
+      EXPECT_EQ(there.loss(), 0.5);
+      EXPECT_EQ(there.count(), 37);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace graft
