@@ -2,6 +2,8 @@
 // linked without the sanitizer: these functions stand in for its runtime and look for the mistakes that a GPU would
 // hide.
 
+#include <algorithm>
+
 #include "emulated/block.h"
 
 namespace {
@@ -11,10 +13,17 @@ void note(const void* instruction, const void* at, std::size_t bytes, bool write
   if (thread != nullptr && thread->block->checked()) thread->block->note(at, bytes, write, atomic, instruction);
 }
 
+// A GPU copies a struct that is no vector word by word.
+void note_words(const char* instruction, void* at, std::size_t bytes, bool write) {
+  constexpr std::size_t kWord = 4;
+  for (std::size_t done = 0; done < bytes; done += kWord)
+    note(instruction + done, static_cast<char*>(at) + done, std::min(kWord, bytes - done), write);
+}
+
 }  // namespace
 
 // The place in the kernel that announces the access.
-#define GRAFT_HERE __builtin_return_address(0)
+#define GRAFT_HERE static_cast<const char*>(__builtin_return_address(0))
 
 // NOLINTBEGIN(bugprone-reserved-identifier,bugprone-macro-parentheses): the compiler gives the names, and types cannot
 // stand in parentheses.
@@ -25,8 +34,8 @@ void __tsan_func_entry(void*) {}
 void __tsan_func_exit() {}
 void __tsan_vptr_update(void**, void*) {}
 void __tsan_vptr_read(void**) {}
-void __tsan_read_range(void* at, std::size_t bytes) { note(GRAFT_HERE, at, bytes, false); }
-void __tsan_write_range(void* at, std::size_t bytes) { note(GRAFT_HERE, at, bytes, true); }
+void __tsan_read_range(void* at, std::size_t bytes) { note_words(GRAFT_HERE, at, bytes, false); }
+void __tsan_write_range(void* at, std::size_t bytes) { note_words(GRAFT_HERE, at, bytes, true); }
 
 #define GRAFT_ACCESS(bytes)                                                           \
   void __tsan_read##bytes(void* at) { note(GRAFT_HERE, at, bytes, false); }           \

@@ -53,8 +53,8 @@ namespace {
 // scores [head, i, j] = kScale q_i . k_j
 __global__ void attention_scores_kernel(Sizes s, const float* q, const float* k, float* scores) {
   constexpr int kTile = 32, kPitch = kTile + 1;
-  GRAFT_SHARED(float, tile_q, kTile* kPitch);
-  GRAFT_SHARED(float, tile_k, kTile* kPitch);
+  GRAFT_SHARED(float, tile_q, (kTile * kPitch));
+  GRAFT_SHARED(float, tile_k, (kTile * kPitch));
   const int x = thread_x(), y = thread_y(), head = static_cast<int>(blockIdx.z);
   const int column = block_x() * kTile + x, row = block_y() * kTile + y, key = block_x() * kTile + y;
   float sum = 0;
@@ -83,8 +83,8 @@ __global__ void attention_softmax_kernel(int rows, int length, float* scores) {
 // y_i = sum over j of weights [head, i, j] v_j
 __global__ void attention_values_kernel(Sizes s, const float* weights, const float* v, float* y) {
   constexpr int kTile = 32;
-  GRAFT_SHARED(float, tile_w, kTile* kTile);
-  GRAFT_SHARED(float, tile_v, kTile* kTile);
+  GRAFT_SHARED(float, tile_w, (kTile * kTile));
+  GRAFT_SHARED(float, tile_v, (kTile * kTile));
   const int x = thread_x(), line = thread_y(), head = static_cast<int>(blockIdx.z);
   const int channel = block_x() * kTile + x, row = block_y() * kTile + line;
   float sum = 0;
@@ -150,20 +150,20 @@ GRAFT_RUNG(attention_online) {
 
 // # A thread a query: keys and values pass through shared memory
 // Intensity: a tile of keys and values is read once for 128 queries: 64 operations a byte of the caches
-// Expected: 35 % of f32: a vector that all lanes read at once brings 4 multiply-adds a lane; 128 registers hold query
-// and sums, so that few warps are there to hide the rest
+// Expected: 25 % of f32: a vector of 16 bytes takes four rounds of shared memory, fewer where the hardware sees that
+// all lanes read the same, and brings 4 multiply-adds, which take one clock; 160 registers leave room for few warps
 //
 // A block has 128 queries, a thread each, with its query and its sums, 64 + 64 numbers, in registers. The block brings
-// 32 keys and values at a time into shared memory, and all lanes read the same number of them, which is one wavefront
-// without a conflict. No lane needs another: the sums of a score stay in one thread. Of 32 scores the largest is found
+// 32 keys and values at a time into shared memory, and all lanes read the same place of it at once, without a conflict.
+// No lane needs another: the sums of a score stay in one thread. Of 32 scores the largest is found
 // first, so that the sums are shrunk once a tile instead of once a key.
 namespace {
 __global__ void __launch_bounds__(128)
     attention_tiles_kernel(Sizes s, const float* q, const float* k, const float* v, float* y) {
   constexpr int kKeys = 32;
-  GRAFT_SHARED(float, keys, kKeys* kDepth);
-  GRAFT_SHARED(float, values, kKeys* kDepth);
-  GRAFT_SHARED(float, scores, kKeys * 128);  // [key, thread]: with those in registers there would be no room
+  GRAFT_SHARED(float, keys, (kKeys * kDepth));
+  GRAFT_SHARED(float, values, (kKeys * kDepth));
+  GRAFT_SHARED(float, scores, (kKeys * 128));  // [key, thread]: with those in registers there would be no room
   const int thread = thread_x(), row = block_x() * 128 + thread;
   const Index begin = s.begin(block_y());
   float query[kDepth], sums[kDepth] = {}, largest = -INFINITY, total = 0;

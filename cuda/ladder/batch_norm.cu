@@ -230,7 +230,7 @@ struct Moments {
 };
 
 __global__ void __launch_bounds__(256) batch_norm_welford_kernel(Sizes s, const float* x, Moments* parts) {
-  GRAFT_SHARED(Moments, of_line, 4 * 256);
+  GRAFT_SHARED(Moments, of_line, (4 * 256));
   const int lane = thread_x(), line = thread_y(), c = (block_x() * 8 + lane) * 4;  // 8 lanes of 4 channels, 32 lines
   const int first = block_y() * kRowsABlock, last = first + kRowsABlock < s.rows ? first + kRowsABlock : s.rows;
   Moments moments[4];

@@ -94,8 +94,8 @@ __global__ void conv_im2col_kernel(Sizes s, const float* x, float* matrix) {
 // y [m, out] = matrix [m, depth] w^T, w [out, depth].
 __global__ void conv_product_kernel(Sizes s, const float* matrix, const float* w, float* y) {
   constexpr int kTile = 32, kPitch = kTile + 1;  // a pitch of 33 puts a column into 32 different banks
-  GRAFT_SHARED(float, tile_x, kTile* kPitch);
-  GRAFT_SHARED(float, tile_w, kTile* kPitch);
+  GRAFT_SHARED(float, tile_x, (kTile * kPitch));
+  GRAFT_SHARED(float, tile_w, (kTile * kPitch));
   const int a = thread_x(), b = thread_y(), depth = s.depth();
   const int channel = block_x() * kTile + a, pixel = block_y() * kTile + b, my_weights = block_x() * kTile + b;
   float sum = 0;
@@ -131,8 +131,8 @@ GRAFT_RUNG(conv_im2col) {
 namespace {
 __global__ void conv_implicit_kernel(Sizes s, const float* x, const float* w, float* y) {
   constexpr int kTile = 32, kPitch = kTile + 1;
-  GRAFT_SHARED(float, tile_x, kTile* kPitch);
-  GRAFT_SHARED(float, tile_w, kTile* kPitch);
+  GRAFT_SHARED(float, tile_x, (kTile * kPitch));
+  GRAFT_SHARED(float, tile_w, (kTile * kPitch));
   const int a = thread_x(), b = thread_y(), depth = s.depth();
   const int channel = block_x() * kTile + a, pixel = block_y() * kTile + b, my_weights = block_x() * kTile + b;
   float sum = 0;
@@ -166,8 +166,8 @@ __global__ void __launch_bounds__(256, 2)
     conv_register_tiles_kernel(Sizes s, const float* x, const float* w, float* y) {
   constexpr int kPixels = 128, kChannels = 64, kDepth = 8;
   constexpr int kPitchX = kPixels + 4, kPitchW = kChannels + 4;
-  GRAFT_SHARED(float, tile_x, kDepth* kPitchX);  // [depth, pixel]
-  GRAFT_SHARED(float, tile_w, kDepth* kPitchW);  // [depth, channel]
+  GRAFT_SHARED(float, tile_x, (kDepth * kPitchX));  // [depth, pixel]
+  GRAFT_SHARED(float, tile_w, (kDepth * kPitchW));  // [depth, channel]
   const int thread = thread_x(), first_pixel = block_y() * kPixels, first_channel = block_x() * kChannels;
   const int my_pixel = thread / 16 * 4, my_channel = thread % 16 * 4, four = thread % 2 * 4, line = thread / 2;
   const int pixel = first_pixel + line, depth = s.depth(), channel = first_channel + line;

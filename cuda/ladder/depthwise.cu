@@ -105,7 +105,7 @@ GRAFT_RUNG(depthwise_coalesced) {
 namespace {
 __global__ void __launch_bounds__(256) depthwise_tiles_kernel(Sizes s, const float* x, const float* w, float* y) {
   constexpr int kSide = 8, kUnder = kSide + 2;
-  GRAFT_SHARED(float, tile, kUnder* kUnder* kWarp);
+  GRAFT_SHARED(float, tile, (kUnder * kUnder * kWarp));
   const int lane = thread_x(), channel = block_x() * kWarp + lane, across = pieces(s.width, kSide);
   const int image = static_cast<int>(blockIdx.z), top = block_y() / across * kSide, left = block_y() % across * kSide;
   const bool mine = channel < s.channels;
@@ -135,9 +135,9 @@ GRAFT_RUNG(depthwise_tiles) {
 }
 
 // # A strip in registers: 4 channels a vector, a window that slides along a row
-// Intensity: for 8 results 3 x 10 pixels and 9 taps: 18 x 8 / (4 x 47) = 0.77 operations a byte of the first-level
-// cache Expected: 85 % of memory: 6 lines a result instead of 19, so that the caches could serve three times what
-// memory brings
+// Intensity: for 8 results 3 x 10 pixels and 9 taps: 18 x 8 / (4 x 47) = 0.77 operations a byte of the caches
+// Expected: 85 % of memory: 6 lines a result instead of 19, so that the caches could serve three times what memory
+// brings
 //
 // A thread makes eight neighbouring results. It keeps the three columns under the window and the nine taps in
 // registers; at each step the window moves on by a pixel, and one column of three is new. Each load brings four

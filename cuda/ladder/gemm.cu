@@ -93,8 +93,8 @@ GRAFT_RUNG(gemm_coalesced) {
 namespace {
 __global__ void gemm_tiles_kernel(Sizes s, const float* a, const float* b, float* c) {
   constexpr int kTile = 32;
-  GRAFT_SHARED(float, tile_a, kTile* kTile);
-  GRAFT_SHARED(float, tile_b, kTile* kTile);
+  GRAFT_SHARED(float, tile_a, (kTile * kTile));
+  GRAFT_SHARED(float, tile_b, (kTile * kTile));
   const int x = thread_x(), y = thread_y();
   const int column = block_x() * kTile + x, row = block_y() * kTile + y;
   float sum = 0;
@@ -123,12 +123,12 @@ GRAFT_RUNG(gemm_tiles) {
 // What a thread has read from shared memory it multiplies with eight others: an outer product of a column of A and a
 // row of B for each k, whose 64 sums stay in registers. That makes 4 multiply-adds for a number instead of 1/2. What is
 // left is how the lanes read: those of B eight numbers apart, of which four share a bank and are served one after the
-// other.
+// other. C is written in the same way, a sector for each number: a thread's columns should not all be neighbours.
 namespace {
 __global__ void __launch_bounds__(256) gemm_register_tiles_kernel(Sizes s, const float* a, const float* b, float* c) {
   constexpr int kTile = 128, kDepth = 8, kMine = 8;
-  GRAFT_SHARED(float, tile_a, kTile* kDepth);  // [row, depth]
-  GRAFT_SHARED(float, tile_b, kDepth* kTile);  // [depth, column]
+  GRAFT_SHARED(float, tile_a, (kTile * kDepth));  // [row, depth]
+  GRAFT_SHARED(float, tile_b, (kDepth * kTile));  // [depth, column]
   const int thread = thread_x(), my_row = thread / 16 * kMine, my_column = thread % 16 * kMine;
   const int first_row = block_y() * kTile, first_column = block_x() * kTile;
   float sums[kMine][kMine] = {};
@@ -186,8 +186,8 @@ GRAFT_RUNG(gemm_register_tiles) {
 namespace {
 __global__ void __launch_bounds__(256, 2) gemm_vectors_kernel(Sizes s, const float* a, const float* b, float* c) {
   constexpr int kTile = 128, kDepth = 8, kPitch = kTile + 4, kHalf = kTile / 2;
-  GRAFT_SHARED(float, tiles_a, 2 * kDepth * kPitch);  // [buffer, depth, row]
-  GRAFT_SHARED(float, tiles_b, 2 * kDepth * kPitch);  // [buffer, depth, column]
+  GRAFT_SHARED(float, tiles_a, (2 * kDepth * kPitch));  // [buffer, depth, row]
+  GRAFT_SHARED(float, tiles_b, (2 * kDepth * kPitch));  // [buffer, depth, column]
   const int thread = thread_x(), my_row = thread / 16 * 4, my_column = thread % 16 * 4;
   const int first_row = block_y() * kTile, first_column = block_x() * kTile;
   const auto fetch = [&](int first, int buffer) {
@@ -262,8 +262,8 @@ namespace {
 __global__ void __launch_bounds__(128)
     gemm_tensor_cores_kernel(Sizes s, const bfloat16* a, const bfloat16* b, bfloat16* c) {
   constexpr int kTile = 64, kDepth = 32, kPitchA = kDepth + 8, kPitchB = kTile + 8;  // 8 more: other banks a line
-  GRAFT_SHARED(bfloat16, tile_a, kTile * kPitchA);                                   // [row, depth]
-  GRAFT_SHARED(bfloat16, tile_b, kDepth * kPitchB);                                  // [depth, column]
+  GRAFT_SHARED(bfloat16, tile_a, (kTile * kPitchA));                                 // [row, depth]
+  GRAFT_SHARED(bfloat16, tile_b, (kDepth * kPitchB));                                // [depth, column]
   using Eight = Vector<bfloat16, 8>;
   const int thread = thread_x(), lane = thread % kWarp, warp = thread / kWarp;
   const int first_row = block_y() * kTile, first_column = block_x() * kTile;
