@@ -174,7 +174,7 @@ GRAFT_RUNG(gemm_register_tiles) {
          gemm_register_tiles_kernel, s, in[0].as<float>(), in[1].as<float>(), out.as<float>());
 }
 
-// # Vectors, and two tiles under way: cp.async fills one buffer while the other is multiplied
+// # Vectors, and two tiles under way: one buffer is filled while the other is multiplied
 // Intensity: as before 32 operations a byte; 64 multiply-adds for 4 vectors of 16 bytes
 // Expected: 75 % of f32: 16 wavefronts for the 16 clocks of 64 multiply-adds, and the barrier once a step costs the
 // rest
