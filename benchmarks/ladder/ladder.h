@@ -50,6 +50,7 @@ struct Ladder {
   std::vector<Rung> rungs;
   std::vector<Sizes> checked;  ///< small ones with edges
   Sizes counted;               ///< at which the emulated device counts what is asked of memory
+  Sizes counted_in_use;        ///< the same for the kernel in use, which chooses its tiles by the size
   Sizes measured;              ///< at which a GPU is timed
   std::function<Problem(const Sizes&)> problem;
 };

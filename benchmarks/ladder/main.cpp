@@ -101,7 +101,7 @@ Json look_at(const Ladder& ladder, Device device, bool count, std::ostream& to) 
   std::vector<Problem> small;
   for (const Ladder::Sizes& sizes : ladder.checked) small.push_back(ladder.problem(sizes));
   const bool timed = device.kind == Device::Kind::cuda;
-  const Problem large = timed || count ? ladder.problem(timed ? ladder.measured : ladder.counted) : Problem{};
+  const Problem large = timed ? ladder.problem(ladder.measured) : Problem{};
   Json rows = Json::array();
   for (const Rung& rung : ladder.rungs) {
     double worst = 0;
@@ -109,7 +109,8 @@ Json look_at(const Ladder& ladder, Device device, bool count, std::ostream& to) 
     Json row{{"name", rung.name}, {"dtype", name(rung.dtype)}, {"worst_error", worst}};
     if (timed) row["measured"] = timing_of(rung, large, device);
 #if GRAFT_HAS_EMULATED
-    if (!timed && count) row["counted"] = traffic_of(rung, large, device);
+    if (!timed && count)
+      row["counted"] = traffic_of(rung, ladder.problem(rung.in_use() ? ladder.counted_in_use : ladder.counted), device);
 #endif
     print(to, row);
     to.flush();

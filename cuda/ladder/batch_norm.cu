@@ -202,7 +202,7 @@ GRAFT_RUNG(batch_norm_tree) {
   apply_and_relu(context, name, in, statistics.numbers, out);
 }
 
-// # Welford's moments, vectors, and ReLU while it is in hand
+// # Welford's moments: nothing cancels, four channels a vector, and ReLU while the result is in hand
 // Intensity: x is read twice and y written once: 12 bytes for 8 operations, the least there is
 // Expected: 80 % of memory
 //

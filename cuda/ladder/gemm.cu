@@ -324,8 +324,9 @@ GRAFT_RUNG(gemm_tensor_cores) {
 //
 // While a tile is multiplied the next three travel (cp.async), so that the way to memory, about a thousand clocks, is
 // hidden behind three steps of work. Warp tiles of 64 x 32 read 96 lines for 2048 sums; the sums leave through shared
-// memory, so that whole lines are written. This is `cuda/device/tensor_core.h` in `cuda/device/gemm.h`, the kernel
-// under every linear layer and convolution.
+// memory, so that whole lines are written (which is where most of the conflicts come from that are counted at so small
+// a depth). This is `cuda/device/tensor_core.h` in `cuda/device/gemm.h`, the kernel under every linear layer and
+// convolution.
 GRAFT_RUNG(gemm_in_use) { kernels::matmul(context, in[0], in[1], false, false, {out, false}); }
 
 }  // namespace graft::ladder::GRAFT_TARGET
