@@ -7,6 +7,8 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include "graft/core/error.h"
+
 #include "core/backend.h"
 #include "core/format.h"
 #include "ladder.h"
@@ -77,8 +79,10 @@ Json timing_of(const Rung& rung, const Problem& problem, Device device) {
 }
 
 void print(std::ostream& to, const Json& rung) {
-  to << fmt::format("  {:24} {:5} error {:5.1f} % of the bound", rung["name"].get<std::string>(),
-                    rung["dtype"].get<std::string>(), 100 * rung["worst_error"].get<double>());
+  to << fmt::format("  {:24} {:5}", rung["name"].get<std::string>(), rung["dtype"].get<std::string>());
+  if (rung.contains("worst_error"))
+    to << fmt::format(" error {:5.1f} % of the bound", 100 * rung["worst_error"].get<double>());
+  if (rung.contains("failure")) to << "  FAILED: " << rung["failure"].get<std::string>();
   if (rung.contains("counted")) {
     const Json& counted = rung["counted"];
     to << fmt::format("  read {:8.1f} KiB, written {:7.1f} KiB, {:8} wavefronts, {:7} conflicts",
@@ -96,7 +100,8 @@ void print(std::ostream& to, const Json& rung) {
   to << '\n';
 }
 
-Json look_at(const Ladder& ladder, Device device, bool count, std::ostream& to) {
+// A rung that fails does not keep the others from being looked at.
+Json look_at(const Ladder& ladder, Device device, [[maybe_unused]] bool count, std::ostream& to, bool& failed) {
   to << ladder.name << '\n';
   std::vector<Problem> small;
   for (const Ladder::Sizes& sizes : ladder.checked) small.push_back(ladder.problem(sizes));
@@ -104,14 +109,21 @@ Json look_at(const Ladder& ladder, Device device, bool count, std::ostream& to) 
   const Problem large = timed ? ladder.problem(ladder.measured) : Problem{};
   Json rows = Json::array();
   for (const Rung& rung : ladder.rungs) {
-    double worst = 0;
-    for (const Problem& problem : small) worst = std::max(worst, check(rung, problem, device));
-    Json row{{"name", rung.name}, {"dtype", name(rung.dtype)}, {"worst_error", worst}};
-    if (timed) row["measured"] = timing_of(rung, large, device);
+    Json row{{"name", rung.name}, {"dtype", name(rung.dtype)}};
+    try {
+      double worst = 0;
+      for (const Problem& problem : small) worst = std::max(worst, check(rung, problem, device));
+      row["worst_error"] = worst;
+      if (timed) row["measured"] = timing_of(rung, large, device);
 #if GRAFT_HAS_EMULATED
-    if (!timed && count)
-      row["counted"] = traffic_of(rung, ladder.problem(rung.in_use() ? ladder.counted_in_use : ladder.counted), device);
+      if (!timed && count)
+        row["counted"] =
+            traffic_of(rung, ladder.problem(rung.in_use() ? ladder.counted_in_use : ladder.counted), device);
 #endif
+    } catch (const Error& error) {
+      row["failure"] = error.what();
+      failed = true;
+    }
     print(to, row);
     to.flush();
     rows.push_back(std::move(row));
@@ -129,9 +141,10 @@ int main_of(const Options& options) {
   std::ostream& to = only_json ? silent : std::cout;
   Json result{{"device", {{"name", description.name}, {"architecture", description.architecture}}},
               {"ladders", Json::array()}};
+  bool failed = false;
   for (const Ladder& ladder : ladders()) {
     if (options.ladder.empty() || options.ladder == ladder.name)
-      result["ladders"].push_back(look_at(ladder, device, options.count, to));
+      result["ladders"].push_back(look_at(ladder, device, options.count, to, failed));
   }
   if (only_json) {
     std::cout << result.dump(1) << '\n';
@@ -140,7 +153,7 @@ int main_of(const Options& options) {
     file << result.dump(1) << '\n';
     graft::check(file.good(), "[ladder] cannot write {}", options.json);
   }
-  return 0;
+  return failed ? 1 : 0;
 }
 
 }  // namespace
