@@ -52,25 +52,27 @@ template <class T>
 inline constexpr int kVector = static_cast<int>(16 / sizeof(T));
 
 #if !defined(__CUDACC__)
-// A GPU stops at an access that is not aligned; most CPUs do not mind.
+// A GPU stops at an access that is not aligned; most CPUs do not mind. And it moves a vector by one instruction.
 template <class V>
-void check_alignment(const void* at) {
-  if (reinterpret_cast<std::uintptr_t>(at) % alignof(V) != 0) this_thread().block->stop_misaligned(at, sizeof(V));
+void before_access(const void* at, bool write) {
+  Block& block = *this_thread().block;
+  if (reinterpret_cast<std::uintptr_t>(at) % alignof(V) != 0) block.stop_misaligned(at, sizeof(V));
+  if (block.counted()) block.count_vector(at, sizeof(V), write);
 }
 #else
 template <class V>
-__device__ void check_alignment(const void*) {}
+__device__ void before_access(const void*, bool) {}
 #endif
 
 template <int N, class T>
 __device__ Vector<T, N> load(const T* at) {
-  check_alignment<Vector<T, N>>(at);
+  before_access<Vector<T, N>>(at, false);
   return *reinterpret_cast<const Vector<T, N>*>(at);
 }
 
 template <int N, class T>
 __device__ void store(T* at, const Vector<T, N>& vector) {
-  check_alignment<Vector<T, N>>(at);
+  before_access<Vector<T, N>>(at, true);
   *reinterpret_cast<Vector<T, N>*>(at) = vector;
 }
 

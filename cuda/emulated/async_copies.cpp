@@ -13,8 +13,9 @@ void AsyncCopies::add(Block& block, void* to, const void* from, std::size_t byte
     if (reinterpret_cast<std::uintptr_t>(at) % bytes != 0) block.stop_misaligned(at, bytes);
   }
   if (block.checked()) {
-    if (inside) block.note(from, bytes, false, false);
-    block.note(to, bytes, true, false);
+    const void* const place = __builtin_return_address(0);  // in the kernel
+    if (inside) block.note(from, bytes, false, false, place);
+    block.note(to, bytes, true, false, static_cast<const char*>(place) + 1);
   }
   under_way_.push_back({to, inside ? from : nullptr, bytes, groups_});
 }
@@ -23,7 +24,7 @@ void AsyncCopies::wait(Block& block, unsigned pending) {
   std::size_t done = 0;
   while (done < under_way_.size() && under_way_[done].group + pending < groups_) {
     const Copy& copy = under_way_[done++];
-    if (block.checked()) block.note(copy.to, copy.bytes, true, false);
+    if (block.checked()) block.note(copy.to, copy.bytes, true, false, nullptr);
     if (copy.from != nullptr)
       std::memcpy(copy.to, copy.from, copy.bytes);
     else

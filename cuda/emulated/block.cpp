@@ -111,6 +111,7 @@ void Block::run(const Launch& launch, dim3 index, std::optional<std::uint64_t> s
     abandon();
     std::rethrow_exception(error_);
   }
+  if (counted()) traffic_.flush(launch.name);
   check_red_zones();
 }
 
@@ -197,6 +198,7 @@ int Block::barrier(bool vote) {
     votes_ = 0;
     at_barrier_ = 0;
     ++barriers_;
+    if (counted()) traffic_.flush(launch_->name);
     for (auto thread = threads_.rbegin(); thread != threads_.rend(); ++thread) {
       if (thread->state == Thread::State::waiting) wake(*thread);
     }
@@ -283,7 +285,12 @@ void Block::stop_misaligned(const void* address, std::size_t bytes) {
                    fmt::ptr(address), bytes));
 }
 
-void Block::note(const void* address, std::size_t bytes, bool write, bool atomic) {
+bool Block::in_arena(const void* address) const {
+  const auto* at = static_cast<const std::byte*>(address);
+  return at >= arena_.data() && at < arena_.data() + arena_.size();
+}
+
+void Block::note(const void* address, std::size_t bytes, bool write, bool atomic, const void* instruction) {
   const Thread& self = this_thread();
   const Access access{.launch = launch_->number,
                       .block = number_,
@@ -293,10 +300,37 @@ void Block::note(const void* address, std::size_t bytes, bool write, bool atomic
                       .write = write,
                       .atomic = atomic};
   const auto* at = static_cast<const std::byte*>(address);
-  if (at >= arena_.data() && at < arena_.data() + arena_.size())
+  if (counted() && instruction != nullptr && !part_of_vector(address, bytes, write))
+    count(address, bytes, write, instruction);
+  if (in_arena(at))
     note_shared(static_cast<std::size_t>(at - arena_.data()), bytes, access);
   else if (DeviceMemory::Allocation* tensor = launch_->memory->find(address); tensor != nullptr)
     note_global(*tensor, at - tensor->base, bytes, access);
+}
+
+void Block::count(const void* address, std::size_t bytes, bool write, const void* instruction) {
+  using Kind = TrafficCounter::Kind;
+  Kind kind = write ? Kind::global_write : Kind::global_read;
+  if (in_arena(address))
+    kind = Kind::shared;
+  else if (launch_->memory->find(address) == nullptr)
+    return;
+  traffic_.note(this_thread().number, instruction, address, bytes, kind);
+}
+
+void Block::count_vector(const void* address, std::size_t bytes, bool write) {
+  this_thread().vector = {static_cast<const std::byte*>(address), bytes, 0, write};
+  count(address, bytes, write, __builtin_return_address(0));
+}
+
+// Whether an access is one to an element of the thread's last vector, which was counted as a whole.
+bool Block::part_of_vector(const void* address, std::size_t bytes, bool write) {
+  auto& vector = this_thread().vector;
+  const auto* at = static_cast<const std::byte*>(address);
+  if (at < vector.begin || at + bytes > vector.begin + vector.bytes || write != vector.write) return false;
+  if (vector.announced + bytes > vector.bytes) return false;
+  vector.announced += bytes;
+  return true;
 }
 
 void Block::note_shared(std::size_t offset, std::size_t bytes, const Access& access) {

@@ -13,6 +13,7 @@
 #include "emulated/async_copies.h"
 #include "emulated/fiber.h"
 #include "emulated/memory.h"
+#include "emulated/traffic.h"
 
 namespace graft::emulated {
 
@@ -34,6 +35,7 @@ struct Launch {
   void* stream = nullptr;
   std::uint64_t number = 0;        ///< counts the launches of the process
   DeviceMemory* memory = nullptr;  ///< where accesses are checked; null to run without checks
+  bool counted = false;            ///< take_traffic() tells of it
 };
 
 constexpr unsigned kWarpSize = 32;
@@ -60,6 +62,12 @@ struct Thread {
   const void* given = nullptr;      ///< its operands of that function
   void* result = nullptr;           ///< where that function puts its result
   AsyncCopies copies;               ///< into shared memory, under way
+
+  struct {
+    const std::byte* begin = nullptr;
+    std::size_t bytes = 0, announced = 0;  ///< of the vector, and by the compiler so far
+    bool write = false;
+  } vector;  ///< the last that it read or wrote by one instruction
 };
 
 /// What runs blocks on one thread of the operating system, one block at a time. Each CUDA thread is a fiber that runs
@@ -78,8 +86,13 @@ class Block {
   const Launch& launch() const { return *launch_; }
   bool checked() const { return launch_->memory != nullptr; }
   /// Takes note of an access by the thread that runs, and stops the block if it is a mistake: outside of every array or
-  /// tensor, of shared memory that nobody wrote, of a tensor that is gone, or in a race.
-  void note(const void* address, std::size_t bytes, bool write, bool atomic);
+  /// tensor, of shared memory that nobody wrote, of a tensor that is gone, or in a race. Where traffic is counted,
+  /// `instruction` tells from where in the code; null for what is no instruction of its own.
+  void note(const void* address, std::size_t bytes, bool write, bool atomic, const void* instruction);
+  bool counted() const { return launch_->counted; }
+  /// Counts the access to a vector that the thread is about to make by one instruction, of which the compiler may
+  /// announce the elements one by one.
+  void count_vector(const void* address, std::size_t bytes, bool write);
   dim3 index() const { return index_; }
 
   /// Stops the block because of an access to `bytes` bytes that begins at no multiple of them.
@@ -108,6 +121,9 @@ class Block {
   };
 
   void begin(const Launch& launch, dim3 index);
+  void count(const void* address, std::size_t bytes, bool write, const void* instruction);
+  bool in_arena(const void* address) const;
+  bool part_of_vector(const void* address, std::size_t bytes, bool write);
   void note_shared(std::size_t offset, std::size_t bytes, const Access& access);
   void note_global(DeviceMemory::Allocation& tensor, std::ptrdiff_t offset, std::size_t bytes, const Access& access);
   [[noreturn]] void stop(const std::string& what);
@@ -145,6 +161,7 @@ class Block {
   std::vector<bool> written_;  // of the arena
   Shadow shared_shadow_;
   std::uint32_t barriers_ = 0;
+  TrafficCounter traffic_;
 };
 
 /// The thread that runs now.

@@ -186,6 +186,7 @@ class EmulatedBackend final : public Backend {
 
   void launch(void* stream, Launch launch) {
     launch.memory = checking() ? &memory_ : nullptr;
+    launch.counted = checking() && counting_;
     push(stream, {.run =
                       [launch = std::move(launch), stream](std::uint64_t number) mutable {
                         launch.number = number;
@@ -205,6 +206,13 @@ class EmulatedBackend final : public Backend {
     }
     command.number = given_++;
     streams_[stream].push_back(std::move(command));
+  }
+
+  void count_traffic(bool on) {
+    check(!on || checking(),
+          "[emulated] traffic is counted only in a build and a run with checks (GRAFT_EMULATED_CHECKS)");
+    const std::lock_guard lock(mutex_);
+    counting_ = on;
   }
 
  private:
@@ -252,6 +260,7 @@ class EmulatedBackend final : public Backend {
   }
 
   std::mutex mutex_;
+  bool counting_ = false;
   std::map<void*, std::deque<Command>> streams_;
   std::mt19937_64 choice_{seed_in_use().value_or(0)};
   DeviceMemory memory_;
@@ -286,6 +295,8 @@ Backend& backend(int index) {
   check(index == 0, "[device] there is one emulated device, number 0, not {}", index);
   return device();
 }
+
+void count_traffic(bool on) { device().count_traffic(on); }
 
 void enqueue(void* stream, Launch launch) { device().launch(stream, std::move(launch)); }
 

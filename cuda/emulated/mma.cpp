@@ -89,7 +89,7 @@ Registers load_matrices_of_warp(const void* row, bool transpose) {
   constexpr std::size_t kRow = 16;  // bytes
   Block& block = *this_thread().block;
   if (reinterpret_cast<std::uintptr_t>(row) % kRow != 0) block.stop_misaligned(row, kRow);
-  if (block.checked()) block.note(row, kRow, false, false);
+  if (block.checked()) block.note(row, kRow, false, false, __builtin_return_address(0));
   return transpose ? load<true>(row) : load<false>(row);
 }
 
