@@ -27,10 +27,10 @@ Value sums_of(const Operand& log_sums) {
 
 }  // namespace
 
-std::optional<Graph> attention_graph(Index heads, double scale, const Operand& q, const Operand& k, const Operand& v,
-                                     const Operand& y, const Operand& log_sums) {
+std::optional<OperationGraph> attention_graph(Index heads, double scale, const Operand& q, const Operand& k,
+                                              const Operand& v, const Operand& y, const Operand& log_sums) {
   if (!usable(heads, q, k)) return std::nullopt;
-  Graph graph;
+  OperationGraph graph;
   const int queries = graph.add(heads_of(q, heads)), keys = graph.add(heads_of(k, heads)),
             values = graph.add(heads_of(v, heads)), to = graph.add(heads_of(y, heads)),
             sums = log_sums ? graph.add(sums_of(log_sums)) : -1;
@@ -38,12 +38,12 @@ std::optional<Graph> attention_graph(Index heads, double scale, const Operand& q
   return graph;
 }
 
-std::optional<Graph> attention_backward_graph(Index heads, double scale, const Operand& q, const Operand& k,
-                                              const Operand& v, const Operand& y, const Operand& log_sums,
-                                              const Operand& dy, const Gradient& dq, const Gradient& dk,
-                                              const Gradient& dv) {
+std::optional<OperationGraph> attention_backward_graph(Index heads, double scale, const Operand& q, const Operand& k,
+                                                       const Operand& v, const Operand& y, const Operand& log_sums,
+                                                       const Operand& dy, const Gradient& dq, const Gradient& dk,
+                                                       const Gradient& dv) {
   if (!usable(heads, q, k) || !v || !y) return std::nullopt;
-  Graph graph;
+  OperationGraph graph;
   const auto add = [&](const Operand& x) { return graph.add(heads_of(x, heads)); };
   const int queries = add(q), keys = add(k), values = add(v), result = add(y), slopes = add(dy),
             sums = graph.add(sums_of(log_sums)), to_q = add(Written::like(dq, q.shape, q.dtype)),

@@ -15,7 +15,7 @@ __global__ void bias_activation_kernel(Index rows, Index channels, const From* x
   for (Index i = first_index(); i < rows * channels; i += index_stride()) {
     const Index row = i / channels, c = i % channels;
     const auto sum = widen(x[row * x_pitch + c]) + (bias != nullptr ? bias[c] : Accumulator<To>(0));
-    y[row * y_pitch + c] = narrow<To>(activate(activation, sum));
+    y[row * y_pitch + c] = narrow<To>(kernels::activate(activation, sum));
   }
 }
 

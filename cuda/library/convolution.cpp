@@ -49,11 +49,11 @@ class Filter {
 
 }  // namespace
 
-std::optional<Graph> convolution_graph(const Context& context, const Convolution& c, const Operand& x, const Operand& w,
-                                       const Operand& bias, const Operand& residual, Activation activation,
-                                       const Operand& y) {
+std::optional<OperationGraph> convolution_graph(const Context& context, const Convolution& c, const Operand& x,
+                                                const Operand& w, const Operand& bias, const Operand& residual,
+                                                Activation activation, const Operand& y) {
   if (!usable(x, y)) return std::nullopt;
-  Graph graph{.tensor_cores = tensor_cores(context, x.dtype)};
+  OperationGraph graph{.tensor_cores = tensor_cores(context, x.dtype)};
   const int from = graph.add(image(x)), weights = graph.add(filter_of(c, w, x.dtype)), to = graph.add(image(y));
   const auto extents = image(y).extents;
   // Each step but the last writes an intermediate value. Without tensor cores cuDNN has engines for this order alone.
@@ -72,21 +72,23 @@ std::optional<Graph> convolution_graph(const Context& context, const Convolution
   return graph;
 }
 
-std::optional<Graph> convolution_backward_input_graph(const Context& context, const Convolution& c, const Operand& dz,
-                                                      const Operand& w, const Gradient& dx) {
+std::optional<OperationGraph> convolution_backward_input_graph(const Context& context, const Convolution& c,
+                                                               const Operand& dz, const Operand& w,
+                                                               const Gradient& dx) {
   if (!usable(dx.to, dz)) return std::nullopt;
-  Graph graph{.tensor_cores = tensor_cores(context, dz.dtype)};
+  OperationGraph graph{.tensor_cores = tensor_cores(context, dz.dtype)};
   const int from = graph.add(image(dz)), weights = graph.add(filter_of(c, w, dz.dtype)),
             to = graph.add(image(Written::like(dx)));
   graph.call(Kind::convolution_backward_input, {from, weights}, {to}, window_of(c.geometry));
   return graph;
 }
 
-std::optional<Graph> convolution_backward_weight_graph(const Context& context, const Convolution& c, const Operand& x,
-                                                       const Operand& dz, const Gradient& dw) {
+std::optional<OperationGraph> convolution_backward_weight_graph(const Context& context, const Convolution& c,
+                                                                const Operand& x, const Operand& dz,
+                                                                const Gradient& dw) {
   // The gradient of a half weight is rounded once, at its end: cuDNN sums into f32.
   if (!usable(x, dz) || dw.to.dtype != DType::f32) return std::nullopt;
-  Graph graph{.tensor_cores = tensor_cores(context, x.dtype)};
+  OperationGraph graph{.tensor_cores = tensor_cores(context, x.dtype)};
   const int slopes = graph.add(image(dz)), from = graph.add(image(x));
   const int to =
       graph.add(filter(c.depthwise ? library::future(filter_shape(c.geometry), DType::f32) : Written::like(dw)));

@@ -35,10 +35,11 @@ Numbers list(const std::array<Index, N>& numbers) {
   return {numbers.begin(), numbers.end()};
 }
 
-/// Adds a Graph's operations one after the other to cuDNN's. A value's number plus one is its tensor's identity.
+/// Adds an OperationGraph's operations one after the other to cuDNN's. A value's number plus one is its tensor's
+/// identity.
 class Translation {
  public:
-  Translation(const Graph& from, fe::graph::Graph& to) : from_(from), to_(to), tensors_(from.values.size()) {
+  Translation(const OperationGraph& from, fe::graph::Graph& to) : from_(from), to_(to), tensors_(from.values.size()) {
     for (const Operation& operation : from.operations) add(operation);
   }
 
@@ -182,12 +183,12 @@ class Translation {
     fail("[cudnn] no such activation");
   }
 
-  const Graph& from_;
+  const OperationGraph& from_;
   fe::graph::Graph& to_;
   std::vector<Tensor> tensors_;
 };
 
-std::vector<fe::NumericalNote_t> unwanted(const Graph& graph) {
+std::vector<fe::NumericalNote_t> unwanted(const OperationGraph& graph) {
   std::vector<fe::NumericalNote_t> notes{fe::NumericalNote_t::NONDETERMINISTIC,
                                          fe::NumericalNote_t::REDUCED_PRECISION_REDUCTION, fe::NumericalNote_t::FFT,
                                          fe::NumericalNote_t::WINOGRAD};
@@ -202,7 +203,7 @@ struct Compiled::Parts {
   fe::graph::Graph graph;
 };
 
-Compiled::Compiled(const Graph& graph, const Target& target) : parts_(std::make_unique<Parts>()) {
+Compiled::Compiled(const OperationGraph& graph, const Target& target) : parts_(std::make_unique<Parts>()) {
   fe::graph::Graph& g = parts_->graph;
   const auto good = [&](fe::error_t status) {
     if (status.is_bad()) why_ = status.get_message();

@@ -4,7 +4,7 @@
 #include <span>
 #include <string>
 
-#include "library/graph.h"
+#include "library/operation_graph.h"
 
 struct cudnnContext;
 struct CUstream_st;
@@ -12,22 +12,22 @@ struct CUstream_st;
 // cuDNN's graph interface. One source includes its header-only frontend, which takes half a minute to compile.
 namespace graft::cudnn {
 
-/// Where a Graph shall run: a GPU, by a handle of cuDNN on it, or one that is only described, so that it can be asked
-/// what it would run where there is no GPU.
+/// Where an OperationGraph shall run: a GPU, by a handle of cuDNN on it, or one that is only described, so that it can
+/// be asked what it would run where there is no GPU.
 struct Target {
   cudnnContext* handle = nullptr;
   std::string properties = {};  ///< as cuDNN's CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, where there is no handle
   int architecture = 0;         ///< 90 for sm_90, where there is no handle
 };
 
-/// A Graph that was translated for cuDNN, and the engines that its heuristics propose, best first.
+/// An OperationGraph that was translated for cuDNN, and the engines that its heuristics propose, best first.
 ///
 /// Only those remain that compute what graft's own kernels do: sums of products (no Winograd or Fourier transforms), in
 /// f32, of f32 factors unless TF32 is allowed, the same in every run, in at most `kMostWorkspace` bytes.
 class Compiled {
  public:
   /// Never throws for a graph that cuDNN does not support: there are no engines then, and why() says the reason.
-  Compiled(const Graph& graph, const Target& target);
+  Compiled(const OperationGraph& graph, const Target& target);
   ~Compiled();
   Compiled(const Compiled&) = delete;
   Compiled& operator=(const Compiled&) = delete;

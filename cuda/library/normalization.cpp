@@ -18,7 +18,7 @@ Value pixels(const Operand& x) { return x.shape.rank() == 4 ? image(x) : rows(x)
 bool usable(const Operand& x) { return x && library::computes(x.dtype) && x.elements() > 0; }
 
 // Adds the residual and applies the activation where there are some: z ends in `to`.
-void finish(Graph& graph, int z, const Operand& residual, Activation activation, int to) {
+void finish(OperationGraph& graph, int z, const Operand& residual, Activation activation, int to) {
   if (residual) {
     const int other = graph.add(pixels(residual));
     const int sum = activation == Activation::linear ? to : graph.intermediate(pixels(residual).extents);
@@ -30,11 +30,11 @@ void finish(Graph& graph, int z, const Operand& residual, Activation activation,
 
 }  // namespace
 
-std::optional<Graph> batch_norm_graph(const BatchNormAttributes& a, const Operand& x, const Operand& gamma,
-                                      const Operand& beta, const Operand& residual, const Operand& y,
-                                      const ChannelStatistics& saved) {
+std::optional<OperationGraph> batch_norm_graph(const BatchNormAttributes& a, const Operand& x, const Operand& gamma,
+                                               const Operand& beta, const Operand& residual, const Operand& y,
+                                               const ChannelStatistics& saved) {
   if (!usable(x) || !gamma || !beta) return std::nullopt;
-  Graph graph;
+  OperationGraph graph;
   const int from = graph.add(pixels(x)), scale = graph.add(channels(gamma)), shift = graph.add(channels(beta)),
             to = graph.add(pixels(y)), mean = graph.add(channels(saved.mean)),
             inverse = graph.add(channels(saved.spread));
@@ -46,11 +46,12 @@ std::optional<Graph> batch_norm_graph(const BatchNormAttributes& a, const Operan
 }
 
 // y = (x - mean) (1 / sqrt(variance + epsilon)) gamma + beta, as operations on elements.
-std::optional<Graph> batch_norm_moving_graph(const BatchNormAttributes& a, const Operand& x, const Operand& gamma,
-                                             const Operand& beta, const Operand& residual,
-                                             const ChannelStatistics& moving, const Operand& y) {
+std::optional<OperationGraph> batch_norm_moving_graph(const BatchNormAttributes& a, const Operand& x,
+                                                      const Operand& gamma, const Operand& beta,
+                                                      const Operand& residual, const ChannelStatistics& moving,
+                                                      const Operand& y) {
   if (!usable(x) || !beta) return std::nullopt;
-  Graph graph;
+  OperationGraph graph;
   const int from = graph.add(pixels(x)), mean = graph.add(channels(moving.mean)),
             variance = graph.add(channels(moving.spread)), to = graph.add(pixels(y));
   const int sum = graph.combine(Kind::add, variance, graph.constant(a.epsilon));
@@ -65,11 +66,12 @@ std::optional<Graph> batch_norm_moving_graph(const BatchNormAttributes& a, const
   return graph;
 }
 
-std::optional<Graph> batch_norm_backward_graph(const Operand& x, const Operand& gamma, const ChannelStatistics& saved,
-                                               const Operand& dz, const BatchNormGradients& to) {
+std::optional<OperationGraph> batch_norm_backward_graph(const Operand& x, const Operand& gamma,
+                                                        const ChannelStatistics& saved, const Operand& dz,
+                                                        const BatchNormGradients& to) {
   if (!usable(x) || !gamma || !to.x) return std::nullopt;
   const Shape& of_channels = saved.mean.shape;
-  Graph graph;
+  OperationGraph graph;
   const int slopes = graph.add(pixels(dz)), from = graph.add(pixels(x)), scale = graph.add(channels(gamma)),
             mean = graph.add(channels(saved.mean)), inverse = graph.add(channels(saved.spread)),
             dx = graph.add(pixels(Written::like(to.x))),
@@ -79,10 +81,11 @@ std::optional<Graph> batch_norm_backward_graph(const Operand& x, const Operand& 
   return graph;
 }
 
-std::optional<Graph> layer_norm_graph(double epsilon, const Operand& x, const Operand& gamma, const Operand& beta,
-                                      const Operand& y, const Operand& mean, const Operand& inverse_deviation) {
+std::optional<OperationGraph> layer_norm_graph(double epsilon, const Operand& x, const Operand& gamma,
+                                               const Operand& beta, const Operand& y, const Operand& mean,
+                                               const Operand& inverse_deviation) {
   if (!usable(x) || !gamma || !beta) return std::nullopt;
-  Graph graph;
+  OperationGraph graph;
   const int from = graph.add(rows(x)), scale = graph.add(channels(gamma)), shift = graph.add(channels(beta)),
             to = graph.add(rows(y)), means = graph.add(row_statistics(mean)),
             inverse = graph.add(row_statistics(inverse_deviation));

@@ -24,7 +24,7 @@ struct Plan {
   std::vector<std::size_t> in_memory;  // numbers of the values that have addresses
   std::size_t values = 0;
 
-  Plan(const Graph& graph, const Target& target) : compiled(graph, target), values(graph.values.size()) {
+  Plan(const OperationGraph& graph, const Target& target) : compiled(graph, target), values(graph.values.size()) {
     for (std::size_t i = 0; i < values; ++i)
       if (graph.values[i].place == Value::Place::memory) in_memory.push_back(i);
   }
@@ -48,7 +48,7 @@ Tensor workspace(const Context& context, const Compiled& compiled, int engine) {
 }
 
 // Zeroed memory of its own for each value, so that measuring overwrites nobody's result.
-std::vector<Tensor> stand_ins(const Context& context, const Graph& graph) {
+std::vector<Tensor> stand_ins(const Context& context, const OperationGraph& graph) {
   std::vector<Tensor> memory(graph.values.size());
   for (std::size_t i = 0; i < memory.size(); ++i) {
     const Value& v = graph.values[i];
@@ -74,7 +74,7 @@ double milliseconds(const Context& context, const Compiled& compiled, int engine
   return best;
 }
 
-int fastest(const Context& context, const Graph& graph, Compiled& compiled) {
+int fastest(const Context& context, const OperationGraph& graph, Compiled& compiled) {
   const std::vector<Tensor> memory = stand_ins(context, graph);
   Addresses addresses;
   for (const Tensor& tensor : memory) addresses.push_back(tensor.defined() ? tensor.raw() : nullptr);
@@ -97,7 +97,7 @@ int first(Compiled& compiled) {
   return -1;
 }
 
-int choose(const Context& context, const Graph& graph, Compiled& compiled) {
+int choose(const Context& context, const OperationGraph& graph, Compiled& compiled) {
   if (!autotunes()) return first(compiled);
   const std::size_t v = cudnnGetVersion();
   const std::string machine =
@@ -113,7 +113,7 @@ int choose(const Context& context, const Graph& graph, Compiled& compiled) {
   return engine;
 }
 
-std::shared_ptr<const Plan> make(const Context& context, const Graph& graph) {
+std::shared_ptr<const Plan> make(const Context& context, const OperationGraph& graph) {
   const library::OnDevice here(context);
   const auto plan = std::make_shared<Plan>(graph, Target{.handle = library::cudnn_handle(context)});
   plan->engine = choose(context, graph, plan->compiled);
@@ -123,9 +123,9 @@ std::shared_ptr<const Plan> make(const Context& context, const Graph& graph) {
 
 }  // namespace
 
-std::shared_ptr<const Plan> plan_for(const Context& context, const std::optional<Graph>& graph) {
+std::shared_ptr<const Plan> plan_for(const Context& context, const std::optional<OperationGraph>& graph) {
   if (!graph) return nullptr;
-  using Key = std::pair<int, Graph>;
+  using Key = std::pair<int, OperationGraph>;
   static std::mutex mutex;
   static auto* const plans = new std::map<Key, std::shared_ptr<const Plan>>;  // CUDA may be gone when statics are
   Key key(context.device.index, *graph);

@@ -7,11 +7,12 @@
 namespace graft::cudnn {
 namespace {
 
-std::optional<Graph> pool_graph(Operation::Kind kind, const WindowGeometry& g, const Operand& x, const Operand& y) {
+std::optional<OperationGraph> pool_graph(Operation::Kind kind, const WindowGeometry& g, const Operand& x,
+                                         const Operand& y) {
   if (!library::computes(x.dtype) || x.elements() == 0 || y.elements() == 0 || g.dilation_height != 1 ||
       g.dilation_width != 1)
     return std::nullopt;
-  Graph graph;
+  OperationGraph graph;
   const int from = graph.add(image(x)), to = graph.add(image(y));
   graph.call(kind, {from}, {to}, window_of(g));
   return graph;
@@ -20,13 +21,13 @@ std::optional<Graph> pool_graph(Operation::Kind kind, const WindowGeometry& g, c
 }  // namespace
 
 // cuDNN's positions are not graft's: what backward will read is left to graft's own kernel.
-std::optional<Graph> max_pool_graph(const WindowGeometry& g, const Operand& x, const Operand& y,
-                                    const Operand& positions) {
+std::optional<OperationGraph> max_pool_graph(const WindowGeometry& g, const Operand& x, const Operand& y,
+                                             const Operand& positions) {
   if (positions) return std::nullopt;
   return pool_graph(Operation::Kind::max_pool, g, x, y);
 }
 
-std::optional<Graph> average_pool_graph(const WindowGeometry& g, const Operand& x, const Operand& y) {
+std::optional<OperationGraph> average_pool_graph(const WindowGeometry& g, const Operand& x, const Operand& y) {
   return pool_graph(Operation::Kind::average_pool, g, x, y);
 }
 

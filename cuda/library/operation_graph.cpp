@@ -1,4 +1,4 @@
-#include "library/graph.h"
+#include "library/operation_graph.h"
 
 #include <algorithm>
 #include <cstdint>
@@ -93,22 +93,22 @@ Value heads_of(const Operand& x, Index heads) {
   return value(x, {x.shape[0], heads, length, size}, {length * x.pitch, size, x.pitch, 1});
 }
 
-int Graph::add(const Value& v) {
+int OperationGraph::add(const Value& v) {
   values.push_back(v);
   return static_cast<int>(values.size()) - 1;
 }
 
-int Graph::intermediate(const std::array<Index, 4>& extents) {
+int OperationGraph::intermediate(const std::array<Index, 4>& extents) {
   const auto [n, c, h, w] = extents;
   return add({.place = Value::Place::intermediate, .extents = extents, .strides = {c * h * w, 1, w * c, c}});
 }
 
-int Graph::constant(double number) {
+int OperationGraph::constant(double number) {
   return add({.place = Value::Place::constant, .number = static_cast<float>(number)});
 }
 
-void Graph::call(Operation::Kind kind, std::initializer_list<int> inputs, std::initializer_list<int> outputs,
-                 const Operation& attributes) {
+void OperationGraph::call(Operation::Kind kind, std::initializer_list<int> inputs, std::initializer_list<int> outputs,
+                          const Operation& attributes) {
   Operation operation = attributes;
   operation.kind = kind;
   std::copy(inputs.begin(), inputs.end(), operation.inputs.begin());
@@ -116,13 +116,13 @@ void Graph::call(Operation::Kind kind, std::initializer_list<int> inputs, std::i
   operations.push_back(operation);
 }
 
-int Graph::combine(Operation::Kind kind, int a, int b) {
+int OperationGraph::combine(Operation::Kind kind, int a, int b) {
   const int y = intermediate(values[static_cast<std::size_t>(a)].extents);
   call(kind, {a, b}, {y});
   return y;
 }
 
-std::string Graph::describe() const {
+std::string OperationGraph::describe() const {
   std::string text;
   for (const Operation& o : operations) {
     if (!text.empty()) text += "; ";

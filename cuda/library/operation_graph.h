@@ -14,7 +14,8 @@
 // its call with one; equal Graphs are one plan; nothing here needs cuDNN or a GPU.
 namespace graft::cudnn {
 
-/// A tensor of a Graph, in cuDNN's order of axes: an image is [N, C, H, W], and its strides say that it lies in NHWC.
+/// A tensor of an OperationGraph, in cuDNN's order of axes: an image is [N, C, H, W], and its strides say that it lies
+/// in NHWC.
 struct Value {
   enum class Place : std::uint8_t {
     memory,        ///< an operand of the call
@@ -44,7 +45,7 @@ Value filter(const Operand& w);
 /// The heads of [N, L, heads d], as [N, heads, L, d].
 Value heads_of(const Operand& x, Index heads);
 
-/// An operation of a Graph. `inputs` and `outputs` are numbers of values, -1 for one that is not there.
+/// An operation of an OperationGraph. `inputs` and `outputs` are numbers of values, -1 for one that is not there.
 struct Operation {
   enum class Kind : std::uint8_t {
     convolution,                  ///< x, w -> y
@@ -75,12 +76,12 @@ struct Operation {
   auto operator<=>(const Operation&) const = default;
 };
 
-struct Graph {
+struct OperationGraph {
   std::vector<Value> values = {};
   std::vector<Operation> operations = {};
   bool tensor_cores = true;  ///< may round f32 factors to TF32
 
-  auto operator<=>(const Graph&) const = default;
+  auto operator<=>(const OperationGraph&) const = default;
 
   /// Adds a value and returns its number.
   int add(const Value& value);
@@ -99,7 +100,7 @@ struct Graph {
 /// The numbers of a window, for an Operation.
 Operation window_of(const WindowGeometry& g);
 
-/// Where the operands of a call lie: an address for each value of its Graph, null for those without memory.
+/// Where the operands of a call lie: an address for each value of its OperationGraph, null for those without memory.
 using Addresses = std::vector<void*>;
 
 }  // namespace graft::cudnn
