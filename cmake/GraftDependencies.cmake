@@ -39,6 +39,9 @@ graft_optional(EMULATED "${Boost_CONTEXT_FOUND}" "the CUDA kernels without a GPU
 find_program(GRAFT_NVCC nvcc HINTS $ENV{CUDA_HOME}/bin /usr/local/cuda/bin)
 graft_optional(CUDA "${GRAFT_NVCC}" "kernels for NVIDIA GPUs (device 'cuda')")
 set(GRAFT_HAS_CUDNN OFF)
+if(NOT GRAFT_HAS_CUDA AND GRAFT_WITH_CUDNN STREQUAL "ON")
+  message(FATAL_ERROR "graft: CUDNN was asked for (GRAFT_WITH_CUDNN=ON), which needs CUDA")
+endif()
 if(GRAFT_HAS_CUDA)
   set(CMAKE_CUDA_COMPILER ${GRAFT_NVCC})
   if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
@@ -54,6 +57,8 @@ if(GRAFT_HAS_CUDA)
     list(APPEND CMAKE_CUDA_COMPILE_FEATURES cuda_std_20)
   endif()
   find_package(CUDAToolkit REQUIRED)
+  find_package(CuDNN QUIET)
+  graft_optional(CUDNN "${CuDNN_FOUND}" "cuDNN and cuBLAS (engine 'library' of device 'cuda')${CuDNN_MISSING}")
 endif()
 
 # GRAFT_HAS_<PART> for a target of this project: everything that includes an internal header must agree on them.

@@ -12,17 +12,22 @@ void attention_backward(Context&, Index heads, double scale, const Operand& q, c
 }  // namespace cpu
 
 GRAFT_DECLARE_GPU(attention_forward)
+GRAFT_DECLARE_GPU_LIBRARY(cudnn, attention_forward)
 GRAFT_DECLARE_GPU(attention_backward)
+GRAFT_DECLARE_GPU_LIBRARY(cudnn, attention_backward)
 
 /// For each head: y = softmax(scale q k^T) v, without ever storing a whole matrix of scores. q, y [N, Lq, heads d] and
 /// k, v [N, Lk, heads d] may be channel ranges of wider rows; log_sums [N, heads, Lq] = log(sum over keys of
 /// exp(score)).
 inline constexpr Kernel<Index, double, const Operand&, const Operand&, const Operand&, const Operand&, const Operand&>
-    attention_forward{"attention", {.native = {cpu::attention_forward}, .library = {}}, GRAFT_GPU(attention_forward)};
+    attention_forward{"attention",
+                      {.native = {cpu::attention_forward}, .library = {}},
+                      GRAFT_GPU_AND_LIBRARY(cudnn, attention_forward)};
 /// The gradients that have a destination. v and y are there only if dq or dk is wanted.
 inline constexpr Kernel<Index, double, const Operand&, const Operand&, const Operand&, const Operand&, const Operand&,
                         const Operand&, Gradient, Gradient, Gradient>
-    attention_backward{
-        "attention_backward", {.native = {cpu::attention_backward}, .library = {}}, GRAFT_GPU(attention_backward)};
+    attention_backward{"attention_backward",
+                       {.native = {cpu::attention_backward}, .library = {}},
+                       GRAFT_GPU_AND_LIBRARY(cudnn, attention_backward)};
 
 }  // namespace graft::kernels

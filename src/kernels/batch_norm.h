@@ -57,8 +57,11 @@ bool batch_norm_batch_backward_supports(const Context&, const BatchNormAttribute
 }  // namespace onednn
 
 GRAFT_DECLARE_GPU(batch_norm_batch)
+GRAFT_DECLARE_GPU_LIBRARY(cudnn, batch_norm_batch)
 GRAFT_DECLARE_GPU(batch_norm_moving)
+GRAFT_DECLARE_GPU_LIBRARY(cudnn, batch_norm_moving)
 GRAFT_DECLARE_GPU(batch_norm_batch_backward)
+GRAFT_DECLARE_GPU_LIBRARY(cudnn, batch_norm_batch_backward)
 GRAFT_DECLARE_GPU(batch_norm_moving_backward)
 
 /// y = activation(gamma (x - mean) inverse_deviation + beta + residual) with the batch's statistics, which are saved
@@ -68,14 +71,14 @@ inline constexpr Kernel<const BatchNormAttributes&, const Operand&, const Operan
     batch_norm_batch{"batch_norm",
                      {.native = {cpu::batch_norm_batch},
                       .library = GRAFT_ONEDNN(onednn::batch_norm_batch, onednn::batch_norm_batch_supports)},
-                     GRAFT_GPU(batch_norm_batch)};
+                     GRAFT_GPU_AND_LIBRARY(cudnn, batch_norm_batch)};
 /// The same with the moving statistics, which do not change.
 inline constexpr Kernel<const BatchNormAttributes&, const Operand&, const Operand&, const Operand&, const Operand&,
                         const ChannelStatistics&, const Operand&>
     batch_norm_moving{"batch_norm_moving",
                       {.native = {cpu::batch_norm_moving},
                        .library = GRAFT_ONEDNN(onednn::batch_norm_moving, onednn::batch_norm_moving_supports)},
-                      GRAFT_GPU(batch_norm_moving)};
+                      GRAFT_GPU_AND_LIBRARY(cudnn, batch_norm_moving)};
 /// The gradients given dz before the activation; x may be absent if only beta's is wanted.
 inline constexpr Kernel<const BatchNormAttributes&, const Operand&, const Operand&, const ChannelStatistics&,
                         const Operand&, const BatchNormGradients&>
@@ -83,7 +86,7 @@ inline constexpr Kernel<const BatchNormAttributes&, const Operand&, const Operan
         "batch_norm_backward",
         {.native = {cpu::batch_norm_batch_backward},
          .library = GRAFT_ONEDNN(onednn::batch_norm_batch_backward, onednn::batch_norm_batch_backward_supports)},
-        GRAFT_GPU(batch_norm_batch_backward)};
+        GRAFT_GPU_AND_LIBRARY(cudnn, batch_norm_batch_backward)};
 /// The gradients of the affine map; x may be absent unless gamma's is wanted. oneDNN's takes 1.5 to 2.4 times
 /// as long as graft's own, so there is no library entry.
 inline constexpr Kernel<const BatchNormAttributes&, const Operand&, const Operand&, const ChannelStatistics&,

@@ -36,8 +36,11 @@ bool conv2d_backward_weight_supports(const Context&, const ConvGeometry&, const 
                                      Gradient dw);
 }  // namespace onednn
 GRAFT_DECLARE_GPU(conv2d_forward)
+GRAFT_DECLARE_GPU_LIBRARY(cudnn, conv2d_forward)
 GRAFT_DECLARE_GPU(conv2d_backward_input)
+GRAFT_DECLARE_GPU_LIBRARY(cudnn, conv2d_backward_input)
 GRAFT_DECLARE_GPU(conv2d_backward_weight)
+GRAFT_DECLARE_GPU_LIBRARY(cudnn, conv2d_backward_weight)
 
 /// y = activation(conv(x, w) + bias + residual). x [N, H, W, Ci], w [Co, Kh, Kw, Ci / groups], bias [Co] or absent,
 /// residual like y or absent.
@@ -46,19 +49,19 @@ inline constexpr Kernel<const ConvGeometry&, const Operand&, const Operand&, con
     conv2d_forward{"conv2d",
                    {.native = {cpu::conv2d_forward},
                     .library = GRAFT_ONEDNN(onednn::conv2d_forward, onednn::conv2d_forward_supports)},
-                   GRAFT_GPU(conv2d_forward)};
+                   GRAFT_GPU_AND_LIBRARY(cudnn, conv2d_forward)};
 /// dx (+)= the transposed convolution of dz with w.
 inline constexpr Kernel<const ConvGeometry&, const Operand&, const Operand&, Gradient> conv2d_backward_input{
     "conv2d_backward_input",
     {.native = {cpu::conv2d_backward_input},
      .library = GRAFT_ONEDNN(onednn::conv2d_backward_input, onednn::conv2d_backward_input_supports)},
-    GRAFT_GPU(conv2d_backward_input)};
+    GRAFT_GPU_AND_LIBRARY(cudnn, conv2d_backward_input)};
 /// dw (+)= the correlation of x with dz. dw has the type of w.
 inline constexpr Kernel<const ConvGeometry&, const Operand&, const Operand&, Gradient> conv2d_backward_weight{
     "conv2d_backward_weight",
     {.native = {cpu::conv2d_backward_weight},
      .library = GRAFT_ONEDNN(onednn::conv2d_backward_weight, onednn::conv2d_backward_weight_supports)},
-    GRAFT_GPU(conv2d_backward_weight)};
+    GRAFT_GPU_AND_LIBRARY(cudnn, conv2d_backward_weight)};
 
 }  // namespace kernels
 }  // namespace graft

@@ -14,6 +14,10 @@ void fail_no_kernel(std::string_view kernel, std::string_view engine, Device dev
         "[{}] engine 'library' is oneDNN, which this build of graft is without: install libdnnl-dev and configure with "
         "-DGRAFT_WITH_ONEDNN=ON",
         kernel);
+  check(engine != "library" || device.kind != Device::Kind::cuda || built().cudnn,
+        "[{}] engine 'library' is cuDNN and cuBLAS on {}, which this build of graft is without: run "
+        "tools/fetch-cudnn-frontend and configure with -DGRAFT_WITH_CUDNN=ON",
+        kernel, device);
   fail("[{}] engine '{}' has no such kernel on {}{}", kernel, engine, device,
        engine == "library" ? "; use auto or native" : "");
 }

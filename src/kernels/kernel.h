@@ -17,6 +17,14 @@ struct Implementation {
   explicit constexpr operator bool() const { return run != nullptr; }
 };
 
+/// The type of the function that says whether an implementation can compute a call.
+template <class Run>
+struct Supports;
+template <class... Args>
+struct Supports<void(Context&, Args...)> {
+  using Function = bool(const Context&, Args...);
+};
+
 /// What one device has: graft's own kernel and the library's.
 template <class... Args>
 struct Engines {
@@ -112,5 +120,20 @@ struct Kernel {
   {}
 #endif
 #define GRAFT_GPU(name) GRAFT_CUDA(name), GRAFT_EMULATED(name)
+
+/// Declares a GPU library's implementation, `library` being the namespace cudnn or cublas, and which calls it takes.
+#define GRAFT_DECLARE_GPU_LIBRARY(library, name)           \
+  namespace library {                                      \
+  decltype(cpu::name) name;                                \
+  Supports<decltype(cpu::name)>::Function name##_supports; \
+  }
+
+/// The columns of both devices where a GPU library has the kernel too: null in a build without it.
+#if GRAFT_HAS_CUDNN
+#define GRAFT_GPU_AND_LIBRARY(library_, name) \
+  {.native = {cuda::name}, .library = {library_::name, library_::name##_supports}}, GRAFT_EMULATED(name)
+#else
+#define GRAFT_GPU_AND_LIBRARY(library_, name) GRAFT_GPU(name)
+#endif
 
 // NOLINTEND(bugprone-macro-parentheses)

@@ -13,6 +13,7 @@ void layer_norm_backward_gamma(Context&, const Operand& x, const Operand& mean, 
 }  // namespace cpu
 
 GRAFT_DECLARE_GPU(layer_norm_forward)
+GRAFT_DECLARE_GPU_LIBRARY(cudnn, layer_norm_forward)
 GRAFT_DECLARE_GPU(layer_norm_backward_input)
 GRAFT_DECLARE_GPU(layer_norm_backward_gamma)
 
@@ -20,8 +21,9 @@ GRAFT_DECLARE_GPU(layer_norm_backward_gamma)
 /// of that row. x [..., C]; gamma and beta [C]; mean and inverse_deviation one number a row.
 inline constexpr Kernel<double, const Operand&, const Operand&, const Operand&, const Operand&, const Operand&,
                         const Operand&>
-    layer_norm_forward{
-        "layer_norm", {.native = {cpu::layer_norm_forward}, .library = {}}, GRAFT_GPU(layer_norm_forward)};
+    layer_norm_forward{"layer_norm",
+                       {.native = {cpu::layer_norm_forward}, .library = {}},
+                       GRAFT_GPU_AND_LIBRARY(cudnn, layer_norm_forward)};
 /// dx (+)= inverse_deviation (g - mean(g) - n mean(g n)), with g = dy gamma, n = (x - mean) inverse_deviation and means
 /// over the row.
 inline constexpr Kernel<const Operand&, const Operand&, const Operand&, const Operand&, const Operand&, Gradient>

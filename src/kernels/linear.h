@@ -20,25 +20,28 @@ void linear_backward_weight(Context&, const Operand& x, const Operand& dz, Gradi
 bool linear_backward_weight_supports(const Context&, const Operand& x, const Operand& dz, Gradient dw);
 }  // namespace onednn
 GRAFT_DECLARE_GPU(linear_forward)
+GRAFT_DECLARE_GPU_LIBRARY(cublas, linear_forward)
 GRAFT_DECLARE_GPU(linear_backward_input)
+GRAFT_DECLARE_GPU_LIBRARY(cublas, linear_backward_input)
 GRAFT_DECLARE_GPU(linear_backward_weight)
+GRAFT_DECLARE_GPU_LIBRARY(cublas, linear_backward_weight)
 
 /// y = activation(x w^T + bias). x [..., in], w [out, in], bias [out] or absent.
 inline constexpr Kernel<const Operand&, const Operand&, const Operand&, Activation, const Operand&> linear_forward{
     "linear",
     {.native = {cpu::linear_forward}, .library = GRAFT_ONEDNN(onednn::linear_forward, onednn::linear_forward_supports)},
-    GRAFT_GPU(linear_forward)};
+    GRAFT_GPU_AND_LIBRARY(cublas, linear_forward)};
 /// dx (+)= dz w.
 inline constexpr Kernel<const Operand&, const Operand&, Gradient> linear_backward_input{
     "linear_backward_input",
     {.native = {cpu::linear_backward_input},
      .library = GRAFT_ONEDNN(onednn::linear_backward_input, onednn::linear_backward_input_supports)},
-    GRAFT_GPU(linear_backward_input)};
+    GRAFT_GPU_AND_LIBRARY(cublas, linear_backward_input)};
 /// dw (+)= dz^T x. dw has the type of w.
 inline constexpr Kernel<const Operand&, const Operand&, Gradient> linear_backward_weight{
     "linear_backward_weight",
     {.native = {cpu::linear_backward_weight},
      .library = GRAFT_ONEDNN(onednn::linear_backward_weight, onednn::linear_backward_weight_supports)},
-    GRAFT_GPU(linear_backward_weight)};
+    GRAFT_GPU_AND_LIBRARY(cublas, linear_backward_weight)};
 
 }  // namespace graft::kernels

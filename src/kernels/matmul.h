@@ -12,6 +12,7 @@ bool matmul_supports(const Context&, const Operand& a, const Operand& b, bool tr
                      Gradient y);
 }  // namespace onednn
 GRAFT_DECLARE_GPU(matmul)
+GRAFT_DECLARE_GPU_LIBRARY(cublas, matmul)
 
 /// y (+)= a b for matrices in the last two axes, each transposed first if asked. The axes before, the same number in
 /// all three, are a batch: one of extent 1 in a or b is repeated, and over one of extent 1 in y the products are
@@ -19,6 +20,6 @@ GRAFT_DECLARE_GPU(matmul)
 inline constexpr Kernel<const Operand&, const Operand&, bool, bool, Gradient> matmul{
     "matmul",
     {.native = {cpu::matmul}, .library = GRAFT_ONEDNN(onednn::matmul, onednn::matmul_supports)},
-    GRAFT_GPU(matmul)};
+    GRAFT_GPU_AND_LIBRARY(cublas, matmul)};
 
 }  // namespace graft::kernels

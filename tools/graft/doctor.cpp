@@ -9,6 +9,10 @@
 #if GRAFT_HAS_ONEDNN
 #include <oneapi/dnnl/dnnl.h>
 #endif
+#if GRAFT_HAS_CUDNN
+#include <cublasLt.h>
+#include <cudnn.h>
+#endif
 
 #include "graft/core/context.h"
 #include "graft/core/version.h"
@@ -68,6 +72,24 @@ std::string onednn_version() {
 #endif
 }
 
+// Those that are loaded, which need not be those that graft was built with.
+std::string cudnn_version() {
+#if GRAFT_HAS_CUDNN
+  const std::size_t v = cudnnGetVersion();
+  return fmt::format("{}.{}.{}", v / 10000, v / 100 % 100, v % 100);
+#else
+  return {};
+#endif
+}
+std::string cublas_version() {
+#if GRAFT_HAS_CUDNN
+  const std::size_t v = cublasLtGetVersion();
+  return fmt::format("{}.{}.{}", v / 10000, v / 100 % 100, v % 100);
+#else
+  return {};
+#endif
+}
+
 // Each device that this build knows, with what it is, or the reason why it cannot be used.
 Json devices() {
   Json found = {{"cpu", "graft's own kernels and oneDNN"}};
@@ -97,9 +119,11 @@ Json reached(Device device) {
 }
 
 Json examine() {
-  std::vector<std::string> by_library, by_native, warnings;
-  for (const kernels::Entry& kernel : kernels::all())
+  std::vector<std::string> by_library, by_native, on_gpu, warnings;
+  for (const kernels::Entry& kernel : kernels::all()) {
     (kernel.cpu.library ? by_library : by_native).emplace_back(kernel.name);
+    if (kernel.cuda.library) on_gpu.emplace_back(kernel.name);
+  }
   Json features = Json::object();
   for (const Feature& feature : cpu_features()) features[feature.name] = feature.there;
 
@@ -107,6 +131,10 @@ Json examine() {
     warnings.emplace_back(
         "built without oneDNN: 'auto' runs graft's own kernels, which are slower (install libdnnl-dev, "
         "GRAFT_WITH_ONEDNN=ON)");
+  if (GRAFT_HAS_CUDA && !GRAFT_HAS_CUDNN)
+    warnings.emplace_back(
+        "built without cuDNN: 'auto' on a GPU runs graft's own kernels (tools/fetch-cudnn-frontend, "
+        "GRAFT_WITH_CUDNN=ON)");
   if (!GRAFT_HAS_OPENMP)
     warnings.emplace_back("built without OpenMP: kernels run on one thread (GRAFT_WITH_OPENMP=ON)");
   if (!GRAFT_HAS_HDF5)
@@ -131,6 +159,8 @@ Json examine() {
             {"turbojpeg", GRAFT_HAS_TURBOJPEG != 0},
             {"openmp", GRAFT_HAS_OPENMP != 0},
             {"cuda", GRAFT_HAS_CUDA != 0},
+            {"cudnn", GRAFT_HAS_CUDNN ? Json(cudnn_version()) : Json(false)},
+            {"cublas", GRAFT_HAS_CUDNN ? Json(cublas_version()) : Json(false)},
             {"emulated", GRAFT_HAS_EMULATED != 0}}},
           {"cpu", {{"model", proc_field("/proc/cpuinfo", "model name")}, {"features", features}}},
           {"threads", threads()},
@@ -138,7 +168,7 @@ Json examine() {
           {"devices", devices()},
           {"tf32", Context::current().allow_tf32},
           {"reaches", reached(Context::current().device)},
-          {"auto", {{"library", by_library}, {"native", by_native}}},
+          {"auto", {{"library", by_library}, {"native", by_native}, {"cuda_library", on_gpu}}},
           {"warnings", warnings}};
 }
 
@@ -169,6 +199,8 @@ void show(const Json& found) {
           ? "nothing"
           : fmt::format("{}", fmt::join(found["auto"]["library"].get<std::vector<std::string>>(), ", ")));
   say("               graft's own for: {}\n", fmt::join(found["auto"]["native"].get<std::vector<std::string>>(), ", "));
+  if (const auto on_gpu = found["auto"]["cuda_library"].get<std::vector<std::string>>(); !on_gpu.empty())
+    say("               on a GPU cuDNN and cuBLAS first for: {}\n", fmt::join(on_gpu, ", "));
   for (const Json& warning : found["warnings"]) say("warning: {}\n", warning.get<std::string>());
 }
 

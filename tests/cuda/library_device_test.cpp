@@ -1,0 +1,141 @@
+#include <functional>
+#include <thread>
+
+#include <gtest/gtest.h>
+
+#include "graft/core/error.h"
+#include "graft/core/graph.h"
+#include "graft/ops/ops.h"
+
+#include "kernels/registry.h"
+#include "runtime/launches.h"
+#include "support/op_check.h"
+
+// cuDNN and cuBLASLt on a GPU. That they compute the right numbers the tables of tests/ops show, which run every engine
+// of every device; here is what those do not look at.
+namespace graft {
+namespace {
+
+using test::random_normal;
+
+class LibraryOnDevice : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!kernels::built().cudnn) GTEST_SKIP() << "this build is without cuDNN";
+    const std::vector<Device> devices = test::devices();
+    if (devices.empty() || devices.front().kind != Device::Kind::cuda)
+      GTEST_SKIP() << "no GPU here: cuDNN and cuBLAS were not run";
+    device_ = devices.front();
+    scope_->engine = Engine::library;
+    scope_->device = device_;
+  }
+
+  Tensor normal(const Shape& shape, DType type, std::uint64_t seed = 1) {
+    return random_normal(shape, seed).to(type).to(device_);
+  }
+  static std::vector<float> values(const Tensor& tensor) {
+    const Tensor here = tensor.to(Device{}).to(DType::f32);
+    return {here.values<float>().begin(), here.values<float>().end()};
+  }
+
+  Device device_;
+  ContextScope scope_;
+};
+
+// A call that was silently left to graft's own kernels would pass every other test.
+TEST_F(LibraryOnDevice, TakesTheLayersOfNetworks) {
+  for (const DType type : {DType::f32, DType::bf16, DType::f16}) {
+    SCOPED_TRACE(name(type));
+    reset_launch_counts();
+    const Tensor x = normal({2, 14, 14, 64}, type), w = normal({128, 3, 3, 64}, DType::f32),
+                 bias = normal({128}, DType::f32);
+    EXPECT_NO_THROW(ops::conv2d(x, w.to(type), {.padding = kSame}));
+    EXPECT_NO_THROW(ops::conv2d(x, w, {.padding = kSame, .activation = Activation::relu}, bias));
+    EXPECT_NO_THROW(ops::average_pool(x, {.kernel = 3, .padding = kSame}));
+    const Tensor rows = normal({8, 256}, type), matrix = normal({512, 256}, DType::f32),
+                 shift = normal({512}, DType::f32);
+    EXPECT_NO_THROW(ops::linear(rows, matrix, shift, Activation::relu));
+    EXPECT_NO_THROW(ops::matmul(normal({4, 32, 64}, type), normal({4, 64, 48}, type)));
+    if (type != DType::f32) {
+      const Tensor qkv = normal({2, 197, 3 * 192}, type);
+      EXPECT_NO_THROW(ops::attention(qkv, {.heads = 3}));
+      EXPECT_EQ(launch_counts()["cudnn_attention"], 1);
+    }
+    EXPECT_EQ(launch_counts()["cudnn_conv2d"], 2);
+    EXPECT_EQ(launch_counts()["cudnn_average_pool"], 1);
+    EXPECT_EQ(launch_counts()["cublas_linear"], 1);
+    EXPECT_EQ(launch_counts()["cublas_matmul"], 1);
+  }
+}
+
+TEST_F(LibraryOnDevice, LeavesWhatItHasNotToAnError) {
+  const Tensor x = normal({1, 8, 8, 4}, DType::f64), w = normal({4, 3, 3, 4}, DType::f64);
+  EXPECT_THROW(ops::conv2d(x, w), Error);
+  scope_->engine = Engine::automatic;
+  EXPECT_NO_THROW(ops::conv2d(x, w));
+}
+
+// A Plan may let a convolution write over its residual.
+TEST_F(LibraryOnDevice, TheResidualMayBeTheResult) {
+  const Tensor x = Tensor::full({1, 7, 7, 64}, 0.5, DType::bf16, device_),
+               w = Tensor::full({32, 1, 1, 64}, 0.25, DType::bf16, device_),
+               bias = Tensor::full({32}, 1, DType::f32, device_),
+               y = Tensor::full({1, 7, 7, 32}, 3, DType::bf16, device_);
+  const std::vector<Operand> in{x, w, bias, y}, out{y};
+  ops::Conv2d({}, true, true).forward(Context::current(), in, out);
+  EXPECT_EQ(values(y), std::vector<float>(7 * 7 * 32, 64 * 0.5f * 0.25f + 1 + 3));
+}
+
+TEST_F(LibraryOnDevice, ServesManyThreadsAtOnce) {
+  const Tensor x = normal({2, 14, 14, 64}, DType::bf16), w = normal({64, 3, 3, 64}, DType::bf16, 2);
+  const auto once = [&] { return values(ops::conv2d(x, w, {.padding = kSame})); };
+  const std::vector<float> want = once();
+  std::vector<int> different(4);
+  std::vector<std::thread> threads;
+  for (int& count : different) {
+    threads.emplace_back([&] {
+      Context::current().engine = Engine::library;
+      Context::current().device = device_;
+      for (int run = 0; run < 20; ++run) count += once() != want;
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(different, std::vector<int>(4));
+}
+
+TEST_F(LibraryOnDevice, IsRecordedOnceAPlanExists) {
+  const Tensor x = normal({2, 14, 14, 64}, DType::bf16), w = normal({64, 3, 3, 64}, DType::bf16, 2),
+               rows = normal({8, 256}, DType::bf16), matrix = normal({512, 256}, DType::bf16);
+  const std::vector<float> image = values(ops::conv2d(x, w, {.padding = kSame})),
+                           product = values(ops::linear(rows, matrix));
+  Tensor recorded_image, recorded_product;
+  const Graph graph = Graph::record(device_, [&] {
+    recorded_image = ops::conv2d(x, w, {.padding = kSame});
+    recorded_product = ops::linear(rows, matrix);
+  });
+  graph.replay();
+  EXPECT_EQ(values(recorded_image), image);
+  EXPECT_EQ(values(recorded_product), product);
+}
+
+TEST_F(LibraryOnDevice, GivesTheSameBitsInEveryRun) {
+  for (const DType type : {DType::f32, DType::bf16}) {
+    const Tensor x = normal({8, 28, 28, 64}, type), dz = normal({8, 28, 28, 64}, type, 2);
+    const ops::Conv2d op({.padding = kSame}, false, false);
+    const auto gradient = [&] {
+      const Tensor dw = Tensor::empty({64, 3, 3, 64}, DType::f32, device_);
+      std::vector<Gradient> dx(2);
+      dx[1] = {dw, false};
+      Operand w = dw;
+      w.data = nullptr;
+      const std::vector<Operand> inputs{x, w}, outputs(1), dy{dz};
+      op.backward(Context::current(), {inputs, outputs}, dy, dx);
+      return values(dw);
+    };
+    const std::vector<float> first = gradient();
+    for (int run = 0; run < 5; ++run) EXPECT_EQ(gradient(), first) << name(type);
+  }
+}
+
+}  // namespace
+}  // namespace graft

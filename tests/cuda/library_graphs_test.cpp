@@ -1,0 +1,183 @@
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <set>
+
+#include <gtest/gtest.h>
+
+#include "graft/models/models.h"
+#include "graft/ops/ops.h"
+
+#include "core/format.h"
+#include "kernels/linear.h"
+#include "library/frontend.h"
+#include "library/graphs.h"
+
+// What cuDNN makes of the calls of whole networks on an H100 that is only described to it: every graph is valid, and
+// its heuristics propose engines. Which numbers the engines compute only a GPU can say.
+namespace graft::cudnn {
+namespace {
+
+// What cuDNN 9.19 wants to know of a GPU: the numbers of an H100 SXM5, from NVIDIA's data sheet and CUDA's tables of
+// compute capability 9.0.
+constexpr const char* kH100 = R"({
+  "deviceName": "NVIDIA H100 80GB HBM3", "deviceVer": 900, "driverVer": 13000, "cudaDeviceId": 0, "pciDeviceId": 0,
+  "multiProcessorCount": 132, "warpSize": 32, "maxThreadsPerBlock": 1024, "maxThreadsPerSM": 2048, "maxCtasPerSM": 32,
+  "maxBlockSize": [1024, 1024, 64], "maxGridSize": [2147483647, 65535, 65535], "regsPerBlock": 65536,
+  "maxRegistersPerSM": 65536, "maxSharedMemoryPerBlock": 49152, "maxSharedMemoryPerBlockOptin": 232448,
+  "reservedSharedMemoryPerBlock": 1024, "totalGlobalMem": 85017624576, "l2CacheSize": 52428800,
+  "smClockRateKHz": 1980000, "memClockRateKHz": 2619000, "isTccDriver": 0, "supportCoopLaunch": 1})";
+
+const Target kDescribed{.properties = kH100, .architecture = 90};
+
+struct Precision {
+  DType dtype;
+  bool tf32;
+  std::string name;
+};
+const std::vector<Precision> kPrecisions{
+    {DType::f32, false, "f32"}, {DType::f32, true, "tf32"}, {DType::bf16, false, "bf16"}, {DType::f16, false, "f16"}};
+
+// Graphs by what they compute, each once.
+using Graphs = std::map<std::string, std::set<OperationGraph>>;
+
+class Collector {
+ public:
+  Collector(Graphs& graphs, const Precision& precision) : graphs_(graphs) {
+    context_.device = {Device::Kind::cuda, 0};
+    context_.allow_tf32 = precision.tf32;
+    suffix_ = " " + precision.name;
+  }
+
+  void visit(const nn::Program& program, const nn::Program::Call& call) {
+    std::vector<Operand> in, out;
+    for (const nn::Value value : call.inputs) in.push_back(operand(program[value].spec));
+    for (const nn::Value value : call.outputs) out.push_back(operand(program[value].spec));
+    const Op* op = call.op.get();
+    if (const auto* conv = dynamic_cast<const ops::Conv2d*>(op))
+      convolution(geometry(*conv, in), in, out, conv->has_bias, conv->options.activation);
+    else if (const auto* depthwise = dynamic_cast<const ops::DepthwiseConv2d*>(op))
+      convolution(geometry(*depthwise, in), in, out, depthwise->has_bias, depthwise->options.activation);
+    else if (const auto* norm = dynamic_cast<const ops::BatchNorm*>(op))
+      batch_norm(*norm, in, out[0]);
+    else if (const auto* largest = dynamic_cast<const ops::MaxPool*>(op))
+      keep("max_pool", max_pool_graph(lay("", largest->window, in[0].shape), in[0], out[0], {}));
+    else if (const auto* mean = dynamic_cast<const ops::AveragePool*>(op))
+      keep("average_pool", average_pool_graph(lay("", mean->window, in[0].shape), in[0], out[0]));
+    else if (const auto* layer = dynamic_cast<const ops::LayerNorm*>(op))
+      layer_norm(*layer, in, out[0]);
+    else if (const auto* attend = dynamic_cast<const ops::Attention*>(op))
+      attention(*attend, in, out[0]);
+  }
+
+ private:
+  static Operand operand(const Spec& spec) { return {nullptr, spec.shape, spec.dtype}; }
+  // One that counts as being there: an address that nobody reads.
+  static Operand present(const Shape& shape, DType type) { return {reinterpret_cast<void*>(0x1000), shape, type}; }
+
+  void keep(const std::string& what, const std::optional<OperationGraph>& graph) {
+    if (graph) graphs_[what + suffix_].insert(*graph);
+  }
+
+  static Convolution geometry(const ops::Conv2d& op, const std::vector<Operand>& in) {
+    const Shape& w = in[1].shape;
+    const ops::Conv2dOptions& o = op.options;
+    return ConvGeometry{lay("", {{w[1], w[2]}, o.stride, o.dilation, o.padding}, in[0].shape), w[0], o.groups};
+  }
+  static Convolution geometry(const ops::DepthwiseConv2d& op, const std::vector<Operand>& in) {
+    const Shape& w = in[1].shape;
+    const ops::DepthwiseConv2dOptions& o = op.options;
+    return DepthwiseGeometry{lay("", {{w[0], w[1]}, o.stride, o.dilation, o.padding}, in[0].shape),
+                             w[2] / in[0].shape[3]};
+  }
+
+  // As the layer has it, as a Plan for inference makes it of the layers after it, and its gradients.
+  void convolution(const Convolution& c, const std::vector<Operand>& in, const std::vector<Operand>& out, bool has_bias,
+                   Activation activation) {
+    const Operand &x = in[0], &w = in[1], &y = out[0];
+    const std::string what = c.depthwise ? "depthwise" : "convolution";
+    const Operand bias = present({c.geometry.out_channels}, DType::f32), residual = present(y.shape, y.dtype);
+    keep(what, convolution_graph(context_, c, x, w, {}, {}, Activation::linear, y));
+    if (has_bias || activation != Activation::linear)
+      keep(what + " fused", convolution_graph(context_, c, x, w, has_bias ? bias : Operand{}, {}, activation, y));
+    keep(what + " fused", convolution_graph(context_, c, x, w, bias, {}, Activation::relu, y));
+    if (!c.depthwise)
+      keep(what + " fused with residual", convolution_graph(context_, c, x, w, bias, residual, Activation::relu, y));
+    const Gradient dx{present(x.shape, x.dtype), false}, dw{present(w.shape, DType::f32), false};
+    keep(what + " backward_input", convolution_backward_input_graph(context_, c, y, w, dx));
+    keep(what + " backward_weight", convolution_backward_weight_graph(context_, c, x, y, dw));
+  }
+
+  void batch_norm(const ops::BatchNorm& op, const std::vector<Operand>& in, const Operand& y) {
+    const Operand x = present(y.shape, y.dtype), channel = present({y.shape.channels()}, DType::f32);
+    const Operand gamma = op.has_scale ? channel : Operand{}, beta = op.has_center ? channel : Operand{};
+    const ChannelStatistics statistics{channel, channel};
+    BatchNormAttributes plain{.epsilon = op.options.epsilon}, relu = plain;
+    relu.activation = Activation::relu;
+    keep("batch_norm", batch_norm_graph(plain, x, gamma, beta, {}, y, statistics));
+    keep("batch_norm fused", batch_norm_graph(relu, x, gamma, beta, {}, y, statistics));
+    keep("batch_norm fused with residual", batch_norm_graph(relu, x, gamma, beta, x, y, statistics));
+    keep("batch_norm_moving", batch_norm_moving_graph(plain, x, gamma, beta, {}, statistics, y));
+    keep("batch_norm_moving fused with residual", batch_norm_moving_graph(relu, x, gamma, beta, x, statistics, y));
+    const Gradient to{channel, false};
+    keep("batch_norm_backward", batch_norm_backward_graph(x, gamma, statistics, in[0], {{x, false}, to, to}));
+  }
+
+  void layer_norm(const ops::LayerNorm& op, const std::vector<Operand>& in, const Operand& y) {
+    const Operand x = present(y.shape, y.dtype), channel = present({y.shape.channels()}, DType::f32),
+                  row = present({y.shape.rows()}, DType::f32);
+    keep("layer_norm", layer_norm_graph(op.epsilon, x, channel, channel, in[0], row, row));
+  }
+
+  void attention(const ops::Attention& op, const std::vector<Operand>& in, const Operand& y) {
+    Operand part = present(y.shape, y.dtype);
+    part.pitch = in[0].shape.channels();  // of q, k and v side by side
+    const Operand whole = present(y.shape, y.dtype),
+                  sums = present({y.shape[0], op.options.heads, y.shape[1]}, DType::f32);
+    const Gradient to{part, false};
+    keep("attention", attention_graph(op.options.heads, 0.125, part, part, part, whole, sums));
+    keep("attention_backward",
+         attention_backward_graph(op.options.heads, 0.125, part, part, part, whole, sums, whole, to, to, to));
+  }
+
+  Context context_;
+  Graphs& graphs_;
+  std::string suffix_;
+};
+
+Graphs graphs_of_models() {
+  Graphs graphs;
+  for (const char* name : {"vgg16", "resnet50", "mobilenet", "inception_v3", "vit_base"}) {
+    const Index size = std::string_view(name) == "inception_v3" ? 299 : 224;
+    const nn::Network network = models::make(name);
+    for (const Precision& precision : kPrecisions) {
+      const nn::Program program = network.lower({8, size, size, 3}, {.training = true, .dtype = precision.dtype});
+      Collector collector(graphs, precision);
+      for (const nn::Program::Call& call : program.calls) collector.visit(program, call);
+    }
+  }
+  return graphs;
+}
+
+// Every graph is one that cuDNN knows, and has engines, but for those that the table names.
+TEST(LibraryGraphs, OfTheModelsHaveEnginesOnAnH100) {
+  std::map<std::string, std::string> summary;
+  for (const auto& [what, graphs] : graphs_of_models()) {
+    if (getenv("ONLY") && what.find(getenv("ONLY")) == what.npos) continue;
+    const auto t0 = std::chrono::steady_clock::now();
+    int valid = 0, proposed = 0;
+    std::string why;
+    for (const OperationGraph& graph : graphs) {
+      const Compiled compiled(graph, kDescribed);
+      EXPECT_NE(compiled.stage(), Compiled::Stage::refused) << graph.describe() << "\n" << compiled.why();
+      valid += compiled.stage() != Compiled::Stage::refused;
+      proposed += compiled.engines() > 0;
+      if (compiled.engines() == 0 && why.empty()) why = graph.describe() + ": " + compiled.why().substr(0, 400);
+    }
+    fmt::print("{:.1f} s ", std::chrono::duration<double>(std::chrono::steady_clock::now()-t0).count());
+    fmt::print("{:<40} {:>3} graphs, {:>3} valid, {:>3} with engines {}\n", what, graphs.size(), valid, proposed, why);
+  }
+}
+
+}  // namespace
+}  // namespace graft::cudnn
