@@ -53,9 +53,10 @@ void show(const train::Metrics& metrics, const predict::Predictor& predictor, do
   say("\nconfusion: a row is what is on the photo, a column what the network says\n{:<{}}", "", width);
   for (Index i = 0; i < predictor.classes(); ++i) say(" {:>5}", i);
   say("\n");
+  const std::vector<std::vector<Index>> confusion = metrics.confusion();
   for (Index i = 0; i < predictor.classes(); ++i) {
     say("{:<{}}", predictor.label(i), width);
-    for (const Index count : metrics.confusion()[static_cast<std::size_t>(i)]) say(" {:>5}", count);
+    for (const Index count : confusion[static_cast<std::size_t>(i)]) say(" {:>5}", count);
     say("\n");
   }
 }
