@@ -44,7 +44,7 @@ Sizes sizes(std::span<const Operand> in) {
 // # Three kernels: scores, softmax, weighted values
 // Intensity: 256 L^2 operations, and the scores are written, read and written, and read: 16 L^2 bytes: 16 operations a
 // byte of memory at most, with tiles 32 wide 8 a byte of the caches
-// Expected: 10 % of f32: both products are the third rung of the matrix ladder, and the scores add a tenth of their
+// Expected: 10 % of f32: both products are the third rung of the matrix ladder, and the scores add a sixth of their
 // time in memory traffic
 //
 // Nothing new is needed: two products with tiles in shared memory and a softmax with a warp a row. But the matrix of
@@ -222,9 +222,10 @@ GRAFT_RUNG(attention_tiles) {
 }
 
 // # In use: tiles of scores in registers, as in the matrix ladder
-// Intensity: a tile of keys and values is read once for a block's rows, and a thread makes an outer product of several
-// rows and keys for what it reads of shared memory
-// Expected: 45 % of f32
+// Intensity: for 64 rows and 64 keys q, k and v are read: 256 x 64 x 64 / (3 x 64 x 256) = 21 operations a byte of the
+// caches; 64 multiply-adds for 8 vectors of shared memory
+// Expected: 40 % of f32: 8 vectors take 32 rounds, fewer where halves of a warp read the same, for the 16 clocks of 64
+// multiply-adds
 //
 // FlashAttention's arrangement (Dao et al.) with register tiles: 16 lanes share a few rows of scores, so that a row's
 // largest and sum are four shuffles away, and what is read of shared memory is used for several rows. It saves the

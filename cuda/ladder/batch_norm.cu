@@ -72,7 +72,8 @@ void apply_and_relu(Context& context, const char* name, std::span<const Operand>
 
 // # A thread a channel: two loops down the rows
 // Intensity: x is read three times and y written twice and read once: 24 bytes for 8 operations
-// Expected: 1 % of memory: C threads are all there are, 8 warps with C = 256, and each waits for its line
+// Expected: 0.3 % of memory: C threads are all there are; with C = 256 they are 8 warps, each with some four lines of
+// 128 bytes under way for 600 ns, 7 GB/s
 //
 // The definition: the mean, then the mean of the squared distances from it, then the result, then ReLU. Lanes are
 // neighbouring channels, so that every request is a whole line; what is missing is threads. A multiprocessor hides the
@@ -204,7 +205,7 @@ GRAFT_RUNG(batch_norm_tree) {
 
 // # Welford's moments: nothing cancels, four channels a vector, and ReLU while the result is in hand
 // Intensity: x is read twice and y written once: 12 bytes for 8 operations, the least there is
-// Expected: 80 % of memory
+// Expected: 80 % of memory: nothing is moved twice, but a division stands between a thread's loads
 //
 // A thread keeps a mean and the squared distances from it, and corrects both for each number (Welford, 1962); two such
 // pairs are merged by Chan, Golub and LeVeque's formula. Nothing large is subtracted from anything large. Four channels

@@ -225,7 +225,7 @@ void conv_by_graft(Context& context, std::span<const Operand> in, const Operand&
 
 // # In use for f32: three tiles under way
 // Intensity: tiles 128 wide: 32 operations a byte
-// Expected: 75 % of f32
+// Expected: 75 % of f32: the core of the matrix product (80 %), and addresses beside it
 //
 // The matrix product of graft with the image seen through its window as left factor (`Windows` in
 // `cuda/device/operands.h`). Pixels and taps are taken apart by multiplication with an inverse that the host computed
@@ -234,7 +234,7 @@ GRAFT_RUNG(conv_in_use_f32) { conv_by_graft(context, in, out); }
 
 // # In use: tensor cores
 // Intensity: tiles 128 wide of halves: 64 operations a byte
-// Expected: 45 % of bf16: the core of the matrix product, and addresses beside it
+// Expected: 35 % of bf16: the core of the matrix product (40 %), and addresses beside it
 //
 // The same call with bf16 operands takes the tensor-core tiles at the top of the matrix ladder; that is all there is to
 // it, for a convolution is a matrix product.

@@ -68,7 +68,8 @@ GRAFT_RUNG(depthwise_naive) {
 
 // # Coalesced: a warp takes 32 channels of a pixel
 // Intensity: 18 operations for 9 numbers of x and 9 of w and a result: 0.24 operations a byte of the first-level cache
-// Expected: 60 % of memory: 19 requests to a line take 19 clocks, in which memory brings 220 of the 256 bytes
+// Expected: 60 % of memory: 19 requests to a line take 19 clocks, and memory takes 22 for the 256 bytes: both near
+// their limit, with the instructions for addresses and border on top
 //
 // The lanes are neighbouring channels. Every request is a whole line of the cache, and so is the border of the image
 // the same for all lanes. What is left is their number: nine of x and nine of w for one result.

@@ -242,8 +242,9 @@ GRAFT_RUNG(gemm_vectors) {
 }
 
 // # In use for f32: three tiles under way, any layout, any epilogue
-// Intensity: as before with tiles 128 wide; smaller tiles where C is small
-// Expected: 80 % of f32
+// Intensity: as before 32 operations a byte with tiles 128 wide; smaller tiles where C is small
+// Expected: 80 % of f32: the arithmetic of the rung before, with the way to memory hidden behind two steps instead of
+// one
 //
 // The same idea as a template (`cuda/device/simt_core.h` in `cuda/device/gemm.h`): what a factor is, a matrix, its
 // transpose or the window of a convolution, how many stages are under way, and what becomes of the sums are parameters.
@@ -318,9 +319,10 @@ GRAFT_RUNG(gemm_tensor_cores) {
 }
 
 // # In use: four tiles under way
-// Intensity: tiles 128 wide of halves: 64 operations a byte from global memory; a warp of 64 x 32 does 43 for each byte
+// Intensity: tiles 128 wide of halves: 64 operations a byte from global memory; a warp of 64 x 32 does 21 for each byte
 // of shared memory
-// Expected: 50 % of bf16: mma.sync reaches some 60 % of what Hopper's wgmma does, and here it is the limit
+// Expected: 40 % of bf16: 64 operations a byte of the second-level cache are 352 TFLOP/s; mma.sync itself would reach
+// some 60 % of what Hopper's wgmma does
 //
 // While a tile is multiplied the next three travel (cp.async), so that the way to memory, about a thousand clocks, is
 // hidden behind three steps of work. Warp tiles of 64 x 32 read 96 lines for 2048 sums; the sums leave through shared

@@ -98,7 +98,7 @@ GRAFT_RUNG(softmax_block) {
 }
 
 // # A warp a row: shuffles instead of barriers
-// Intensity: as before
+// Intensity: three reads and a write of whole lines, as before
 // Expected: 70 % of memory: nothing waits for another warp; the second and third reading come from the first-level
 // cache
 //
@@ -164,7 +164,7 @@ GRAFT_RUNG(softmax_registers) {
 
 // # In use: largest and sum in one pass, for rows of any length
 // Intensity: two reads, the second from the cache, and a write: 6 operations for 12 bytes of the caches, 8 from memory
-// Expected: 75 % of memory
+// Expected: 75 % of memory: two passes of requests where the rung before has one, and a comparison for each element
 //
 // The online softmax of Milakov and Gimelshein: a larger number shrinks the sum so far by exp(old - new), so that one
 // pass finds both (`cuda/device/normalizer.h`). It takes no registers and no limit on the row, and the same idea makes
