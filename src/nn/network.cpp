@@ -200,6 +200,7 @@ Network Network::cut(std::string_view node) const {
   part.preprocessing = preprocessing;
   part.seed = seed;
   part.input_shape_ = input_shape_;
+  part.device_ = device_;
   std::map<int, int> layer_of, node_of;
   for (int i = 0; i <= last; ++i) {
     if (!needed[static_cast<std::size_t>(i)]) continue;
