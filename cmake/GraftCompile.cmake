@@ -2,8 +2,8 @@
 function(graft_compile_options target)
   target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Wconversion -Wshadow -fno-math-errno -fopenmp-simd)
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-    # g++ 12 reports copies inside std::string and std::vector that cannot happen.
-    target_compile_options(${target} PRIVATE -Wno-restrict -Wno-stringop-overflow -Wno-array-bounds -Wno-maybe-uninitialized)
+    # g++ 12 reports copies inside std::string and std::vector that cannot happen, and how it passed vectors before 4.6.
+    target_compile_options(${target} PRIVATE -Wno-psabi -Wno-restrict -Wno-stringop-overflow -Wno-array-bounds -Wno-maybe-uninitialized)
   else()
     target_compile_options(${target} PRIVATE -Wno-pass-failed)
   endif()

@@ -6,10 +6,7 @@
 #include <utility>
 
 #include "core/format.h"
-
-#if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/asan_interface.h>
-#endif
+#include "emulated/poison.h"
 
 namespace graft::emulated {
 namespace {
@@ -20,18 +17,6 @@ constexpr std::byte kUnwritten{0xFF};                   // shared memory begins 
 constexpr std::size_t kArena = std::size_t{256} << 10;  // 227 KiB is the most that a block of sm_90 can have
 
 constexpr Site kBarrier{"__syncthreads()"};
-
-void poison([[maybe_unused]] const void* memory, [[maybe_unused]] std::size_t bytes) {
-#if defined(__SANITIZE_ADDRESS__)
-  __asan_poison_memory_region(memory, bytes);
-#endif
-}
-
-void unpoison([[maybe_unused]] const void* memory, [[maybe_unused]] std::size_t bytes) {
-#if defined(__SANITIZE_ADDRESS__)
-  __asan_unpoison_memory_region(memory, bytes);
-#endif
-}
 
 std::string text(dim3 at) { return fmt::format("({},{},{})", at.x, at.y, at.z); }
 

@@ -9,6 +9,7 @@
 
 #include "core/format.h"
 #include "core/parallel.h"
+#include "emulated/poison.h"
 
 namespace graft::emulated {
 namespace {
@@ -115,20 +116,20 @@ class EmulatedBackend final : public Backend {
 
   void* create_stream() override {
     const std::lock_guard lock(mutex_);
-    void* stream = new char;  // an address that nobody else has is all that a stream needs to be
+    void* stream = reinterpret_cast<void*>(++last_stream_);  // never the same: all that a stream needs to be
     streams_[stream];
     return stream;
   }
 
   void destroy_stream(void* stream) override {
     synchronize(stream);
+    allocator_.release_cached(stream);
     const std::lock_guard lock(mutex_);
     streams_.erase(stream);
     if (const auto pool = pools_.find(stream); pool != pools_.end()) {
       for (std::byte* block : pool->second) memory_.free(block, given_);
       pools_.erase(pool);
     }
-    delete static_cast<char*>(stream);
   }
 
   void synchronize(void* stream) override {
@@ -197,6 +198,12 @@ class EmulatedBackend final : public Backend {
                   .waits = {}});
   }
 
+  void shuffle(std::optional<std::uint64_t> seed) {
+    const std::lock_guard lock(mutex_);
+    seed_in_use() = seed;
+    choice_.seed(seed.value_or(0));
+  }
+
   void push(void* stream, Command command) {
     const std::lock_guard lock(mutex_);
     if (const auto recording = recordings_.find(stream); recording != recordings_.end()) {
@@ -232,7 +239,7 @@ class EmulatedBackend final : public Backend {
     memory_.release_freed();
   }
 
-  // Runs the next command of a stream, and before it what it waits for. With a seed, other streams may come first.
+  // Runs the next command of a stream, and before it what it waits for. With a seed, another stream may come first.
   void step(void* stream) {
     if (seed_in_use() && choice_() % 2 == 0) {
       auto other = streams_.begin();
@@ -261,13 +268,16 @@ class EmulatedBackend final : public Backend {
 
   std::mutex mutex_;
   bool counting_ = false;
-  std::map<void*, std::deque<Command>> streams_;
+  std::map<void*, std::deque<Command>> streams_;  // in the order in which they were made
+  std::uintptr_t last_stream_ = 0;
   std::mt19937_64 choice_{seed_in_use().value_or(0)};
   DeviceMemory memory_;
   std::uint64_t given_ = 0;
   std::map<void*, std::unique_ptr<std::vector<Command>>> recordings_;  // by the stream that is being recorded
   std::map<const void*, std::vector<std::byte*>> pools_;  // what was freed in the order of a stream that was recorded
-  CachingAllocator allocator_{{Device::Kind::emulated, 0}, {.allocate = allocate, .free = free, .keep = false}};
+  // Where accesses are watched, memory is of its exact size and new each time; else it is kept for reuse as a GPU's is.
+  CachingAllocator allocator_{{Device::Kind::emulated, 0},
+                              {.allocate = allocate, .free = free, .keep = !checking() && !kAddressSanitizer}};
 };
 
 EmulatedBackend& device() {
@@ -301,6 +311,6 @@ void count_traffic(bool on) { device().count_traffic(on); }
 void enqueue(void* stream, Launch launch) { device().launch(stream, std::move(launch)); }
 
 std::optional<std::uint64_t> shuffle_seed() { return seed_in_use(); }
-void set_shuffle_seed(std::optional<std::uint64_t> seed) { seed_in_use() = seed; }
+void set_shuffle_seed(std::optional<std::uint64_t> seed) { device().shuffle(seed); }
 
 }  // namespace graft::emulated

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "emulated/block.h"
+#include "emulated/poison.h"
 
 namespace graft::emulated {
 
@@ -60,6 +61,8 @@ std::byte* DeviceMemory::allocate(std::size_t bytes, const void* stream) {
   allocation.base = memory + kMargin;
   allocation.bytes = bytes;
   allocation.stream = stream;
+  poison(memory, kMargin);
+  poison(allocation.base + bytes, whole - kMargin - bytes);
   return allocation.base;
 }
 
@@ -72,11 +75,18 @@ void DeviceMemory::free(std::byte* block, std::uint64_t next_launch) {
 
 void DeviceMemory::release_freed() {
   constexpr std::size_t kKept = std::size_t{16} << 20;  // so that a later use is found too
+  for (; poisoned_ < freed_.size(); ++poisoned_) {
+    const Allocation& allocation = allocations_.at(freed_[poisoned_]);
+    poison(allocation.base, allocation.bytes);
+  }
   while (freed_bytes_ > kKept) {
     const auto found = allocations_.find(freed_.front());
     freed_.pop_front();
+    --poisoned_;
     freed_bytes_ -= found->second.bytes;
     if (last_found_ == &found->second) last_found_ = nullptr;
+    unpoison(found->second.base - kMargin,
+             found->first - reinterpret_cast<std::uintptr_t>(found->second.base) + kMargin);
     std::free(found->second.base - kMargin);
     allocations_.erase(found);
   }

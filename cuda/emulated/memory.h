@@ -69,7 +69,7 @@ class DeviceMemory {
   std::byte* allocate(std::size_t bytes, const void* stream);
   /// Keeps the memory for a while, so that who still uses it is found.
   void free(std::byte* block, std::uint64_t next_launch);
-  /// Gives back what was freed. Nothing may be queued.
+  /// Gives back the oldest of what was freed, and tells the address sanitizer of the rest. Nothing may be queued.
   void release_freed();
 
   /// The allocation that an address belongs to, its margin included; null for memory that is not the device's.
@@ -79,6 +79,7 @@ class DeviceMemory {
   std::map<std::uintptr_t, Allocation> allocations_;  // by the end of their margin
   std::deque<std::uintptr_t> freed_;
   std::size_t freed_bytes_ = 0;
+  std::size_t poisoned_ = 0;  // of the freed ones, the oldest
   Allocation* last_found_ = nullptr;
 };
 

@@ -217,6 +217,9 @@ bool is_fault(cudaError_t status) {
 }
 
 int count_devices() {
+  int driver = 0;  // the runtime calls one that is not there insufficient
+  check(cudaDriverGetVersion(&driver) == cudaSuccess && driver > 0,
+        "[cuda] no GPU can be used: this machine has no NVIDIA driver");
   int count = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);
   check(status == cudaSuccess || status == cudaErrorNoDevice, "[cuda] no GPU can be used: {} ({})",

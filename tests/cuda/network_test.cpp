@@ -119,6 +119,21 @@ TEST(NetworkOnADevice, TrainsInHalves) {
   }
 }
 
+// What is cut off and what is grafted on stay where the network is.
+TEST(NetworkOnADevice, CutsAndGraftsThere) {
+  for (const Device device : test::devices()) {
+    nn::Network network = every_kind_of_layer();
+    network.to(device);
+    const Tensor image = test::random_normal({1, 9, 9, 3}, 2).to(DType::f32);
+    EXPECT_EQ(network.cut("max_pool").device(), device);
+    EXPECT_EQ(network.cut("max_pool")(image).device(), device);
+    network.graft({.classes = 4, .cut = "average_pool"});
+    EXPECT_EQ(network(image).device(), device);
+    for (const nn::Parameter* parameter : network.parameters())
+      EXPECT_EQ(parameter->value.device(), device) << parameter->name;
+  }
+}
+
 // The same numbers twice: no sum depends on who comes first.
 TEST(NetworkOnADevice, IsDeterministic) {
   for (const Device device : test::devices()) {

@@ -1,5 +1,6 @@
 // One mistake of each kind that a GPU would hide, and that the emulated device must find.
 
+#include <numeric>
 #include <set>
 
 #include <gmock/gmock.h>
@@ -25,6 +26,19 @@ constexpr int kThreads = 64;
 // The compiler can announce accesses to one sanitizer alone.
 #define GRAFT_NEEDS_CHECKS() \
   if (!GRAFT_EMULATED_CHECKS) GTEST_SKIP() << "built with another sanitizer (GRAFT_SANITIZE)"
+
+// For mistakes that the address sanitizer knows too. It ends the process, with a report that names them.
+#if defined(__SANITIZE_ADDRESS__)
+#define GRAFT_EXPECT_FOUND(error, matcher, report)             \
+  do {                                                         \
+    testing::FLAGS_gtest_death_test_style = "threadsafe";      \
+    EXPECT_DEATH(static_cast<void>(error), HasSubstr(report)); \
+  } while (false)
+#else
+#define GRAFT_EXPECT_FOUND(error, matcher, report) \
+  GRAFT_NEEDS_CHECKS();                            \
+  EXPECT_THAT(error, matcher)
+#endif
 
 // Runs a kernel and returns the sentence of the error, empty if there was none.
 template <class... Parameters, class... Arguments>
@@ -120,6 +134,15 @@ TEST(Emulated, FindsARaceOfTwoBlocks) {
               HasSubstr("blocks of one launch are in no order"));
 }
 
+__global__ void same_place_kernel(float* y) { y[threadIdx.x / 2] = 1; }
+
+TEST(Emulated, FindsTwoThreadsThatWriteTheSameElement) {
+  GRAFT_NEEDS_CHECKS();
+  const Tensor y = floats(kThreads);
+  EXPECT_THAT(error_of({dim3(1), dim3(kThreads)}, same_place_kernel, static_cast<float*>(y.raw())),
+              AllOf(HasSubstr("of a tensor, which was written by thread"), HasSubstr("with no barrier since")));
+}
+
 __global__ void early_return_kernel(float* y, unsigned count) {
   if (threadIdx.x >= count) return;
   __syncthreads();
@@ -149,11 +172,19 @@ __global__ void beyond_kernel(const float* x, float* y, int count) {
 }
 
 TEST(Emulated, FindsAReadBeyondATensor) {
-  GRAFT_NEEDS_CHECKS();
   const Tensor x = floats(100), y = floats(100);
-  EXPECT_THAT(error_of({dim3(1), dim3(kThreads)}, beyond_kernel, static_cast<const float*>(x.raw()),
-                       static_cast<float*>(y.raw()), 100),
-              HasSubstr("reads 4 bytes at byte 400 of a tensor that has 400"));
+  GRAFT_EXPECT_FOUND(error_of({dim3(1), dim3(kThreads)}, beyond_kernel, static_cast<const float*>(x.raw()),
+                              static_cast<float*>(y.raw()), 100),
+                     HasSubstr("reads 4 bytes at byte 400 of a tensor that has 400"), "use-after-poison");
+}
+
+__global__ void before_kernel(float* y) { y[static_cast<int>(threadIdx.x) - 1] = 1; }
+
+TEST(Emulated, FindsAWriteBeforeATensor) {
+  const Tensor y = floats(kThreads);
+  GRAFT_EXPECT_FOUND(error_of({dim3(1), dim3(kThreads)}, before_kernel, static_cast<float*>(y.raw())),
+                     HasSubstr("block (0,0,0), thread (0,0,0): writes 4 bytes at byte -4 of a tensor that has 256"),
+                     "use-after-poison");
 }
 
 __global__ void beyond_shared_kernel(float* y) {
@@ -164,10 +195,43 @@ __global__ void beyond_shared_kernel(float* y) {
 }
 
 TEST(Emulated, FindsAWriteBeyondASharedArray) {
-  GRAFT_NEEDS_CHECKS();
   const Tensor y = floats(kThreads);
-  EXPECT_THAT(error_of({dim3(1), dim3(kThreads)}, beyond_shared_kernel, static_cast<float*>(y.raw())),
-              HasSubstr("writes shared memory outside its arrays, at byte 256 of 'tile', which has 256"));
+  GRAFT_EXPECT_FOUND(error_of({dim3(1), dim3(kThreads)}, beyond_shared_kernel, static_cast<float*>(y.raw())),
+                     HasSubstr("writes shared memory outside its arrays, at byte 256 of 'tile', which has 256"),
+                     "use-after-poison");
+}
+
+__global__ void beyond_dynamic_kernel(float* y, unsigned from) {
+  float* tile = dynamic_shared<float>();
+  tile[threadIdx.x] = 1;
+  __syncthreads();
+  y[threadIdx.x] = tile[threadIdx.x + from];
+}
+
+TEST(Emulated, FindsAReadBeyondDynamicSharedMemory) {
+  const Tensor y = floats(kThreads);
+  const LaunchShape shape{dim3(1), dim3(kThreads), kThreads * sizeof(float)};
+  EXPECT_EQ(error_of(shape, beyond_dynamic_kernel, static_cast<float*>(y.raw()), 0u), "");
+  GRAFT_EXPECT_FOUND(
+      error_of(shape, beyond_dynamic_kernel, static_cast<float*>(y.raw()), 1u),
+      HasSubstr("reads shared memory outside its arrays, at byte 256 of 'dynamic shared memory', which has 256"),
+      "use-after-poison");
+}
+
+__global__ void leftover_kernel(float* y) {
+  GRAFT_SHARED(float, tile, kThreads);
+  if (blockIdx.x == 0) tile[threadIdx.x] = 1;
+  __syncthreads();
+  y[blockIdx.x * kThreads + threadIdx.x] = tile[threadIdx.x];
+}
+
+// On a GPU the second block often finds there what the first one left.
+TEST(Emulated, FindsAReadOfSharedMemoryThatOnlyAnotherBlockWrote) {
+  GRAFT_NEEDS_CHECKS();
+  const Tensor y = floats(2 * kThreads);
+  EXPECT_EQ(error_of({dim3(1), dim3(kThreads)}, leftover_kernel, static_cast<float*>(y.raw())), "");
+  EXPECT_THAT(error_of({dim3(2), dim3(kThreads)}, leftover_kernel, static_cast<float*>(y.raw())),
+              AllOf(HasSubstr("block (1,0,0)"), HasSubstr("of shared 'tile', which nobody has written")));
 }
 
 __global__ void misaligned_kernel(const float* x, float* y) { store(y, load<4>(x + 1)); }
@@ -223,15 +287,15 @@ TEST(Emulated, FindsMemoryThatIsGivenAwayWhileALaunchNeedsIt) {
 }
 
 TEST(Emulated, FindsAUseOfFreedMemory) {
-  GRAFT_NEEDS_CHECKS();
   const Tensor y = floats(1);
   const float* gone = nullptr;
   {
     const Tensor x = floats(1);
     gone = static_cast<const float*>(x.raw());
   }
-  EXPECT_THAT(error_of({dim3(1), dim3(1)}, add_one_kernel, gone, static_cast<float*>(y.raw())),
-              HasSubstr("was freed before the kernel was launched"));
+  synchronize(kEmulated);
+  GRAFT_EXPECT_FOUND(error_of({dim3(1), dim3(1)}, add_one_kernel, gone, static_cast<float*>(y.raw())),
+                     HasSubstr("was freed before the kernel was launched"), "use-after-poison");
 }
 
 TEST(Emulated, ReplaysWhatItRecorded) {
@@ -262,20 +326,95 @@ TEST(Emulated, FindsTheHostInARecording) {
   }
 }
 
-// A kernel that depends on the order of its blocks gives different results for different seeds.
-__global__ void last_block_kernel(int* last) { atomicExch(last, static_cast<int>(blockIdx.x)); }
+// Writes down who comes when.
+__global__ void order_kernel(int* count, int* order, int who) {
+  order[atomicAdd(count, 1)] = who >= 0 ? who : static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+}
 
-TEST(Emulated, ShufflesBlocksBySeed) {
-  std::set<int> seen;
-  const std::optional<std::uint64_t> before = shuffle_seed();
-  for (std::uint64_t seed = 0; seed < 16; ++seed) {
+using Order = std::vector<int>;
+
+class Shuffling : public ::testing::Test {
+ protected:
+  ~Shuffling() override { set_shuffle_seed(before_); }
+
+  // The order in which `steps` steps of what `launches` launches take place.
+  template <class Launches>
+  static Order order_of(std::optional<std::uint64_t> seed, Index steps, const Launches& launches) {
     set_shuffle_seed(seed);
-    const Tensor last = Tensor::zeros({1}, DType::i32, kEmulated);
-    EXPECT_EQ(error_of({dim3(8), dim3(1)}, last_block_kernel, static_cast<int*>(last.raw())), "");
-    seen.insert(static_cast<int>(last.item()));
+    const Tensor count = Tensor::zeros({1}, DType::i32, kEmulated),
+                 order = Tensor::zeros({steps}, DType::i32, kEmulated);
+    synchronize(kEmulated);
+    ContextScope scope;
+    scope->device = kEmulated;
+    launches(static_cast<int*>(count.raw()), static_cast<int*>(order.raw()));
+    synchronize(kEmulated);
+    EXPECT_EQ(count.item(), static_cast<double>(steps));
+    const Tensor here = order.to(Device{});
+    return {here.data<int>(), here.data<int>() + steps};
   }
-  set_shuffle_seed(before);
-  EXPECT_GT(seen.size(), 2u);
+
+  // Nobody is lost and the same seed gives the same order, but seeds differ.
+  template <class Launches>
+  static void expect_shuffled(Index steps, const Launches& launches) {
+    std::set<Order> seen;
+    for (std::uint64_t seed = 0; seed < 8; ++seed) {
+      const Order order = order_of(seed, steps, launches);
+      EXPECT_EQ(order_of(seed, steps, launches), order) << "seed " << seed;
+      EXPECT_EQ(std::set<int>(order.begin(), order.end()).size(), order.size());
+      seen.insert(order);
+    }
+    EXPECT_GT(seen.size(), 2u);
+    Order sorted(static_cast<std::size_t>(steps));
+    std::iota(sorted.begin(), sorted.end(), 0);
+    EXPECT_EQ(order_of(std::nullopt, steps, launches), sorted) << "without a seed";
+  }
+
+ private:
+  std::optional<std::uint64_t> before_ = shuffle_seed();
+};
+
+TEST_F(Shuffling, OfThreads) {
+  expect_shuffled(kThreads, [](int* count, int* order) {
+    launch(Context::current(), "order", {dim3(1), dim3(kThreads)}, order_kernel, count, order, -1);
+  });
+}
+
+TEST_F(Shuffling, OfBlocks) {
+  ContextScope scope;
+  const int before = threads();
+  set_threads(1);  // else blocks run at the same time where nothing is watched
+  expect_shuffled(kThreads, [](int* count, int* order) {
+    launch(Context::current(), "order", {dim3(kThreads), dim3(1)}, order_kernel, count, order, -1);
+  });
+  set_threads(before);
+}
+
+// Launches of streams that do not wait for each other, two in each.
+TEST_F(Shuffling, OfLaunches) {
+  expect_shuffled(6, [](int* count, int* order) {
+    const Stream streams[] = {Stream::create(kEmulated), Stream::create(kEmulated), Stream::create(kEmulated)};
+    for (int i = 0; i < 6; ++i)
+      launch(streams[i / 2].handle(), "order", {dim3(1), dim3(1)}, order_kernel, count, order, i);
+    synchronize(kEmulated);
+  });
+}
+
+TEST_F(Shuffling, KeepsTheOrderOfAStreamAndOfEvents) {
+  for (std::uint64_t seed = 0; seed < 16; ++seed) {
+    const Order seen = order_of(seed, 4, [](int* count, int* order) {
+      const Stream first = Stream::create(kEmulated), second = Stream::create(kEmulated);
+      const auto go = [&](const Stream& stream, int who) {
+        launch(stream.handle(), "order", {dim3(1), dim3(1)}, order_kernel, count, order, who);
+      };
+      go(first, 0);
+      go(first, 1);
+      second.wait(Event::record(kEmulated, first));
+      go(second, 2);
+      go(second, 3);
+      synchronize(kEmulated);
+    });
+    EXPECT_EQ(seen, (Order{0, 1, 2, 3})) << "seed " << seed;
+  }
 }
 
 }  // namespace

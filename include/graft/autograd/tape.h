@@ -47,7 +47,7 @@ class Node {
 
 /// The nodes that a backward from `root` would visit, last recorded first.
 std::vector<std::shared_ptr<Node>> tape(const Tensor& root);
-/// Bytes that the tape behind `root` keeps alive for backward; each block of memory counted once, parameters left out.
+/// Bytes that the tape behind `root` keeps for backward; a block of memory counts once, trained parameters not at all.
 std::size_t saved_bytes(const Tensor& root);
 /// One line a node: op, attributes, shapes, what is saved and how many bytes that is.
 void print_tape(std::ostream& out, const Tensor& root);
