@@ -89,9 +89,9 @@ def ratio(times, others):
 
 
 def largest_difference(output, reference):
-    """Between two lists of scores, as a share of the largest."""
+    """Between two lists of logits, as a share of the largest."""
     if len(output) != len(reference):
-        raise Failed(f"{len(output)} scores instead of {len(reference)}")
+        raise Failed(f"{len(output)} logits instead of {len(reference)}")
     return max(abs(a - b) for a, b in zip(output, reference)) / max(abs(b) for b in reference)
 
 

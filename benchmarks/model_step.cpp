@@ -7,7 +7,7 @@
 // line of JSON, so that tools/bench can let several such processes take turns:
 //
 //   weights FILE   writes parameters and statistics as safetensors      {"weights": FILE}
-//   output         the scores of the input that all peers make          {"output": [...]}
+//   output         the logits of the input that all peers make          {"output": [...]}
 //   steps N        N steps, the device idle before and after them       {"steps": N, "seconds": s, "peak_bytes": b}
 //
 // A step of inference is a forward pass; of training a forward with batch statistics, a backward to every parameter and
@@ -117,7 +117,7 @@ class Stepper {
 
   Json output() {
     const autograd::NoGrad off;
-    const Tensor scores = network_.run(input_).output.to(Device{}).to(DType::f32);
+    const Tensor scores = network_.run(input_).logits.to(Device{}).to(DType::f32);
     const auto values = scores.values<float>();
     return {{"output", std::vector<float>(values.begin(), values.end())}};
   }

@@ -68,6 +68,7 @@ class Stepper:
         self.options = options
         self.training = options.work == "training"
         self.half = options.precision == "bf16"
+        self.kind = torch.device(options.device).type
         torch.backends.cudnn.benchmark = True
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = options.precision == "tf32"
         torch.manual_seed(1)
@@ -107,19 +108,17 @@ class Stepper:
         if self.half and not self.training:
             self.model.bfloat16()
             self.input = self.input.bfloat16()
-        forward = torch.compile(self.model, mode="reduce-overhead" if self.options.device.startswith("cuda") else "default") if self.options.compile else self.model
+        forward = torch.compile(self.model, mode="reduce-overhead" if self.kind == "cuda" else "default") if self.options.compile else self.model
         if not self.training:
             def step():
                 with torch.inference_mode():
                     return forward(self.input)
         else:
-            cuda = self.options.device.startswith("cuda")
-            optimizer = torch.optim.SGD((p for p in self.model.parameters() if p.requires_grad), lr=1e-3, momentum=0.9, fused=cuda or None)
-            kind = "cuda" if cuda else "cpu"
+            optimizer = torch.optim.SGD((p for p in self.model.parameters() if p.requires_grad), lr=1e-3, momentum=0.9, fused=self.kind == "cuda" or None)
 
             def step():
                 optimizer.zero_grad(set_to_none=True)
-                with torch.autocast(kind, torch.bfloat16) if self.half else contextlib.nullcontext():
+                with torch.autocast(self.kind, torch.bfloat16) if self.half else contextlib.nullcontext():
                     loss = F.cross_entropy(forward(self.input), self.labels)
                 loss.backward()
                 optimizer.step()
@@ -130,12 +129,13 @@ class Stepper:
         self.prepare()
         self.model.eval()
         with torch.inference_mode():
-            scores = F.softmax(self.model(self.input).float(), 1)
+            with torch.autocast(self.kind, torch.bfloat16) if self.half and self.training else contextlib.nullcontext():
+                logits = self.model(self.input)
         self.model.train(self.training)
-        return {"output": scores.flatten().tolist()}
+        return {"output": logits.float().flatten().tolist()}
 
     def wait(self):
-        if self.options.device.startswith("cuda"):
+        if self.kind == "cuda":
             torch.cuda.synchronize()
 
     def steps(self, count):
@@ -149,8 +149,7 @@ class Stepper:
             self.step()
         self.wait()
         seconds = time.perf_counter() - began
-        cuda = self.options.device.startswith("cuda")
-        peak = torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+        peak = torch.cuda.max_memory_allocated() if self.kind == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
         return {"steps": count, "seconds": seconds, "peak_bytes": peak}
 
 
