@@ -16,7 +16,13 @@ def conv(inputs, outputs, kernel, stride=1, padding=0, bias=True, groups=1):
 
 
 class Named(nn.Module):
-    """A module whose children are reached by graft's names: self["conv1_bn"]."""
+    """A module whose children are reached by graft's names: self["conv1_bn"]. For square images, of its usual size if none is given."""
+
+    usual = 224
+
+    def __init__(self, image=0):
+        super().__init__()
+        self.image = image or self.usual
 
     def add(self, name, module):
         self.add_module(name.replace(".", "/"), module)
@@ -26,10 +32,8 @@ class Named(nn.Module):
 
 
 class VGG16(Named):
-    image = 224
-
-    def __init__(self):
-        super().__init__()
+    def __init__(self, image=0):
+        super().__init__(image)
         self.blocks, channels = [], 3
         for block, depth in enumerate([2, 2, 3, 3, 3], 1):
             names = [f"block{block}_conv{i}" for i in range(1, depth + 1)]
@@ -37,7 +41,7 @@ class VGG16(Named):
                 self.add(name, conv(channels, min(512, 32 << block), 3, padding=1))
                 channels = min(512, 32 << block)
             self.blocks.append(names)
-        self.add("fc1", nn.Linear(7 * 7 * 512, 4096))
+        self.add("fc1", nn.Linear((self.image // 32) ** 2 * 512, 4096))
         self.add("fc2", nn.Linear(4096, 4096))
         self.add("predictions", nn.Linear(4096, 1000))
 
@@ -52,10 +56,8 @@ class VGG16(Named):
 
 
 class ResNet50(Named):
-    image = 224
-
-    def __init__(self):
-        super().__init__()
+    def __init__(self, image=0):
+        super().__init__(image)
         self.add("conv1_conv", conv(3, 64, 7, 2, 3))
         self.add("conv1_bn", self.norm(64))
         self.blocks, channels = [], 64
@@ -90,11 +92,10 @@ class ResNet50(Named):
 
 
 class MobileNet(Named):
-    image = 224
     blocks = [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1), (512, 1), (512, 1), (512, 1), (512, 1), (1024, 2), (1024, 1)]
 
-    def __init__(self):
-        super().__init__()
+    def __init__(self, image=0):
+        super().__init__(image)
         self.add("conv1", conv(3, 32, 3, 2, bias=False))
         self.add("conv1_bn", self.norm(32))
         channels = 32
@@ -125,10 +126,10 @@ class MobileNet(Named):
 class InceptionV3(Named):
     """Convolutions are numbered in the order of their creation, which is that of their use."""
 
-    image = 299
+    usual = 299
 
-    def __init__(self):
-        super().__init__()
+    def __init__(self, image=0):
+        super().__init__(image)
         self.count = 0
         self.plan = [self.conv(3, 32, 3, 2, 0), self.conv(32, 32, 3, 1, 0), self.conv(32, 64, 3), self.conv(64, 80, 1), self.conv(80, 192, 3, 1, 0)]
         self.a, channels = [], 192
@@ -187,14 +188,14 @@ class InceptionV3(Named):
 
 
 class ViTBase(Named):
-    image, width, heads, depth = 224, 768, 12, 12
+    width, heads, depth = 768, 12, 12
 
-    def __init__(self):
-        super().__init__()
+    def __init__(self, image=0):
+        super().__init__(image)
         w = self.width
         self.add("patch_embed.proj", conv(3, w, 16, 16))
         self.cls_token = nn.Parameter(torch.zeros(1, w))
-        self.pos_embed = nn.Parameter(torch.zeros(14 * 14 + 1, w))
+        self.pos_embed = nn.Parameter(torch.zeros((self.image // 16) ** 2 + 1, w))
         for i in range(self.depth):
             self.add(f"blocks.{i}.norm1", nn.LayerNorm(w, eps=1e-6))
             self.add(f"blocks.{i}.attn.qkv", nn.Linear(w, 3 * w))

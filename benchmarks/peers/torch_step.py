@@ -74,8 +74,8 @@ class Stepper:
         torch.manual_seed(1)
         if options.threads:
             torch.set_num_threads(options.threads)
-        self.model = MODELS[options.model]()
-        self.image = options.size or self.model.image
+        self.model = MODELS[options.model](options.size)
+        self.image = self.model.image
         self.input = peer_input((options.batch, self.image, self.image, 3)).to(options.device).contiguous(memory_format=torch.channels_last)
         self.labels = (torch.arange(options.batch) % 1000).to(options.device)
         self.step = None
@@ -92,7 +92,7 @@ class Stepper:
         from torch.utils.flop_counter import FlopCounterMode
 
         with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.device("meta"):
-            model = MODELS[self.options.model]().eval()
+            model = MODELS[self.options.model](self.image).eval()
             model(torch.empty(self.options.batch, 3, self.image, self.image))
         return counter.get_total_flops()
 
