@@ -92,6 +92,8 @@ def largest_difference(output, reference):
     """Between two lists of logits, as a share of the largest."""
     if len(output) != len(reference):
         raise Failed(f"{len(output)} logits instead of {len(reference)}")
+    if not all(map(math.isfinite, output + reference)):
+        raise Failed("a logit is not finite")
     return max(abs(a - b) for a, b in zip(output, reference)) / max(abs(b) for b in reference)
 
 

@@ -53,6 +53,7 @@ class Ratio(unittest.TestCase):
     def test_difference_sees_a_wrong_logit(self):
         self.assertAlmostEqual(comparison.largest_difference([1, -4, 2.4], [1, -4, 2]), 0.1)
         self.assertRaises(comparison.Failed, comparison.largest_difference, [1], [1, 2])
+        self.assertRaises(comparison.Failed, comparison.largest_difference, [1, math.nan], [1, 2])
 
 
 class Bench(unittest.TestCase):
