@@ -1,5 +1,9 @@
 # Finds what graft builds on and prints one line for each optional part.
 
+# What tools/fetch-deps brought comes first.
+if(EXISTS ${PROJECT_SOURCE_DIR}/.deps/usr)
+  list(PREPEND CMAKE_PREFIX_PATH ${PROJECT_SOURCE_DIR}/.deps/usr)
+endif()
 find_package(Threads REQUIRED)
 find_package(fmt REQUIRED)
 find_package(spdlog REQUIRED)

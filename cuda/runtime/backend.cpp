@@ -176,8 +176,20 @@ class CudaBackend final : public Backend {
 
   static cudaStream_t queue(void* stream) { return static_cast<cudaStream_t>(stream); }
 
+  // Memory may be asked for and given back while this thread records, for neither is part of a recording; CUDA forbids
+  // both then unless it is told that this is meant.
+  class WhileRecordingToo {
+   public:
+    WhileRecordingToo() { cudaThreadExchangeStreamCaptureMode(&mode_); }
+    ~WhileRecordingToo() { cudaThreadExchangeStreamCaptureMode(&mode_); }
+
+   private:
+    cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
+  };
+
   static std::byte* allocate(std::size_t bytes, int index, const void*) {
     const Current current(index);
+    const WhileRecordingToo allowed;
     void* block = nullptr;
     const cudaError_t status = cudaMalloc(&block, bytes);
     if (status == cudaErrorMemoryAllocation) {
@@ -189,6 +201,7 @@ class CudaBackend final : public Backend {
   }
   static void free(std::byte* block, int index, const void*) {
     const Current current(index);
+    const WhileRecordingToo allowed;
     cudaFree(block);
   }
 

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
 #include <numeric>
+#include <sstream>
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -313,6 +315,14 @@ bool is_for_emulated(const OpCase& c) {
 
 std::vector<Device> devices() {
   std::vector<Device> found;
+  if (const char* named = std::getenv("GRAFT_TEST_DEVICES")) {
+    std::istringstream names(named);
+    for (std::string name; std::getline(names, name, ',');) {
+      found.push_back(Device::parse(name));
+      Tensor::empty({1}, DType::f32, found.back());  // throws where there is no such device
+    }
+    return found;
+  }
   for (const Device device : {Device{Device::Kind::cuda, 0}, Device{Device::Kind::emulated, 0}}) {
     try {
       Tensor::empty({1}, DType::f32, device);

@@ -29,7 +29,8 @@ struct OpCase {
   bool tf32 = false;
 };
 
-/// The devices beside the CPU that this build and this machine have.
+/// The devices beside the CPU that this build and this machine have; or those that GRAFT_TEST_DEVICES names (`cuda`, or
+/// several with commas between), each of which must be there: what is to be proved on a GPU must not pass without one.
 std::vector<Device> devices();
 
 /// Normal numbers, the same for the same seed.

@@ -1,0 +1,114 @@
+"""Processes that take turns at the same step, and what their times say about each other.
+
+Machines change their speed within minutes, so two numbers taken one after the other say little. Here every round asks each
+contestant for a few steps, in an order that turns round; the ratio of two contestants is taken within a round, and its
+interval over the rounds.
+"""
+
+import json
+import math
+import selectors
+import statistics
+import subprocess
+import tempfile
+
+# Student's t, 97.5 %, for 1 to 30 degrees of freedom.
+T = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080,
+     2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042]
+
+
+class Failed(Exception):
+    """A contestant said why it cannot go on, or went away."""
+
+
+class Contestant:
+    """A program that speaks the commands of benchmarks/model_step.cpp."""
+
+    def __init__(self, name, command, start_seconds=120):
+        self.name = name
+        self.command = command
+        try:
+            self.said = tempfile.TemporaryFile("w+", errors="replace")
+            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.said, text=True, bufsize=1)
+        except OSError as error:
+            raise Failed(f"{name}: {error}") from error
+        try:
+            self.description = self.answer(start_seconds)
+        except Failed:
+            self.close()
+            raise
+
+    def answer(self, seconds):
+        with selectors.DefaultSelector() as waiting:
+            waiting.register(self.process.stdout, selectors.EVENT_READ)
+            if not waiting.select(seconds):
+                self.process.kill()
+                raise Failed(f"{self.name}: no answer within {seconds} s")
+        line = self.process.stdout.readline()
+        try:
+            answer = json.loads(line)
+        except ValueError:
+            self.process.kill()
+            self.process.wait()
+            self.said.seek(0)
+            said = (self.said.read() + line).strip().splitlines()
+            raise Failed(f"{self.name}: {said[-1] if said else 'ended without a word'}") from None
+        if "error" in answer:
+            raise Failed(f"{self.name}: {answer['error']}")
+        return answer
+
+    def ask(self, command, seconds=120):
+        try:
+            self.process.stdin.write(command + "\n")
+        except OSError:
+            pass  # it is gone; its last words are read below
+        return self.answer(seconds)
+
+    def close(self):
+        for stream in (self.process.stdin, self.process.stdout, self.said):
+            try:
+                stream.close()
+            except OSError:
+                pass
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def ratio(times, others):
+    """How many times as fast as `others` the first are: the geometric mean of the rounds' ratios and its 95 % interval."""
+    logs = [math.log(other / own) for own, other in zip(times, others)]
+    mean = statistics.fmean(logs)
+    if len(logs) < 2:
+        return {"ratio": math.exp(mean)}
+    freedom = len(logs) - 1
+    half = (T[freedom - 1] if freedom <= len(T) else 1.96) * statistics.stdev(logs) / math.sqrt(len(logs))
+    return {"ratio": math.exp(mean), "low": math.exp(mean - half), "high": math.exp(mean + half)}
+
+
+def largest_difference(output, reference):
+    """Between two lists of logits, as a share of the largest."""
+    if len(output) != len(reference):
+        raise Failed(f"{len(output)} logits instead of {len(reference)}")
+    if not all(map(math.isfinite, output + reference)):
+        raise Failed("a logit is not finite")
+    return max(abs(a - b) for a, b in zip(output, reference)) / max(abs(b) for b in reference)
+
+
+def take_turns(contestants, rounds, chunk_seconds):
+    """Seconds a step, by contestant and round. Each gets as many steps a round as take about chunk_seconds."""
+    counts, peaks = {}, {}
+    for contestant in contestants:
+        contestant.ask("steps 1", 600)  # whatever is made at the first step, a compiler's work among it
+        once = contestant.ask("steps 3")["seconds"] / 3
+        counts[contestant.name] = max(1, min(1000, round(chunk_seconds / once)))
+    times = {contestant.name: [] for contestant in contestants}
+    for number in range(rounds):
+        turn = number % len(contestants)
+        for contestant in contestants[turn:] + contestants[:turn]:
+            done = contestant.ask(f"steps {counts[contestant.name]}", 300)
+            times[contestant.name].append(done["seconds"] / done["steps"])
+            peaks[contestant.name] = done["peak_bytes"]
+    return times, peaks

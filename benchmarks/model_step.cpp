@@ -1,0 +1,252 @@
+// graft's side of a comparison: one network of the zoo, made ready in a process of its own, that steps when it is
+// asked.
+//
+//   model_step --model resnet50 --work training --device cuda --engine auto --precision bf16 --batch 32
+//
+// The first line it prints is JSON and says what is there. Then it reads commands, a line each, and answers each with a
+// line of JSON, so that tools/bench can let several such processes take turns:
+//
+//   weights FILE   writes parameters and statistics as safetensors      {"weights": FILE}
+//   output         the logits of the input that all peers make          {"output": [...]}
+//   steps N        N steps, the device idle before and after them       {"steps": N, "seconds": s, "peak_bytes": b}
+//
+// A step of inference is a forward pass; of training a forward with batch statistics, a backward to every parameter and
+// an update by SGD with momentum. What cannot be done is answered with {"error": sentence}.
+// benchmarks/peers/torch_step.py is PyTorch's side. With --steps it steps at once, prints that answer and ends.
+#include <chrono>
+#include <iostream>
+#include <optional>
+#include <sstream>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+#include <sys/resource.h>
+
+#include "graft/autograd/backward.h"
+#include "graft/core/context.h"
+#include "graft/core/error.h"
+#include "graft/core/graph.h"
+#include "graft/core/version.h"
+#include "graft/io/network_file.h"
+#include "graft/models/models.h"
+#include "graft/ops/loss.h"
+#include "graft/optim/optimizer.h"
+
+namespace graft {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct Options {
+  std::string model = "resnet50", work = "inference", device = "cpu", engine = "auto", precision = "f32";
+  Index batch = 1, size = 0;
+  int steps = 0, warmup = 3, threads = 0;
+  bool captured = false;
+
+  bool training() const { return work == "training"; }
+};
+
+// The input of all peers, from -1 to 1: element i is a hash of i, which both sides can compute exactly.
+Tensor peer_input(const Shape& shape) {
+  Tensor tensor = Tensor::empty(shape);
+  float* values = tensor.mutable_data<float>();
+  for (Index i = 0; i < tensor.elements(); ++i) {
+    const std::uint32_t hash = static_cast<std::uint32_t>(i) * 2654435761u;
+    values[i] = static_cast<float>(hash >> 8) * 0x1p-23f - 1;
+  }
+  return tensor;
+}
+
+// Multiplications and additions of a forward pass in what both sides count: products of matrices and convolutions.
+double product_operations(const nn::Network& network, const Shape& input) {
+  double total = 0;
+  const nn::Program program = network.lower(input);
+  for (const nn::Program::Call& call : program.calls) {
+    const std::string_view name = call.op->name();
+    if (name != "conv2d" && name != "depthwise_conv2d" && name != "linear" && name != "matmul" && name != "attention")
+      continue;
+    std::vector<Spec> inputs, outputs;
+    for (const nn::Value value : call.inputs) inputs.push_back(program[value].spec);
+    for (const nn::Value value : call.outputs) outputs.push_back(program[value].spec);
+    total += call.op->operations(inputs, outputs);
+  }
+  return total;
+}
+
+class Stepper {
+ public:
+  explicit Stepper(const Options& options)
+      : options_(options), device_(Device::parse(options.device)), network_(make_network(options)) {
+    const Shape& one = network_.input_shape();
+    const Shape shape{options.batch, one[0], one[1], one[2]};
+    operations_ = product_operations(network_, shape);
+    network_.to(device_);
+    input_ = peer_input(shape).to(options.precision == "bf16" ? DType::bf16 : DType::f32).to(device_);
+    if (options.training()) prepare_training();
+  }
+
+  Json describe() {
+    return {{"peer", "graft"},
+            {"version", kVersion},
+            {"model", options_.model},
+            {"work", options_.work},
+            {"device", options_.device},
+            {"engine", options_.engine},
+            {"precision", options_.precision},
+            {"batch", options_.batch},
+            {"image", network_.input_shape()[0]},
+            {"captured", options_.captured},
+            {"parameters", weights()},
+            {"product_flops", operations_}};
+  }
+
+  Json steps(int count) {
+    warm_up();
+    const auto began = std::chrono::steady_clock::now();
+    for (int i = 0; i < count; ++i) {
+      if (graph_)
+        graph_->replay();
+      else
+        step();
+    }
+    wait();
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - began;
+    return {{"steps", count}, {"seconds", seconds.count()}, {"peak_bytes", peak_bytes()}};
+  }
+
+  Json output() {
+    const autograd::NoGrad off;
+    const Tensor scores = network_.run(input_).logits.to(Device{}).to(DType::f32);
+    const auto values = scores.values<float>();
+    return {{"output", std::vector<float>(values.begin(), values.end())}};
+  }
+
+  Json save(const std::string& file) {
+    io::save_network(network_, file);
+    return {{"weights", file}};
+  }
+
+ private:
+  static nn::Network make_network(const Options& options) {
+    nn::Network network = models::make(options.model, {.height = options.size, .width = options.size});
+    network.seed = 1;
+    network.materialize();
+    if (options.training()) network.use_statistics(ops::Statistics::batch);
+    return network;
+  }
+
+  void prepare_training() {
+    std::vector<std::int64_t> labels;
+    for (Index i = 0; i < options_.batch; ++i) labels.push_back(i % 1000);
+    labels_ = Tensor::from<std::int64_t>({options_.batch}, labels).to(device_);
+    optim::Group group;
+    for (nn::Parameter* parameter : network_.trainable_parameters())
+      group.parameters.push_back({parameter->name, parameter->value});
+    optimizer_.emplace(
+        optim::OptimizerOptions{.algorithm = optim::Algorithm::sgd, .learning_rate = 1e-3, .momentum = 0.9},
+        std::vector{group});
+  }
+
+  void step() {
+    if (!options_.training()) {
+      const autograd::NoGrad off;
+      result_ = network_.run(input_).output;
+      return;
+    }
+    optimizer_->zero_grad();
+    const Tensor loss = ops::softmax_cross_entropy(network_.run(input_, {.training = true}).logits, labels_);
+    autograd::backward(loss);
+    optimizer_->step();
+    result_ = loss;
+  }
+
+  void warm_up() {
+    if (warm_) return;
+    for (int i = 0; i < options_.warmup; ++i) step();
+    if (options_.captured) graph_.emplace(Graph::record(device_, [this] { step(); }));
+    wait();
+    warm_ = true;
+  }
+
+  void wait() const {
+    if (device_.kind != Device::Kind::cpu) synchronize(device_);
+  }
+
+  // Of the device what graft's tensors held at most; of the CPU all that the process ever held.
+  std::size_t peak_bytes() const {
+    if (device_.kind != Device::Kind::cpu) return memory_use(device_).peak;
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    return static_cast<std::size_t>(usage.ru_maxrss) << 10;
+  }
+
+  // Weights without statistics, as torch counts parameters.
+  Index weights() {
+    Index count = 0;
+    for (const nn::Parameter* parameter : network_.parameters())
+      count += parameter->is_statistic ? 0 : parameter->shape.elements();
+    return count;
+  }
+
+  Options options_;
+  Device device_;
+  nn::Network network_;
+  double operations_ = 0;
+  Tensor input_, labels_, result_;
+  std::optional<optim::Optimizer> optimizer_;
+  std::optional<Graph> graph_;
+  bool warm_ = false;
+};
+
+void say(const Json& line) { std::cout << line.dump() << std::endl; }
+
+Json answer(Stepper& stepper, const std::string& line) {
+  std::istringstream words(line);
+  std::string command, argument;
+  words >> command >> argument;
+  if (command == "steps") return stepper.steps(std::stoi(argument));
+  if (command == "output") return stepper.output();
+  if (command == "weights") return stepper.save(argument);
+  return {{"error", fmt::format("expected weights FILE, output or steps N, got '{}'", line)}};
+}
+
+void serve(const Options& options) {
+  if (options.threads > 0) set_threads(options.threads);
+  Context& context = Context::current();
+  context.engine = engine_from_name(options.engine);
+  context.allow_tf32 = options.precision == "tf32";
+  Stepper stepper(options);
+  say(stepper.describe());
+  if (options.steps > 0) {
+    say(stepper.steps(options.steps));
+    return;
+  }
+  for (std::string line; std::getline(std::cin, line);) say(answer(stepper, line));
+}
+
+}  // namespace
+}  // namespace graft
+
+int main(int argc, char** argv) {
+  graft::Options o;
+  CLI::App app("Steps of a network, taken when asked: graft's side of tools/bench");
+  app.add_option("--model", o.model, "A network by name")->capture_default_str();
+  app.add_option("--work", o.work)->check(CLI::IsMember({"inference", "training"}))->capture_default_str();
+  app.add_option("--device", o.device, "cpu, cuda[:N], emulated")->capture_default_str();
+  app.add_option("--engine", o.engine)->check(CLI::IsMember({"auto", "native", "library"}))->capture_default_str();
+  app.add_option("--precision", o.precision)->check(CLI::IsMember({"f32", "tf32", "bf16"}))->capture_default_str();
+  app.add_option("--batch", o.batch)->check(CLI::PositiveNumber)->capture_default_str();
+  app.add_option("--size", o.size, "Height and width; the network's usual ones if not given");
+  app.add_option("--steps", o.steps, "Step so often, say how long it took, and end");
+  app.add_option("--warmup", o.warmup, "Steps before the first that counts")->capture_default_str();
+  app.add_option("--threads", o.threads, "Of the CPU; all cores if not given");
+  app.add_flag("--captured", o.captured, "On a GPU: record a step once and replay it");
+  CLI11_PARSE(app, argc, argv);
+  try {
+    graft::serve(o);
+  } catch (const std::exception& error) {
+    graft::say({{"error", error.what()}});
+    return 1;
+  }
+}
