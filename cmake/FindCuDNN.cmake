@@ -1,4 +1,4 @@
-# cuDNN 9 and its header-only graph frontend.
+# cuDNN 9 and, as component `frontend`, its header-only graph frontend, which building graft needs and using it does not.
 #
 # cuDNN lies beside the CUDA toolkit, or in the folder of PyPI's package nvidia-cudnn-cu13 (`nvidia/cudnn`, with include/
 # and lib/), which PyTorch brings: CUDNN_ROOT or CMAKE_PREFIX_PATH names another place. The frontend is where
@@ -36,13 +36,16 @@ endif()
 set(CuDNN_MISSING "")
 if(NOT CuDNN_INCLUDE_DIR OR NOT CuDNN_LIBRARY)
   set(CuDNN_MISSING " (CUDNN_ROOT names the folder of cuDNN 9)")
-elseif(NOT CuDNN_FRONTEND_INCLUDE_DIR)
+elseif(CuDNN_FIND_REQUIRED_frontend AND NOT CuDNN_FRONTEND_INCLUDE_DIR)
   set(CuDNN_MISSING " (run tools/fetch-cudnn-frontend for its headers)")
 endif()
 
+if(CuDNN_FRONTEND_INCLUDE_DIR)
+  set(CuDNN_frontend_FOUND TRUE)
+endif()
 include(FindPackageHandleStandardArgs)
 find_package_handle_standard_args(CuDNN
-  REQUIRED_VARS CuDNN_LIBRARY CuDNN_INCLUDE_DIR CuDNN_FRONTEND_INCLUDE_DIR VERSION_VAR CuDNN_VERSION)
+  REQUIRED_VARS CuDNN_LIBRARY CuDNN_INCLUDE_DIR VERSION_VAR CuDNN_VERSION HANDLE_COMPONENTS)
 mark_as_advanced(CuDNN_INCLUDE_DIR CuDNN_LIBRARY CuDNN_FRONTEND_INCLUDE_DIR CuDNN_PYTHON)
 
 if(CuDNN_FOUND AND NOT TARGET CuDNN::cudnn)

@@ -61,7 +61,7 @@ if(GRAFT_HAS_CUDA)
     list(APPEND CMAKE_CUDA_COMPILE_FEATURES cuda_std_20)
   endif()
   find_package(CUDAToolkit REQUIRED)
-  find_package(CuDNN QUIET)
+  find_package(CuDNN QUIET COMPONENTS frontend)
   graft_optional(CUDNN "${CuDNN_FOUND}" "cuDNN and cuBLAS (engine 'library' of device 'cuda')${CuDNN_MISSING}")
 endif()
 
