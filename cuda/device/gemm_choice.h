@@ -3,6 +3,7 @@
 #include "device/gemm.h"
 #include "device/simt_core.h"
 #include "device/tensor_core.h"
+#include "hopper/describe.h"
 
 namespace graft::GRAFT_TARGET {
 
@@ -37,6 +38,9 @@ bool fills_device(const P& p) {
 template <class P>
 void gemm(const Context& context, const char* name, const P& p, bool wide) {
   using T = typename P::A::Element;
+  if constexpr (GRAFT_HAS_HOPPER && !std::is_same_v<T, Accumulator<T>>) {
+    if (wide && hopper::try_product(context, name, p)) return;
+  }
   if constexpr (!std::is_same_v<T, double>) {
     using Large = typename Cores<T>::Large;
     using Tall = typename Cores<T>::Tall;

@@ -1,0 +1,43 @@
+# GRAFT_HOPPER_PROVED: whether a GPU has proved exactly these sources. The digest is the SHA-256 of the lines
+# "<SHA-256 of a file>  <its name>", one for each file of this folder that is compiled, in the order of their names;
+# `cmake -P cuda/hopper/proved.cmake` prints it. A proof is an entry of benchmarks/results/proved-kernels.json with
+# "source": "cuda/hopper" and this digest.
+file(GLOB sources ${CMAKE_CURRENT_LIST_DIR}/*.cu ${CMAKE_CURRENT_LIST_DIR}/*.h)
+list(SORT sources)
+set(lines "")
+foreach(source ${sources})
+  file(SHA256 ${source} digest)
+  cmake_path(GET source FILENAME name)
+  string(APPEND lines "${digest}  ${name}\n")
+endforeach()
+string(SHA256 GRAFT_HOPPER_DIGEST "${lines}")
+
+if(CMAKE_SCRIPT_MODE_FILE)
+  execute_process(COMMAND ${CMAKE_COMMAND} -E echo ${GRAFT_HOPPER_DIGEST})
+  return()
+endif()
+
+set(results ${PROJECT_SOURCE_DIR}/benchmarks/results/proved-kernels.json)
+# A change of either makes CMake run again.
+set_property(DIRECTORY ${PROJECT_SOURCE_DIR} APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${sources})
+file(GLOB found CONFIGURE_DEPENDS ${results})
+set(GRAFT_HOPPER_PROVED 0)
+if(found)
+  set_property(DIRECTORY ${PROJECT_SOURCE_DIR} APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${results})
+  file(READ ${results} proofs)
+  string(JSON count LENGTH "${proofs}")
+  set(at 0)
+  while(at LESS count)
+    string(JSON source GET "${proofs}" ${at} source)
+    string(JSON digest GET "${proofs}" ${at} sha256)
+    if(source STREQUAL "cuda/hopper" AND digest STREQUAL GRAFT_HOPPER_DIGEST)
+      set(GRAFT_HOPPER_PROVED 1)
+    endif()
+    math(EXPR at "${at} + 1")
+  endwhile()
+endif()
+if(GRAFT_HOPPER_PROVED)
+  message(STATUS "graft: the Hopper kernels are proved on a GPU")
+else()
+  message(STATUS "graft: the Hopper kernels are not proved on a GPU: taken only where a Context allows it")
+endif()
