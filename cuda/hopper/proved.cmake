@@ -1,7 +1,8 @@
-# GRAFT_HOPPER_PROVED: whether a GPU has proved exactly these sources. The digest is the SHA-256 of the lines
-# "<SHA-256 of a file>  <its name>", one for each file of this folder that is compiled, in the order of their names;
-# `cmake -P cuda/hopper/proved.cmake` prints it. A proof is an entry of benchmarks/results/proved-kernels.json with
-# "source": "cuda/hopper" and this digest.
+# GRAFT_HOPPER_PROVED: whether a GPU has proved exactly these sources. Their digest is the SHA-256 of the lines
+# "<SHA-256 of a file>  <its name>", one for each file of this folder that is compiled, in the order of their names. A
+# proof is an entry of benchmarks/results/proved-kernels.json with "source": "cuda/hopper" and this "sha256".
+#
+# As a script, `cmake -P cuda/hopper/proved.cmake` prints the digest; with -DRESULTS=FILE also `proved` or `unproved`.
 file(GLOB sources ${CMAKE_CURRENT_LIST_DIR}/*.cu ${CMAKE_CURRENT_LIST_DIR}/*.h)
 list(SORT sources)
 set(lines "")
@@ -12,19 +13,12 @@ foreach(source ${sources})
 endforeach()
 string(SHA256 GRAFT_HOPPER_DIGEST "${lines}")
 
-if(CMAKE_SCRIPT_MODE_FILE)
-  execute_process(COMMAND ${CMAKE_COMMAND} -E echo ${GRAFT_HOPPER_DIGEST})
-  return()
+if(NOT CMAKE_SCRIPT_MODE_FILE)
+  set(RESULTS ${PROJECT_SOURCE_DIR}/benchmarks/results/proved-kernels.json)
 endif()
-
-set(results ${PROJECT_SOURCE_DIR}/benchmarks/results/proved-kernels.json)
-# A change of either makes CMake run again.
-set_property(DIRECTORY ${PROJECT_SOURCE_DIR} APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${sources})
-file(GLOB found CONFIGURE_DEPENDS ${results})
 set(GRAFT_HOPPER_PROVED 0)
-if(found)
-  set_property(DIRECTORY ${PROJECT_SOURCE_DIR} APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${results})
-  file(READ ${results} proofs)
+if(EXISTS "${RESULTS}")
+  file(READ ${RESULTS} proofs)
   string(JSON count LENGTH "${proofs}")
   set(at 0)
   while(at LESS count)
@@ -36,8 +30,20 @@ if(found)
     math(EXPR at "${at} + 1")
   endwhile()
 endif()
+set(answer unproved)
 if(GRAFT_HOPPER_PROVED)
-  message(STATUS "graft: the Hopper kernels are proved on a GPU")
-else()
-  message(STATUS "graft: the Hopper kernels are not proved on a GPU: taken only where a Context allows it")
+  set(answer proved)
 endif()
+
+if(CMAKE_SCRIPT_MODE_FILE)
+  if(NOT DEFINED RESULTS)
+    set(answer "")
+  endif()
+  execute_process(COMMAND ${CMAKE_COMMAND} -E echo ${GRAFT_HOPPER_DIGEST} ${answer})
+  return()
+endif()
+
+# A change of either, and a first proof, make CMake run again.
+file(GLOB found CONFIGURE_DEPENDS ${RESULTS})
+set_property(DIRECTORY ${PROJECT_SOURCE_DIR} APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${sources} ${found})
+message(STATUS "graft: Hopper kernels: ${answer} on a GPU (docs/cuda.md)")

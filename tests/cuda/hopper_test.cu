@@ -174,7 +174,7 @@ void check_product(int rows, int columns, int depth, int tile_columns, int produ
                        .epilogue = {.y = of<To>(device_c),
                                     .pitch = columns,
                                     .grid = {},
-                                    .bias = of<float>(device_bias),
+                                    .bias = products == 1 ? of<float>(device_bias) : nullptr,
                                     .activation = Activation::relu,
                                     .accumulate = true,
                                     .vectors = columns % kVector<To> == 0},
@@ -191,7 +191,7 @@ void check_product(int rows, int columns, int depth, int tile_columns, int produ
   for (int p = 0; p < products; ++p) {
     for (int i = 0; i < rows; ++i) {
       for (int j = 0; j < columns; ++j) {
-        float sum = bias[static_cast<std::size_t>(j)];
+        float sum = products == 1 ? bias[static_cast<std::size_t>(j)] : 0;
         for (int t = 0; t < terms; ++t) {
           for (int k = 0; k < depth; ++k)
             sum += at(a, (p * terms + t) * matrix_a, pitch_a, DepthInnerA, i, k) *
@@ -268,6 +268,7 @@ __global__ void early_product_kernel(const __grid_constant__ TensorMap map, bool
                                      tile_descriptor<true>(shared_address(shared + 8192), 0));
   commit_products();
   wait_for_products<0>(sums);
+  __syncthreads();
   wait(full, 0);
   result[threadIdx.x] = sums[0];
 }
