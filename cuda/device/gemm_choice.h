@@ -33,8 +33,8 @@ bool fills_device(const P& p) {
   return blocks * parts_of(blocks, steps_of<Core>(p)) >= 132;
 }
 
-/// Launches the product with the core that suits its type and shape. `wide` says that whatever lies side by side in A
-/// and B comes in aligned multiples of 16 bytes.
+/// Launches the product with the core that suits its type and shape: of halves that of hopper/, where it may be used
+/// and can. `wide` says that whatever lies side by side in A and B comes in aligned multiples of 16 bytes.
 template <class P>
 void gemm(const Context& context, const char* name, const P& p, bool wide) {
   using T = typename P::A::Element;

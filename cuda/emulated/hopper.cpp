@@ -19,14 +19,16 @@ unsigned address_of(const void* shared) {
   return static_cast<unsigned>(static_cast<const std::byte*>(shared) - this_thread().block->dynamic_shared());
 }
 
-// A row of a box: 64 elements of the innermost axis from `first` on, the other coordinates given. Zeros outside.
-void copy_row(const hopper::MapDescription& map, const std::array<int, 4>& at, bool inside, std::uint16_t* to) {
+// A row of a box: 64 elements of the innermost axis from `at` on. Zeros outside.
+void copy_row(const hopper::MapDescription& map, const std::array<int, 4>& at, std::uint16_t* to) {
+  bool inside = true;
   std::size_t offset = 0;
   for (std::size_t axis = 1; axis < at.size(); ++axis) {
     inside = inside && at[axis] >= 0 && static_cast<std::uint64_t>(at[axis]) < map.extents[axis];
     offset += static_cast<std::size_t>(at[axis]) * map.strides[axis];
   }
-  const auto* const row = reinterpret_cast<const std::uint16_t*>(static_cast<const std::byte*>(map.data) + offset);
+  const auto* const row =
+      reinterpret_cast<const std::uint16_t*>(static_cast<const std::byte*>(map.data) + (inside ? offset : 0));
   Block& block = *this_thread().block;
   for (int i = 0; i < kRowElements; ++i) {
     const bool there = inside && at[0] + i >= 0 && static_cast<std::uint64_t>(at[0] + i) < map.extents[0];
@@ -69,7 +71,7 @@ void bring(const hopper::MapDescription& map, const std::array<int, 4>& at, cons
     } else {
       from[static_cast<std::size_t>(map.rows_axis)] += static_cast<int>(row);
     }
-    copy_row(map, from, true, values);
+    copy_row(map, from, values);
     const unsigned begin = address_of(to) + row * kRowBytes;
     for (unsigned byte = 0; byte < kRowBytes; byte += 16)
       std::memcpy(this_thread().block->dynamic_shared() + exchange(begin + byte), values + byte / 2, 16);

@@ -2,7 +2,7 @@
 // model of both units is made from the PTX ISA alone (cuda/emulated/hopper.cpp).
 
 #include <algorithm>
-#include <numeric>
+#include <cmath>
 #include <set>
 #include <vector>
 
@@ -237,6 +237,101 @@ TEST(HopperProduct, SumsTermsAndHasManyProducts) {
   check_product<bfloat16, bfloat16, true, true>(70, 40, 72, 64, 3, 1);
   check_product<bfloat16, bfloat16, true, false>(70, 40, 72, 64, 3, 2);
   check_product<float16, float16, false, false>(70, 40, 72, 64, 2, 3);
+}
+
+// The matrix of a window over an image, written out, and as TMA sees it.
+struct Unfolded {
+  static constexpr int kImages = 2, kHeight = 6, kWidth = 5, kChannels = 72, kPitch = 80, kTaps = 6;  // 2 x 3
+  static constexpr int kRows = 3, kColumns = 5;                                                       // stride 2 x 1
+  static constexpr int kPixels = kImages * kRows * kColumns, kDepth = kTaps * kChannels;
+
+  std::vector<bfloat16> image = whole_numbers<bfloat16>(Index{kImages} * kHeight * kWidth * kPitch, 1);
+  std::vector<float> matrix =
+      std::vector<float>(static_cast<std::size_t>(kPixels * kDepth));  // [pixels, taps channels]
+
+  Unfolded() {
+    for (int m = 0; m < kPixels; ++m) {
+      for (int k = 0; k < kDepth; ++k) {
+        const int n = m / (kRows * kColumns), a = m / kColumns % kRows, b = m % kColumns;
+        const int tap = k / kChannels, i = a * 2 - 1 + tap / 3, j = b - 1 + tap % 3;
+        const bool inside = i >= 0 && i < kHeight && j >= 0 && j < kWidth;
+        const Index at = ((Index{n} * kHeight + i) * kWidth + j) * kPitch + k % kChannels;
+        matrix[static_cast<std::size_t>(m * kDepth + k)] =
+            inside ? static_cast<float>(image[static_cast<std::size_t>(at)]) : 0.f;
+      }
+    }
+  }
+  float at(int pixel, int k) const { return matrix[static_cast<std::size_t>(pixel * kDepth + k)]; }
+
+  template <bool DepthInner>
+  static Windows<bfloat16, DepthInner> windows(const Tensor& tensor) {
+    return {.data = of<bfloat16>(tensor),
+            .pitch = kPitch,
+            .grid = {.height = kHeight,
+                     .width = kWidth,
+                     .stride_height = 2,
+                     .base_height = -1,
+                     .base_width = -1,
+                     .pixels = Divider(kRows * kColumns),
+                     .columns = Divider(kColumns),
+                     .taps = Divider(3)},
+            .channels = Divider(kChannels),
+            .pixels = kPixels,
+            .taps = kDepth};
+  }
+};
+
+TEST(HopperProduct, SeesAnImageThroughItsWindows) {
+  const Unfolded x;
+  constexpr int kOut = 136, kPixels = Unfolded::kPixels, kDepth = Unfolded::kDepth;
+  const auto w = whole_numbers<bfloat16>(Index{kOut} * kDepth, 2),
+             dz = whole_numbers<bfloat16>(Index{kPixels} * kOut, 3);
+  const OnDevice scope;
+  const Tensor image = on_device(x.image), weights = on_device(w), gradient = on_device(dz);
+  const auto value = [](const std::vector<bfloat16>& v, int i) {
+    return static_cast<float>(v[static_cast<std::size_t>(i)]);
+  };
+  for (const int tile : {64, 128, 256}) {
+    const Tensor y = Tensor::zeros({kPixels, kOut}, DType::bf16, kEmulated),
+                 dw = Tensor::zeros({kOut, kDepth}, DType::f32, kEmulated);
+    const Depth taps{Unfolded::kChannels, 3, 2}, pixels{kPixels, 1, 1};
+    ASSERT_TRUE((multiply<bfloat16, bfloat16>(
+        Context::current(), "forward",
+        {.a = describe(Unfolded::windows<true>(image), taps, false, 1, 0, 0),
+         .b = describe(Dense<bfloat16, true>{of<bfloat16>(weights), kDepth, kOut, kDepth}, taps, true, 1, 0, 0),
+         .depth = taps,
+         .batch = {},
+         .epilogue = {.y = of<bfloat16>(y), .pitch = kOut, .grid = {}, .vectors = true},
+         .rows = kPixels,
+         .columns = kOut,
+         .tile_columns = tile})));
+    ASSERT_TRUE((multiply<bfloat16, float>(
+        Context::current(), "backward_weight",
+        {.a = describe(Dense<bfloat16, false>{of<bfloat16>(gradient), kOut, kOut, kPixels}, pixels, false, 1, 0, 0),
+         .b = describe(Unfolded::windows<false>(image), pixels, false, 1, 0, 0),
+         .depth_inner_a = false,
+         .depth_inner_b = false,
+         .depth = pixels,
+         .batch = {},
+         .epilogue = {.y = of<float>(dw), .pitch = kDepth, .grid = {}, .vectors = true},
+         .rows = kOut,
+         .columns = kDepth,
+         .tile_columns = tile})));
+    const Tensor host_y = y.to(Device{}), host_dw = dw.to(Device{});
+    for (int o = 0; o < kOut; ++o) {
+      for (int m = 0; m < kPixels; ++m) {
+        float sum = 0;
+        for (int k = 0; k < kDepth; ++k) sum += x.at(m, k) * value(w, o * kDepth + k);
+        ASSERT_EQ(static_cast<float>(host_y.data<bfloat16>()[m * kOut + o]), static_cast<float>(bfloat16(sum)))
+            << "y(" << m << ", " << o << "), tile " << tile;
+      }
+      for (int k = 0; k < kDepth; ++k) {
+        float sum = 0;
+        for (int m = 0; m < kPixels; ++m) sum += x.at(m, k) * value(dz, m * kOut + o);
+        ASSERT_EQ(host_dw.data<float>()[o * kDepth + k], sum) << "dw(" << o << ", " << k << "), tile " << tile;
+      }
+    }
+  }
 }
 
 TEST(HopperProduct, DoesNotDependOnTheOrderOfThreads) {
