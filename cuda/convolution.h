@@ -1,5 +1,7 @@
 #pragma once
 
+#include <optional>
+
 #include "device/gemm_choice.h"
 #include "kernels/conv2d.h"
 
@@ -12,6 +14,9 @@ struct Groups {
   Index a = 0, b = 0, c = 0;  // from one group to the next
 
   __device__ Bases operator()(int group, int) const { return {group * a, group * b, group * c}; }
+  [[maybe_unused]] std::optional<hopper::BatchSteps> steps() const {
+    return hopper::BatchSteps{.a = a, .b = b, .c = c};
+  }
 };
 
 /// The windows that output pixels see in x.

@@ -3,6 +3,7 @@
 #include "device/gemm.h"
 #include "device/simt_core.h"
 #include "device/tensor_core.h"
+#include "hopper/describe.h"
 
 namespace graft::GRAFT_TARGET {
 
@@ -52,11 +53,15 @@ int gemm_with(const Context& context, const char* name, const P& p, bool wide) {
   return launch_gemm<typename Cores::Small, false>(context, name, p);
 }
 
-/// Launches the product with the core that suits its type and shape and that the context allows. `wide` says that
+/// Launches the product with the core that suits its type and shape and that the context allows: of halves that of
+/// hopper/, where it may be used and can. `wide` says that
 /// whatever lies side by side in A and B comes in aligned multiples of 16 bytes. Returns what launch_gemm does.
 template <class P>
 int gemm(const Context& context, const char* name, const P& p, bool wide) {
   using T = typename P::A::Element;
+  if constexpr (GRAFT_HAS_HOPPER && !std::is_same_v<T, Accumulator<T>>) {
+    if (wide && hopper::try_product(context, name, p)) return 0;
+  }
   if constexpr (std::is_same_v<T, float>) {
     if (context.allow_tf32) return gemm_with<Tf32Cores>(context, name, p, wide);
   }

@@ -50,6 +50,7 @@ void Block::begin(const Launch& launch, dim3 index) {
   }
   if (shuffle_) std::shuffle(fresh_.begin(), fresh_.end(), *shuffle_);
   ready_.clear();
+  left_.clear();
   done_ = at_barrier_ = 0;
   votes_ = 0;
   error_ = nullptr;
@@ -228,6 +229,34 @@ void Block::warp(const Site& site, unsigned mask, const void* given, void* resul
   }
 }
 
+void Block::wait_for(const void* object, const Site& site) {
+  std::vector<std::function<void()>> now;
+  std::erase_if(left_, [&](auto& left) {
+    if (left.first != object) return false;
+    now.push_back(std::move(left.second));
+    return true;
+  });
+  for (const auto& work : now) work();
+  if (!now.empty()) return;
+  this_thread().waits_on = object;
+  wait(site);
+  this_thread().waits_on = nullptr;
+}
+
+void Block::wake_waiting(const void* object) {
+  for (auto thread = threads_.rbegin(); thread != threads_.rend(); ++thread) {
+    if (thread->state == Thread::State::waiting && thread->waits_on == object) wake(*thread);
+  }
+}
+
+void Block::leave_until_awaited(const void* object, std::function<void()> work) {
+  const bool awaited = std::any_of(threads_.begin(), threads_.end(), [&](const Thread& thread) {
+    return thread.state == Thread::State::waiting && thread.waits_on == object;
+  });
+  if (awaited) return work();
+  left_.emplace_back(object, std::move(work));
+}
+
 std::byte* Block::carve(const void* key, const char* name, std::size_t bytes, std::size_t alignment) {
   const auto round_up = [](std::size_t n, std::size_t to) { return (n + to - 1) / to * to; };
   const std::size_t offset = round_up(arena_used_ + kRedZone, std::max<std::size_t>(alignment, 16));
@@ -392,6 +421,9 @@ void Block::report_deadlock() const {
   if (at_barrier_ > 0)
     fail(fmt::format("{} of {} threads are at a barrier that the others never reach: {}, {}", at_barrier_,
                      threads_.size(), describe(*one),
+                     other != nullptr ? describe(*other) : "and no other thread runs"));
+  if (one->waits_on != nullptr)
+    fail(fmt::format("threads wait for what nobody will do: {}, {}", describe(*one),
                      other != nullptr ? describe(*other) : "and no other thread runs"));
   fail(fmt::format("threads of a warp wait for lanes that never come: {}, {}", describe(*one),
                    other != nullptr ? describe(*other) : "with masks that disagree"));

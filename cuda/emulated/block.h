@@ -8,9 +8,11 @@
 #include <random>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "emulated/async_copies.h"
+#include "emulated/async_products.h"
 #include "emulated/fiber.h"
 #include "emulated/memory.h"
 #include "emulated/traffic.h"
@@ -61,6 +63,7 @@ struct Thread {
   unsigned mask = 0;                ///< of lanes, of the warp function it waits in
   const void* given = nullptr;      ///< its operands of that function
   void* result = nullptr;           ///< where that function puts its result
+  const void* waits_on = nullptr;   ///< what wakes it, while it waits in `wait_for`
   AsyncCopies copies;               ///< into shared memory, under way
 
   struct {
@@ -68,6 +71,8 @@ struct Thread {
     std::size_t bytes = 0, announced = 0;  ///< of the vector, and by the compiler so far
     bool write = false;
   } vector;  ///< the last that it read or wrote by one instruction
+
+  AsyncProducts products;           ///< of its warpgroup, under way
 };
 
 /// What runs blocks on one thread of the operating system, one block at a time. Each CUDA thread is a fiber that runs
@@ -105,6 +110,13 @@ class Block {
   /// `compute(given, result)` with 32 pointers of each, null for lanes that take no part.
   using WarpFunction = void (*)(const void* const* given, void* const* result);
   void warp(const Site& site, unsigned mask, const void* given, void* result, WarpFunction compute);
+
+  /// Waits until somebody calls `wake_waiting(object)`. Work that was left for this moment is done first: then it may
+  /// be that there is nothing to wait for, and it returns at once.
+  void wait_for(const void* object, const Site& site);
+  void wake_waiting(const void* object);
+  /// Leaves work for the moment when a thread waits for the object: for what a GPU does at any time until then.
+  void leave_until_awaited(const void* object, std::function<void()> work);
 
   /// The array that a call site names: made by the first thread that comes, found by the others. `key` tells call
   /// sites apart.
@@ -150,6 +162,7 @@ class Block {
   std::size_t done_ = 0;
   unsigned at_barrier_ = 0;
   int votes_ = 0, counted_votes_ = 0;
+  std::vector<std::pair<const void*, std::function<void()>>> left_;  // until somebody waits for the object
   std::optional<std::mt19937_64> shuffle_;
   std::exception_ptr error_;
   Fiber* running_ = nullptr;

@@ -17,6 +17,7 @@
 #define __forceinline__ inline __attribute__((always_inline))
 #define __restrict__ __restrict
 #define __launch_bounds__(...)
+#define __grid_constant__
 
 #define threadIdx (::graft::emulated::this_thread().index)
 #define blockIdx (::graft::emulated::this_thread().block->index())

@@ -1,0 +1,30 @@
+# Kernels count as proved by an entry with their source and their digest, and by no other.
+set(results ${FOLDER}/proved-kernels.json)
+set(failed 0)
+
+function(answer out)
+  execute_process(COMMAND ${CMAKE_COMMAND} -DRESULTS=${results} -P ${SCRIPT} OUTPUT_VARIABLE text
+    OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+  set(${out} "${text}" PARENT_SCOPE)
+endfunction()
+
+macro(expect what expected)
+  answer(got)
+  if(NOT got STREQUAL "${expected}")
+    message(SEND_ERROR "${what}: expected '${expected}', got '${got}'")
+  endif()
+endmacro()
+
+execute_process(COMMAND ${CMAKE_COMMAND} -P ${SCRIPT} OUTPUT_VARIABLE digest OUTPUT_STRIP_TRAILING_WHITESPACE)
+if(NOT digest MATCHES "^[0-9a-f]+$")
+  message(SEND_ERROR "expected a digest, got '${digest}'")
+endif()
+set(other "{\"source\": \"cuda/hopper\", \"sha256\": \"0${digest}\"}, {\"source\": \"cuda\", \"sha256\": \"${digest}\"}")
+file(REMOVE ${results})
+expect("no file" "${digest} unproved")
+file(WRITE ${results} "[]")
+expect("no entry" "${digest} unproved")
+file(WRITE ${results} "[${other}]")
+expect("other entries" "${digest} unproved")
+file(WRITE ${results} "[${other}, {\"source\": \"cuda/hopper\", \"sha256\": \"${digest}\", \"device\": \"NVIDIA H100\"}]")
+expect("its entry" "${digest} proved")
