@@ -32,7 +32,7 @@ void copy_row(const hopper::MapDescription& map, const std::array<int, 4>& at, s
   Block& block = *this_thread().block;
   for (int i = 0; i < kRowElements; ++i) {
     const bool there = inside && at[0] + i >= 0 && static_cast<std::uint64_t>(at[0] + i) < map.extents[0];
-    if (there && block.checked()) block.note(row + at[0] + i, sizeof(*row), false, false);
+    if (there && block.checked()) block.note(row + at[0] + i, sizeof(*row), false, false, nullptr);
     to[i] = there ? row[at[0] + i] : std::uint16_t{0};
   }
 }
