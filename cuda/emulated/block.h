@@ -72,7 +72,7 @@ struct Thread {
     bool write = false;
   } vector;  ///< the last that it read or wrote by one instruction
 
-  AsyncProducts products;           ///< of its warpgroup, under way
+  AsyncProducts products;  ///< of its warpgroup, under way
 };
 
 /// What runs blocks on one thread of the operating system, one block at a time. Each CUDA thread is a fiber that runs

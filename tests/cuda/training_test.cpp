@@ -83,15 +83,26 @@ std::map<std::string, std::string> after_steps(Device device, bool captured) {
   const auto examples = test::stripe_features(8, 3);
   const Tensor images = examples->values.at("input").to(device),
                labels = Tensor::from<std::int64_t>({8}, {0, 1, 0, 1, 0, 1, 0, 1}).to(device);
-  const auto step = [&] {
+  const auto find_gradients = [&] {
     optimizer.zero_grad();
     autograd::backward(ops::softmax_cross_entropy(network.run(images, {.training = true}).logits, labels));
+  };
+  const auto step = [&] {
+    find_gradients();
     optimizer.step();
   };
   step();
   if (captured) {
-    const Graph graph = Graph::record(device, step);
-    for (int i = 1; i < kSteps; ++i) graph.replay();
+    optim::Optimizer::Step update;
+    const Graph graph = Graph::record(device, [&] {
+      find_gradients();
+      update = optimizer.prepare();
+      optimizer.launch(update);
+    });
+    for (int i = 1; i < kSteps; ++i) {
+      optimizer.advance(update);
+      graph.replay();
+    }
     synchronize(device);
   } else {
     for (int i = 1; i < kSteps; ++i) step();
