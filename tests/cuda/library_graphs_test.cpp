@@ -169,9 +169,12 @@ const std::map<std::string, std::size_t> kWithoutEngine{{"convolution backward_w
                                                         {"depthwise backward_weight bf16", 9},
                                                         {"depthwise fused bf16", 9}};
 
-// f16 is compiled like bf16, and what is no product has no TF32: of those it is enough that the graph is valid.
+// f16 is compiled like bf16, and what is no product has no TF32: of those it is enough that the graph is valid. So it
+// is of most inference batch norms, for which cuDNN generates a program before it answers.
 bool asks_for_engines(const std::string& what) {
-  const bool twice = what.ends_with(" tf32") && what.find("convolution") == std::string::npos;
+  if (what.starts_with("batch_norm_moving")) return what == "batch_norm_moving fused with residual bf16";
+  const bool twice =
+      what.ends_with(" tf32") && what.find("conv") == std::string::npos && !what.starts_with("depthwise");
   return !what.ends_with(" f16") && !twice;
 }
 
