@@ -38,7 +38,7 @@ bool fills_device(const P& p) {
 template <class P>
 void gemm(const Context& context, const char* name, const P& p, bool wide) {
   using T = typename P::A::Element;
-  if constexpr (GRAFT_HAS_HOPPER && !std::is_same_v<T, Accumulator<T>>) {
+  if constexpr (!std::is_same_v<T, Accumulator<T>>) {
     if (wide && hopper::try_product(context, name, p)) return;
   }
   if constexpr (!std::is_same_v<T, double>) {
