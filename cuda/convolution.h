@@ -14,7 +14,7 @@ struct Groups {
   Index a = 0, b = 0, c = 0;  // from one group to the next
 
   __device__ Bases operator()(int group, int) const { return {group * a, group * b, group * c}; }
-  [[maybe_unused]] std::optional<hopper::BatchSteps> steps() const {
+  std::optional<hopper::BatchSteps> steps() const {
     return hopper::BatchSteps{.a = a, .b = b, .c = c};
   }
 };

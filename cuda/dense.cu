@@ -15,7 +15,7 @@ struct DenseBatch {
     const auto [more_a, more_b] = offsets(terms, term);
     return {a + more_a, b + more_b, c};
   }
-  [[maybe_unused]] std::optional<hopper::BatchSteps> steps() const {
+  std::optional<hopper::BatchSteps> steps() const {
     if (products.rank > 1 || terms.rank > 1) return std::nullopt;
     const auto [a, b, c] = products.strides[0];
     const auto [term_a, term_b] = terms.strides[0];

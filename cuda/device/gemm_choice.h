@@ -59,7 +59,7 @@ int gemm_with(const Context& context, const char* name, const P& p, bool wide) {
 template <class P>
 int gemm(const Context& context, const char* name, const P& p, bool wide) {
   using T = typename P::A::Element;
-  if constexpr (GRAFT_HAS_HOPPER && !std::is_same_v<T, Accumulator<T>>) {
+  if constexpr (!std::is_same_v<T, Accumulator<T>>) {
     if (wide && hopper::try_product(context, name, p)) return 0;
   }
   if constexpr (std::is_same_v<T, float>) {

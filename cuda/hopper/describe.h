@@ -126,26 +126,28 @@ template <class P>
 bool try_product(const Context& context, const char* name, const P& p) {
   using T = typename P::A::Element;
   using To = typename P::Epilogue::Element;
-  const auto steps = p.batch.steps();
-  if (!steps || (p.products > 1 && kWindows<typename P::A>) || (p.products > 1 && kWindows<typename P::B>))
-    return false;
-  if (p.rows == 0 || p.columns == 0 || p.depth == 0 || !allowed(context)) return false;
-  const Depth depth = depth_of(p.a, p.depth, p.terms);
   constexpr bool kTaps = kWindows<typename P::A>;
-  const FactorDescription a = describe(p.a, depth, false, p.products, steps->a, steps->term_a),
-                          b = describe(p.b, depth, kTaps, p.products, steps->b, steps->term_b);
-  if (!suits(p.rows, b.line_taps, depth)) return false;
-  return multiply<T, To>(context, name,
-                         {.a = a,
-                          .b = b,
-                          .depth_inner_a = P::A::kDepthInner,
-                          .depth_inner_b = P::B::kDepthInner,
-                          .depth = depth,
-                          .batch = {steps->c},
-                          .epilogue = p.epilogue,
-                          .rows = p.rows,
-                          .columns = p.columns,
-                          .products = p.products});
+  const auto steps = p.batch.steps();
+  if (!steps || (p.products > 1 && (kTaps || kWindows<typename P::B>))) return false;
+  if constexpr (GRAFT_HAS_HOPPER) {  // a build for another architecture has no such kernels
+    if (p.rows == 0 || p.columns == 0 || p.depth == 0 || !allowed(context)) return false;
+    const Depth depth = depth_of(p.a, p.depth, p.terms);
+    const FactorDescription a = describe(p.a, depth, false, p.products, steps->a, steps->term_a),
+                            b = describe(p.b, depth, kTaps, p.products, steps->b, steps->term_b);
+    if (!suits(p.rows, b.line_taps, depth)) return false;
+    return multiply<T, To>(context, name,
+                           {.a = a,
+                            .b = b,
+                            .depth_inner_a = P::A::kDepthInner,
+                            .depth_inner_b = P::B::kDepthInner,
+                            .depth = depth,
+                            .batch = {steps->c},
+                            .epilogue = p.epilogue,
+                            .rows = p.rows,
+                            .columns = p.columns,
+                            .products = p.products});
+  }
+  return false;
 }
 
 }  // namespace graft::GRAFT_TARGET::hopper
