@@ -14,9 +14,7 @@ struct Groups {
   Index a = 0, b = 0, c = 0;  // from one group to the next
 
   __device__ Bases operator()(int group, int) const { return {group * a, group * b, group * c}; }
-  std::optional<hopper::BatchSteps> steps() const {
-    return hopper::BatchSteps{.a = a, .b = b, .c = c};
-  }
+  std::optional<hopper::BatchSteps> steps() const { return hopper::BatchSteps{.a = a, .b = b, .c = c}; }
 };
 
 /// The windows that output pixels see in x.
