@@ -8,6 +8,7 @@
 
 #include "core/backend.h"
 #include "core/format.h"
+#include "library/cublas.h"
 
 namespace graft::library {
 namespace {
@@ -73,9 +74,9 @@ cublasLtHandle_t cublas_handle(const Context& context) {
   const std::lock_guard lock(mutex);
   cublasLtHandle_t& handle = (*handles)[context.device.index];
   if (handle == nullptr) {
-    const cublasStatus_t status = cublasLtCreate(&handle);
+    const cublasStatus_t status = cublas().create(&handle);
     check(status == CUBLAS_STATUS_SUCCESS, "[cublas] no handle for {}: {}", context.device,
-          cublasLtGetStatusString(status));
+          cublas().status_string(status));
   }
   return handle;
 }

@@ -11,6 +11,7 @@
 #include "graft/core/tensor.h"
 
 #include "core/format.h"
+#include "kernels/registry.h"
 #include "library/choices.h"
 #include "library/frontend.h"
 #include "library/handles.h"
@@ -99,9 +100,7 @@ int first(Compiled& compiled) {
 
 int choose(const Context& context, const OperationGraph& graph, Compiled& compiled) {
   if (!autotunes()) return first(compiled);
-  const std::size_t v = cudnnGetVersion();
-  const std::string machine =
-      fmt::format("{}, cuDNN {}.{}.{}", library::gpu_name(context), v / 10000, v / 100 % 100, v % 100);
+  const std::string machine = fmt::format("{}, cuDNN {}", library::gpu_name(context), kernels::cudnn_version());
   const std::string call = graph.describe();
   if (const auto known = library::choices().find(machine, call)) {
     for (int engine = 0; engine < compiled.engines(); ++engine)

@@ -7,12 +7,11 @@
 #include <mutex>
 #include <optional>
 
-#include <cublasLt.h>
-
 #include "graft/core/tensor.h"
 
 #include "core/format.h"
 #include "library/bias_activation.h"
+#include "library/cublas.h"
 #include "library/handles.h"
 #include "runtime/launches.h"
 
@@ -22,7 +21,7 @@ namespace {
 constexpr std::uint64_t kMostWorkspace = std::uint64_t{32} << 20;  // what NVIDIA advises for Hopper
 
 void require(cublasStatus_t status, std::string_view what) {
-  check(status == CUBLAS_STATUS_SUCCESS, "[cublas] {}: {}", what, cublasLtGetStatusString(status));
+  check(status == CUBLAS_STATUS_SUCCESS, "[cublas] {}: {}", what, library::cublas().status_string(status));
 }
 
 std::optional<cudaDataType_t> type(DType dtype) {
@@ -44,8 +43,8 @@ std::optional<cudaDataType_t> type(DType dtype) {
 class Layout {
  public:
   Layout(DType dtype, Index rows, Index columns, Index pitch, Index batch, Index step) {
-    require(cublasLtMatrixLayoutInit(&layout_, *type(dtype), static_cast<std::uint64_t>(columns),
-                                     static_cast<std::uint64_t>(rows), pitch),
+    require(library::cublas().layout_init(&layout_, sizeof layout_, *type(dtype), static_cast<std::uint64_t>(columns),
+                                          static_cast<std::uint64_t>(rows), pitch),
             "a matrix was refused");
     const auto count = static_cast<std::int32_t>(batch);
     const std::int64_t stride = step;
@@ -57,7 +56,7 @@ class Layout {
  private:
   template <class T>
   void set(cublasLtMatrixLayoutAttribute_t attribute, const T& value) {
-    require(cublasLtMatrixLayoutSetAttribute(&layout_, attribute, &value, sizeof value), "a matrix was refused");
+    require(library::cublas().layout_set(&layout_, attribute, &value, sizeof value), "a matrix was refused");
   }
   cublasLtMatrixLayoutOpaque_t layout_{};
 };
@@ -95,8 +94,8 @@ struct Description {
       : a(layout_of(p.a, p.rows, p.depth, p.transpose_a, p.batch, p.step_a)),
         b(layout_of(p.b, p.depth, p.columns, p.transpose_b, p.batch, p.step_b)),
         y(y_type, p.rows, p.columns, y_pitch, p.batch, p.step_y) {
-    require(cublasLtMatmulDescInit(&operation, compute_type(context, p.a.dtype),
-                                   p.a.dtype == DType::f64 ? CUDA_R_64F : CUDA_R_32F),
+    require(library::cublas().operation_init(&operation, sizeof operation, compute_type(context, p.a.dtype),
+                                             p.a.dtype == DType::f64 ? CUDA_R_64F : CUDA_R_32F),
             "a product was refused");
     set(CUBLASLT_MATMUL_DESC_TRANSA, p.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N);
     set(CUBLASLT_MATMUL_DESC_TRANSB, p.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N);
@@ -110,7 +109,7 @@ struct Description {
  private:
   template <class T>
   void set(cublasLtMatmulDescAttributes_t attribute, const T& value) {
-    require(cublasLtMatmulDescSetAttribute(&operation, attribute, &value, sizeof value), "a product was refused");
+    require(library::cublas().operation_set(&operation, attribute, &value, sizeof value), "a product was refused");
   }
 };
 
@@ -124,7 +123,7 @@ struct Preference {
   cublasLtMatmulPreferenceOpaque_t preference{};
 
   Preference(const Product& p, const void* y) {
-    require(cublasLtMatmulPreferenceInit(&preference), "no preference could be made");
+    require(library::cublas().preference_init(&preference, sizeof preference), "no preference could be made");
     set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, kMostWorkspace);
     // Partial sums of a split depth are added in f32: others would be rounded to halves in between.
     set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, std::uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
@@ -137,8 +136,7 @@ struct Preference {
  private:
   template <class T>
   void set(cublasLtMatmulPreferenceAttributes_t attribute, const T& value) {
-    require(cublasLtMatmulPreferenceSetAttribute(&preference, attribute, &value, sizeof value),
-            "a preference was refused");
+    require(library::cublas().preference_set(&preference, attribute, &value, sizeof value), "a preference was refused");
   }
 };
 
@@ -162,7 +160,7 @@ std::optional<Plan> ask(const Context& context, const Product& p, bool fused) {
   const Preference preference(p, beside ? nullptr : p.y.to.data);
   cublasLtMatmulHeuristicResult_t found{};
   int count = 0;
-  const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
+  const cublasStatus_t status = library::cublas().heuristic(
       library::cublas_handle(context), const_cast<cublasLtMatmulDesc_t>(&d.operation), d.b.get(), d.a.get(), d.y.get(),
       d.y.get(), const_cast<cublasLtMatmulPreference_t>(&preference.preference), 1, &found, &count);
   if (status != CUBLAS_STATUS_SUCCESS || count == 0 || found.state != CUBLAS_STATUS_SUCCESS) return std::nullopt;
@@ -225,11 +223,11 @@ void run(Context& context, const char* name, const Plan& plan, const Product& p)
   const double one_f64 = 1, more_f64 = more;
   const bool f64 = p.a.dtype == DType::f64;
   count_launch(name);
-  require(cublasLtMatmul(library::cublas_handle(context), const_cast<cublasLtMatmulDesc_t>(&d.operation),
-                         f64 ? static_cast<const void*>(&one_f64) : &one, p.b.data, d.b.get(), p.a.data, d.a.get(),
-                         f64 ? static_cast<const void*>(&more_f64) : &more, to.data, d.y.get(), to.data, d.y.get(),
-                         &plan.algorithm, scratch.raw(), plan.workspace,
-                         static_cast<cudaStream_t>(context.stream.handle())),
+  require(library::cublas().matmul(library::cublas_handle(context), const_cast<cublasLtMatmulDesc_t>(&d.operation),
+                                   f64 ? static_cast<const void*>(&one_f64) : &one, p.b.data, d.b.get(), p.a.data,
+                                   d.a.get(), f64 ? static_cast<const void*>(&more_f64) : &more, to.data, d.y.get(),
+                                   to.data, d.y.get(), &plan.algorithm, scratch.raw(), plan.workspace,
+                                   static_cast<cudaStream_t>(context.stream.handle())),
           "a product failed");
   if (!plan.fused) library::bias_activation(context, to, p.bias, p.activation, p.y.to);
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <span>
+#include <string>
 #include <string_view>
 
 namespace graft::kernels {
@@ -21,5 +22,12 @@ struct Built {
   bool onednn, cuda, cudnn, emulated;
 };
 Built built();
+
+#if GRAFT_HAS_CUDNN
+/// Of the GPU's libraries that are loaded, which need not be those that graft was built with: `9.19.0`. cuBLAS is
+/// loaded for the question; if it cannot be, this is the reason.
+std::string cudnn_version();
+std::string cublas_version();
+#endif
 
 }  // namespace graft::kernels

@@ -9,10 +9,6 @@
 #if GRAFT_HAS_ONEDNN
 #include <oneapi/dnnl/dnnl.h>
 #endif
-#if GRAFT_HAS_CUDNN
-#include <cublasLt.h>
-#include <cudnn.h>
-#endif
 
 #include "graft/core/context.h"
 #include "graft/core/version.h"
@@ -72,21 +68,19 @@ std::string onednn_version() {
 #endif
 }
 
-// Those that are loaded, which need not be those that graft was built with.
-std::string cudnn_version() {
+// Of the GPU's libraries, where this build has them.
+Json cudnn_version() {
 #if GRAFT_HAS_CUDNN
-  const std::size_t v = cudnnGetVersion();
-  return fmt::format("{}.{}.{}", v / 10000, v / 100 % 100, v % 100);
+  return kernels::cudnn_version();
 #else
-  return {};
+  return false;
 #endif
 }
-std::string cublas_version() {
+Json cublas_version() {
 #if GRAFT_HAS_CUDNN
-  const std::size_t v = cublasLtGetVersion();
-  return fmt::format("{}.{}.{}", v / 10000, v / 100 % 100, v % 100);
+  return kernels::cublas_version();
 #else
-  return {};
+  return false;
 #endif
 }
 
@@ -159,8 +153,8 @@ Json examine() {
             {"turbojpeg", GRAFT_HAS_TURBOJPEG != 0},
             {"openmp", GRAFT_HAS_OPENMP != 0},
             {"cuda", GRAFT_HAS_CUDA != 0},
-            {"cudnn", GRAFT_HAS_CUDNN ? Json(cudnn_version()) : Json(false)},
-            {"cublas", GRAFT_HAS_CUDNN ? Json(cublas_version()) : Json(false)},
+            {"cudnn", cudnn_version()},
+            {"cublas", cublas_version()},
             {"emulated", GRAFT_HAS_EMULATED != 0}}},
           {"cpu", {{"model", proc_field("/proc/cpuinfo", "model name")}, {"features", features}}},
           {"threads", threads()},
