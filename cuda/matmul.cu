@@ -1,23 +1,8 @@
 #include "dense.h"
 #include "kernels/matmul.h"
+#include "kernels/matrices.h"
 
 namespace graft::kernels::GRAFT_TARGET {
-namespace {
-
-// The matrices of an operand as elements of a tensor that has its batch axes, each repeated as often as `batch` says
-// where `batch` has more; strides count elements of the operand.
-Strided matrices(const Operand& operand, const Shape& batch) {
-  Strided result;
-  result.shape = batch;
-  Index stride = operand.shape[-2] * operand.pitch;
-  for (int axis = batch.rank() - 1; axis >= 0; --axis) {
-    if (operand.shape[axis] == batch[axis]) result.strides[static_cast<std::size_t>(axis)] = stride;
-    stride *= operand.shape[axis];
-  }
-  return result;
-}
-
-}  // namespace
 
 void matmul(Context& context, const Operand& a, const Operand& b, bool transpose_a, bool transpose_b, Gradient y) {
   // A batch axis that y has is one of products, the others are terms of each.

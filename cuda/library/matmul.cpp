@@ -4,24 +4,13 @@
 #include <optional>
 
 #include "kernels/joined_axes.h"
+#include "kernels/matrices.h"
 #include "library/product.h"
 
 namespace graft::kernels::cublas {
 namespace {
 
 using namespace graft::cublas;
-
-// The matrices of an operand as elements of a tensor with the batch axes of y: one that it repeats has a stride of 0.
-Strided matrices(const Operand& operand, const Shape& batch) {
-  Strided result;
-  result.shape = batch;
-  Index stride = operand.shape[-2] * operand.pitch;
-  for (int axis = batch.rank() - 1; axis >= 0; --axis) {
-    if (operand.shape[axis] == batch[axis]) result.strides[static_cast<std::size_t>(axis)] = stride;
-    stride *= operand.shape[axis];
-  }
-  return result;
-}
 
 // None if products are summed over the batch, or if its matrices do not all lie the same distance apart.
 std::optional<Product> product(const Operand& a, const Operand& b, bool transpose_a, bool transpose_b,
