@@ -187,11 +187,13 @@ class Walk {
 
 void backward(const Tensor& root, const BackwardOptions& options) {
   NoGrad off;
+  const PurposeScope purpose(Purpose::gradients);
   Walk(root, options).run();
 }
 
 std::vector<Tensor> gradients(const Tensor& root, std::span<const Tensor> of, const BackwardOptions& options) {
   NoGrad off;
+  const PurposeScope purpose(Purpose::gradients);
   Walk walk(root, options);
   walk.collect(root, of);
   walk.run();

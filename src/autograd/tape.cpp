@@ -154,6 +154,7 @@ std::vector<Tensor> apply(std::shared_ptr<const Op> op, std::span<const Tensor> 
   Context& context = Context::current();
   const Device device = inputs.empty() ? context.device : inputs[0].device();
 
+  const PurposeScope purpose(Purpose::activations);
   std::vector<Tensor> outputs;
   std::vector<Operand> output_operands;
   for (const Spec& spec : op->infer(specs)) {

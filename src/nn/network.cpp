@@ -83,6 +83,7 @@ int Network::add_node(int layer, std::vector<int> inputs) {
 }
 
 void Network::materialize() {
+  const PurposeScope purpose(Purpose::parameters);
   for (auto& [key, parameter] : parameters_) {
     if (!parameter->value.defined()) {
       parameter->value = initial_values(parameter->shape, parameter->initializer, parameter->fan,
@@ -132,10 +133,12 @@ Index Network::parameter_count() const {
 void Network::set_parameter_dtype(DType dtype) {
   check(dtype == DType::f32 || dtype == DType::f64, "[network] parameters are kept in f32 or f64, not in {}", dtype);
   materialize();
+  const PurposeScope purpose(Purpose::parameters);
   for (auto& [key, parameter] : parameters_) parameter->value = parameter->value.to(dtype);
 }
 
 void Network::to(Device device) {
+  const PurposeScope purpose(Purpose::parameters);
   device_ = device;
   for (auto& [key, parameter] : parameters_) {
     if (parameter->value.defined()) parameter->value = parameter->value.to(device);

@@ -25,6 +25,7 @@ std::vector<std::size_t> last_uses(const Program& program) {
 
 void Network::round_weights(DType dtype) {
   if (!is_half(dtype) || device_.kind == Device::Kind::cpu) return;
+  const PurposeScope purpose(Purpose::parameters);
   for (const auto& [key, parameter] : parameters_) {
     if (parameter->is_statistic || parameter->shape.rank() < 2) continue;
     const Tensor& weight = parameter->value;

@@ -78,7 +78,10 @@ Features frozen_features(nn::Network& network, const FrozenPart& part, Source& s
     for (const auto& [node, watched] : result.watched) {
       const Tensor value = watched.to(Device{});
       Tensor& all = features.values[node];
-      if (!all.defined()) all = Tensor::empty(value.shape().with(0, source.size()), value.dtype());
+      if (!all.defined()) {
+        const PurposeScope purpose(Purpose::features);
+        all = Tensor::empty(value.shape().with(0, source.size()), value.dtype());
+      }
       const std::size_t row = value.bytes() / static_cast<std::size_t>(examples->size());
       for (std::size_t i = 0; i < examples->indices.size(); ++i) {
         std::memcpy(static_cast<std::byte*>(all.raw()) + static_cast<std::size_t>(examples->indices[i]) * row,
