@@ -104,6 +104,17 @@ UpdateTable table_of(const Optimizer::Step::Part& part) {
 
 Index chunks_of(const Tensor& tensor) { return (tensor.elements() + UpdateTable::kChunk - 1) / UpdateTable::kChunk; }
 
+// A row a tensor that says where its gradient is and which chunks are its own: all that a sum of squares reads.
+std::vector<UpdateRow> rows_of(const Optimizer::Step::Part& part) {
+  std::vector<UpdateRow> rows;
+  Index chunk = 0;
+  for (const Tensor& gradient : part.gradients) {
+    rows.push_back({.gradient = gradient.raw(), .elements = gradient.elements(), .first_chunk = chunk});
+    chunk += chunks_of(gradient);
+  }
+  return rows;
+}
+
 // Straight from the host's memory, which the device has read when this returns.
 void upload_now(const Tensor& to, const void* from) {
   Tensor(to).copy_from(Tensor::from_bytes(to.shape(), to.dtype(), {static_cast<const std::byte*>(from), to.bytes()}));
@@ -139,25 +150,24 @@ Optimizer::Step Optimizer::prepare() const {
 
 void Optimizer::advance(Step& step, const std::function<void(const Tensor& to, const void* from)>& upload) {
   for (Step::Part& part : step.parts) {
-    std::vector<UpdateRow> rows(part.parameters.size());
-    Index chunk = 0;
+    std::vector<UpdateRow> rows = rows_of(part);
     for (std::size_t i = 0; i < rows.size(); ++i) {
       Tensor weight = part.parameters[i].value;
       State& state = states_.at(part.parameters[i].name);
       const auto steps = static_cast<double>(++*state.steps.mutable_data<std::int64_t>());
       const Storage::Rounded* const rounded = weight.storage()->rounded();
-      rows[i] = {.gradient = part.gradients[i].raw(),
-                 .weight = weight.raw(),
-                 .first = state.first.defined() ? state.first.raw() : nullptr,
-                 .second = state.second.defined() ? state.second.raw() : nullptr,
-                 .rounded = rounded != nullptr ? rounded->copy->data() : nullptr,
-                 .rounded_dtype = rounded != nullptr ? rounded->dtype : DType::bf16,
-                 .elements = weight.elements(),
-                 .first_chunk = std::exchange(chunk, chunk + chunks_of(weight)),
-                 .rate = learning_rate(part.groups[i]),
-                 .decay = groups_[part.groups[i]].weight_decay.value_or(options_.weight_decay),
-                 .correction1 = 1 - std::pow(options_.beta1, steps),
-                 .correction2 = 1 - std::pow(options_.beta2, steps)};
+      UpdateRow& row = rows[i];
+      row.weight = weight.raw();
+      if (state.first.defined()) row.first = state.first.raw();
+      if (state.second.defined()) row.second = state.second.raw();
+      if (rounded != nullptr) {
+        row.rounded = rounded->copy->data();
+        row.rounded_dtype = rounded->dtype;
+      }
+      row.rate = learning_rate(part.groups[i]);
+      row.decay = groups_[part.groups[i]].weight_decay.value_or(options_.weight_decay);
+      row.correction1 = 1 - std::pow(options_.beta1, steps);
+      row.correction2 = 1 - std::pow(options_.beta2, steps);
       const auto copy = rounded != nullptr ? *rounded : Storage::Rounded{};
       weight.bump_version();
       if (copy.copy) weight.storage()->keep_rounded(copy.copy, copy.dtype);
@@ -212,16 +222,8 @@ StepOutcome Optimizer::outcome() const {
 }
 
 double Optimizer::gradient_norm() const {
-  Step step = prepare();
-  for (Step::Part& part : step.parts) {
-    std::vector<UpdateRow> rows(part.parameters.size());
-    Index chunk = 0;
-    for (std::size_t i = 0; i < rows.size(); ++i)
-      rows[i] = {.gradient = part.gradients[i].raw(),
-                 .elements = part.gradients[i].elements(),
-                 .first_chunk = std::exchange(chunk, chunk + chunks_of(part.gradients[i]))};
-    upload_now(part.table, rows.data());
-  }
+  const Step step = prepare();
+  for (const Step::Part& part : step.parts) upload_now(part.table, rows_of(part).data());
   const autograd::OnDevice on(Context::current(), device());
   const Tensor sum = Tensor::zeros({}, DType::f64, device());
   sum_squares(step, sum);
