@@ -42,6 +42,7 @@ Tensor StepRunner::weights_of(const Examples& examples) const {
 }
 
 std::string StepRunner::key_of(const Examples& examples) const {
+  if (on_cpu(network_.device())) return {};  // nothing is recorded there
   const Context& context = Context::current();
   std::string key = fmt::format("{} {} {}", name(context.engine), context.allow_tf32, context.allow_unproved);
   for (const auto& [node, value] : examples.values) key += fmt::format(" {}:{}{}", node, value.dtype(), value.shape());
