@@ -13,44 +13,23 @@
 #include "graft/core/generator.h"
 #include "graft/core/tensor.h"
 
+#include "cuda/whole_numbers.h"
 #include "device/gemm_choice.h"
 
 namespace graft::emulated {
 namespace {
 
-// Small whole numbers: every sum below is exact in float and in the halves, so that a wrong place cannot hide.
-template <class T>
-std::vector<T> whole_numbers(Index count, std::uint64_t seed) {
-  std::vector<T> values;
-  Generator generator{.seed = seed};
-  for (Index i = 0; i < count; ++i) values.push_back(convert<T>(static_cast<float>(generator.below(9) - 4)));
-  return values;
-}
+using test::OnDevice;
+using test::kEmulated;
+using test::of;
+using test::on_device;
+using test::whole_numbers;
 
-constexpr Device kEmulated{Device::Kind::emulated, 0};
-
-// A tensor of the device that holds these values, and the values of one.
-template <class T>
-Tensor on_device(const std::vector<T>& values) {
-  Tensor tensor = Tensor::empty({static_cast<Index>(values.size())}, dtype_of<T>);
-  std::copy(values.begin(), values.end(), tensor.mutable_data<T>());
-  return tensor.to(kEmulated);
-}
 template <class T>
 std::vector<T> on_host(const Tensor& tensor) {
   const Tensor here = tensor.to(Device{});
   return {here.data<T>(), here.data<T>() + here.elements()};
 }
-template <class T>
-T* of(const Tensor& tensor) {
-  return static_cast<T*>(tensor.raw());
-}
-
-// Launches are queued in the stream of the Context, which is the device's while this lives.
-struct OnDevice : ContextScope {
-  OnDevice() { (*this)->device = kEmulated; }
-};
-
 // Elements side by side in a register: two halves, the first in the low bits, or one float as TF32.
 template <class T, class Of>
 __device__ std::uint32_t held(const Of& of) {

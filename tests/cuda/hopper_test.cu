@@ -13,6 +13,7 @@
 #include "graft/core/generator.h"
 #include "graft/core/tensor.h"
 
+#include "cuda/whole_numbers.h"
 #include "hopper/describe.h"
 #include "hopper/instructions.h"
 #include "runtime/launch.h"
@@ -121,31 +122,11 @@ TEST(HopperTensorMap, RulesOfTmaAreNamed) {
   EXPECT_THAT(broken([](MapDescription& m) { m.farthest[0] = 256; }), testing::HasSubstr("0 to 255"));
 }
 
-// Small whole numbers: every sum is exact in float, so that a wrong place cannot hide.
-template <class T>
-std::vector<T> whole_numbers(Index count, std::uint64_t seed) {
-  std::vector<T> values;
-  Generator generator{.seed = seed};
-  for (Index i = 0; i < count; ++i) values.push_back(convert<T>(static_cast<float>(generator.below(9) - 4)));
-  return values;
-}
-
-constexpr Device kEmulated{Device::Kind::emulated, 0};
-
-template <class T>
-Tensor on_device(const std::vector<T>& values) {
-  Tensor tensor = Tensor::empty({static_cast<Index>(values.size())}, dtype_of<T>);
-  std::copy(values.begin(), values.end(), tensor.mutable_data<T>());
-  return tensor.to(kEmulated);
-}
-template <class T>
-T* of(const Tensor& tensor) {
-  return static_cast<T*>(tensor.raw());
-}
-
-struct OnDevice : ContextScope {
-  OnDevice() { (*this)->device = kEmulated; }
-};
+using test::OnDevice;
+using test::kEmulated;
+using test::of;
+using test::on_device;
+using test::whole_numbers;
 
 // C of `products` and `terms` of matrices, A and B each stored as their majors say, in rows wider than the matrix.
 template <class T, class To, bool DepthInnerA, bool DepthInnerB>
