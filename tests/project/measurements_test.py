@@ -58,7 +58,7 @@ class Ratio(unittest.TestCase):
 
 class Bench(unittest.TestCase):
     def bench(self, folder, *more):
-        return run(sys.executable, ROOT / "tools/bench", "--device", "cpu", "--build", BUILD, "--models", "mobilenet", "--size", 32, "--batches", 1, "--precisions", "f32",
+        return run(sys.executable, ROOT / "tools/bench", "--device", "cpu", "--build", BUILD, "--models", "mobilenet", "--size", 32, "--batches", 2, "--precisions", "f32",
                    "--rounds", 2, "--chunk", 0.01, "--contestants", "graft;graft native;torch", "--out", folder / "bench.json", *more)
 
     def test_takes_turns_checks_and_goes_on_where_it_stopped(self):
