@@ -7,6 +7,7 @@
 
 #include "core/backend.h"
 #include "core/format.h"
+#include "core/packed.h"
 
 namespace graft {
 namespace {
@@ -54,6 +55,11 @@ std::shared_ptr<Storage> Storage::borrow(void* data, std::size_t bytes, std::sha
 
 Storage::~Storage() {
   if (keep_alive_ == nullptr) allocator(device_).free(data_, bytes_, purpose_, stream_.handle());
+}
+
+void Storage::keep_packed(bool keep) {
+  if (keep == (packed_ != nullptr)) return;
+  packed_ = keep ? std::make_unique<PackedCopies>() : nullptr;
 }
 
 MemoryUse memory_use(Device device) { return allocator(device).use(); }

@@ -35,6 +35,7 @@ void copy_bytes(const Tensor& to, const Tensor& from) {
 
 Operand::Operand(const Tensor& tensor) : Operand(tensor.raw(), tensor.shape(), tensor.dtype()) {
   const std::shared_ptr<Storage> storage = tensor.storage();
+  if (storage->packed() != nullptr) block = storage.get();
   const Storage::Rounded* const kept = storage->rounded();
   if (kept == nullptr || storage->bytes() != tensor.bytes()) return;
   rounded = kept->copy->data();

@@ -43,12 +43,13 @@ void Network::round_weights(DType dtype) {
 
 RunResult Network::run(const Tensor& input, const RunOptions& options) {
   materialize();
-  if (autograd::recording()) {
-    for (const LayerEntry& entry : layers_) {
-      for (const std::string& key : entry.parameters) {
-        Parameter& parameter = *parameters_.at(key);
-        parameter.value.set_requires_grad(entry.trainable && !parameter.is_statistic);
-      }
+  for (const LayerEntry& entry : layers_) {
+    for (const std::string& key : entry.parameters) {
+      Parameter& parameter = *parameters_.at(key);
+      const bool trained = autograd::recording() && entry.trainable;
+      if (autograd::recording()) parameter.value.set_requires_grad(trained && !parameter.is_statistic);
+      if (parameter.shape.rank() > 1 && device_.kind == Device::Kind::cpu)
+        parameter.value.storage()->keep_packed(!trained);
     }
   }
   check(input.defined() || !options.given.empty(), "[network] '{}' is given neither an input nor values to start from",

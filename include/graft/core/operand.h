@@ -15,6 +15,7 @@ struct Operand {
   Index pitch = 0;
   const void* rounded = nullptr;  ///< the same elements in half precision, where a copy is kept of a parameter
   DType rounded_dtype = DType::bf16;
+  const Storage* block = nullptr;  ///< where it lies, if copies in other layouts may be kept there; see core/packed.h
 
   Operand() = default;
   Operand(void* memory, const Shape& extents, DType type)

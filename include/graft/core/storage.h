@@ -11,6 +11,8 @@
 
 namespace graft {
 
+class PackedCopies;
+
 /// What memory is for: what an error that there is none left tells apart.
 enum class Purpose : std::uint8_t { other, parameters, activations, gradients, optimizer, features };
 
@@ -62,6 +64,12 @@ class Storage {
   /// Keeps a copy that was made from the elements as they are now.
   void keep_rounded(std::shared_ptr<Storage> copy, DType dtype) { rounded_ = {std::move(copy), dtype, version()}; }
 
+  /// Lets kernels keep copies of the elements in layouts of their own beside them, or gives those copies back: for
+  /// weights that many calls will read before they change. Not while a kernel runs on them.
+  void keep_packed(bool keep);
+  /// Null unless copies may be kept.
+  PackedCopies* packed() const { return packed_.get(); }
+
  private:
   Storage(std::byte* data, std::size_t bytes, Device device, std::shared_ptr<const void> keep_alive);
 
@@ -72,6 +80,7 @@ class Storage {
   Purpose purpose_;
   std::shared_ptr<const void> keep_alive_;  // null: the memory is the allocator's
   Rounded rounded_;
+  std::unique_ptr<PackedCopies> packed_;
   std::atomic<std::uint64_t> version_{0};
 };
 

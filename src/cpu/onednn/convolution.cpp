@@ -169,9 +169,9 @@ bool supports_forward(const Convolution& c, const Operand& x, const Operand& w, 
 void forward(const Convolution& c, const Operand& x, const Operand& w, const Operand& bias, const Operand& residual,
              Activation activation, const Operand& y) {
   const auto plan = forward_plan(c, x, w, bias, residual, activation, y);
-  Tensor buffer;
+  std::shared_ptr<const Storage> weights;
   std::unordered_map<int, dnnl::memory> arguments{{DNNL_ARG_SRC, at(plan->x, x.data)},
-                                                  {DNNL_ARG_WEIGHTS, plan->weights.packed(w.data, buffer)},
+                                                  {DNNL_ARG_WEIGHTS, plan->weights.packed(w, weights)},
                                                   {DNNL_ARG_DST, at(plan->y, y.data)}};
   if (bias) arguments.emplace(DNNL_ARG_BIAS, at(plan->bias, bias.data));
   if (residual && residual.data != y.data)
@@ -185,10 +185,11 @@ bool supports_backward_input(const Convolution& c, const Operand& dz, const Oper
 
 void backward_input(const Convolution& c, const Operand& dz, const Operand& w, Gradient dx) {
   const auto plan = backward_input_plan(c, dz, w, dx);
-  Tensor weights, sum;
+  std::shared_ptr<const Storage> weights;
+  Tensor sum;
   const dnnl::memory to = plan->image.unpacked(dx.to.data, sum);
   plan->step.run({{DNNL_ARG_DIFF_DST, at(plan->y, dz.data)},
-                  {DNNL_ARG_WEIGHTS, plan->weights.packed(w.data, weights)},
+                  {DNNL_ARG_WEIGHTS, plan->weights.packed(w, weights)},
                   {DNNL_ARG_DIFF_SRC, to}});
   plan->image.finish(to, dx.to.data);
 }

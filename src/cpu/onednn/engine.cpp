@@ -7,6 +7,7 @@
 #endif
 
 #include "core/format.h"
+#include "core/packed.h"
 
 namespace graft::kernels::onednn {
 namespace {
@@ -124,14 +125,17 @@ Reorder::Reorder(const memory::desc& source, const memory::desc& target, bool ac
   if (from == to && !accumulate) return;
   dnnl::post_ops sum;
   if (accumulate) sum.append_sum(1);
+  // A descriptor is a plain structure in which equal layouts have equal bytes.
+  layout = std::string("onednn").append(reinterpret_cast<const char*>(&to.data), sizeof(to.data));
   step = std::make_shared<const Step>(dnnl::reorder::primitive_desc(engine(), from, engine(), to, attributes(sum)));
 }
 
-dnnl::memory Reorder::packed(const void* source, Tensor& buffer) const {
-  if (step == nullptr) return at(from, source);
-  buffer = Tensor::empty({static_cast<Index>(to.get_size())}, DType::u8);
-  step->run({{DNNL_ARG_FROM, at(from, source)}, {DNNL_ARG_TO, at(to, buffer.raw())}});
-  return at(to, buffer.raw());
+dnnl::memory Reorder::packed(const Operand& source, std::shared_ptr<const Storage>& keep_alive) const {
+  if (step == nullptr) return at(from, source.data);
+  keep_alive = graft::packed(source, layout, to.get_size(), [&](void* target) {
+    step->run({{DNNL_ARG_FROM, at(from, source.data)}, {DNNL_ARG_TO, at(to, target)}});
+  });
+  return at(to, keep_alive->data());
 }
 
 dnnl::memory Reorder::unpacked(void* target, Tensor& buffer) const {

@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
@@ -68,11 +69,12 @@ struct Step {
 struct Reorder {
   memory::desc from, to;
   std::shared_ptr<const Step> step;
+  std::string layout;  ///< the target's, for copies that are kept
 
   Reorder() = default;
   Reorder(const memory::desc& source, const memory::desc& target, bool accumulate = false);
-  /// The source in the target's layout: itself, or a copy in `buffer`, which is allocated.
-  dnnl::memory packed(const void* source, Tensor& buffer) const;
+  /// The source in the target's layout: itself, or a copy, which `keep_alive` holds.
+  dnnl::memory packed(const Operand& source, std::shared_ptr<const Storage>& keep_alive) const;
   /// Memory that a primitive shall write in the source's layout: the target itself, or a `buffer` that finish() copies.
   dnnl::memory unpacked(void* target, Tensor& buffer) const;
   void finish(const dnnl::memory& written, void* target) const;

@@ -120,9 +120,9 @@ bool linear_forward_supports(const Context&, const Operand& x, const Operand& w,
 void linear_forward(Context&, const Operand& x, const Operand& w, const Operand& bias, Activation activation,
                     const Operand& y) {
   const auto plan = forward_plan(x, w, bias, activation, y);
-  Tensor buffer;
+  std::shared_ptr<const Storage> weights;
   std::unordered_map<int, dnnl::memory> arguments{{DNNL_ARG_SRC, at(plan->x, x.data)},
-                                                  {DNNL_ARG_WEIGHTS, plan->weights.packed(w.data, buffer)},
+                                                  {DNNL_ARG_WEIGHTS, plan->weights.packed(w, weights)},
                                                   {DNNL_ARG_DST, at(plan->y, y.data)}};
   if (bias) arguments.emplace(DNNL_ARG_BIAS, at(plan->bias, bias.data));
   plan->step.run(std::move(arguments));
@@ -133,10 +133,11 @@ bool linear_backward_input_supports(const Context&, const Operand& dz, const Ope
 }
 void linear_backward_input(Context&, const Operand& dz, const Operand& w, Gradient dx) {
   const auto plan = backward_input_plan(dz, w, dx);
-  Tensor weights, sum;
+  std::shared_ptr<const Storage> weights;
+  Tensor sum;
   const dnnl::memory to = plan->image.unpacked(dx.to.data, sum);
   plan->step.run({{DNNL_ARG_DIFF_DST, at(plan->y, dz.data)},
-                  {DNNL_ARG_WEIGHTS, plan->weights.packed(w.data, weights)},
+                  {DNNL_ARG_WEIGHTS, plan->weights.packed(w, weights)},
                   {DNNL_ARG_DIFF_SRC, to}});
   plan->image.finish(to, dx.to.data);
 }
