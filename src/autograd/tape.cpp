@@ -20,6 +20,10 @@ double Op::operations(std::span<const Spec>, std::span<const Spec> outputs) cons
   return outputs.empty() ? 0 : static_cast<double>(outputs[0].shape.elements());
 }
 
+std::shared_ptr<const Op> Op::with_activation(Activation) const { return nullptr; }
+std::shared_ptr<const Op> Op::with_residual() const { return nullptr; }
+std::shared_ptr<const Op> Op::with_padding(const Padding&) const { return nullptr; }
+
 namespace autograd {
 namespace {
 

@@ -272,11 +272,6 @@ void Network::declare() {
 }
 
 Program Network::lower(const Shape& input, const LowerOptions& options) const {
-  return lower_nodes(input, options, {});
-}
-
-Program Network::lower_nodes(const Shape& input, const LowerOptions& options,
-                             const std::map<std::string, Spec>& given) const {
   check(!nodes_.empty(), "[network] an empty network cannot run");
   check(input.rank() == input_shape_.rank() + 1, "[network] '{}' expects inputs {}, got {}", name,
         batched(input_shape_, 1).with(0, 0), input);
@@ -286,7 +281,7 @@ Program Network::lower_nodes(const Shape& input, const LowerOptions& options,
   std::vector<char> needed(nodes_.size(), 0);
   for (const int node : wanted) needed[static_cast<std::size_t>(node)] = 1;
   for (std::size_t i = nodes_.size(); i-- > 1;) {
-    if (!needed[i] || given.contains(nodes_[i].name)) continue;
+    if (!needed[i] || options.given.contains(nodes_[i].name)) continue;
     for (const int from : nodes_[i].inputs) needed[static_cast<std::size_t>(from)] = 1;
   }
 
@@ -297,7 +292,7 @@ Program Network::lower_nodes(const Shape& input, const LowerOptions& options,
   program.nodes.push_back({nodes_[0].name, values[0]});
   for (std::size_t i = 1; i < nodes_.size(); ++i) {
     if (!needed[i]) continue;
-    if (const auto known = given.find(nodes_[i].name); known != given.end()) {
+    if (const auto known = options.given.find(nodes_[i].name); known != options.given.end()) {
       values[i] = lowering.input(known->second, nodes_[i].name);
       program.nodes.push_back({nodes_[i].name, values[i]});
       continue;

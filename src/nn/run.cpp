@@ -58,13 +58,13 @@ RunResult Network::run(const Tensor& input, const RunOptions& options) {
   std::vector<Index> extents{first.shape[0]};
   extents.insert(extents.end(), input_shape_.begin(), input_shape_.end());
   const Shape shape = input.defined() ? first.shape : Shape{std::span<const Index>(extents)};
-  LowerOptions lower_options{.training = options.training, .dtype = first.dtype, .outputs = options.until};
-  std::map<std::string, Spec> given;
-  for (const auto& [node, value] : options.given) given.emplace(node, value.spec());
+  LowerOptions lower_options{
+      .training = options.training, .dtype = first.dtype, .outputs = options.until, .given = {}};
+  for (const auto& [node, value] : options.given) lower_options.given.emplace(node, value.spec());
   if (lower_options.outputs.empty()) lower_options.outputs.push_back(output().name);
   lower_options.outputs.insert(lower_options.outputs.end(), options.watch.begin(), options.watch.end());
   lower_options.outputs.insert(lower_options.outputs.end(), options.leaves.begin(), options.leaves.end());
-  const Program program = lower_nodes(shape, lower_options, given);
+  const Program program = lower(shape, lower_options);
   round_weights(lower_options.dtype);
 
   std::vector<Tensor> values(program.values.size());

@@ -43,8 +43,6 @@ std::vector<Spec> BatchNorm::infer(std::span<const Spec> in) const {
   if (has_residual)
     check(in.back() == x, "[batch_norm] expected residual {} {}, got {} {}", x.dtype, x.shape, in.back().dtype,
           in.back().shape);
-  check(derivative_from_result(options.activation),
-        "[batch_norm] {} cannot be fused: its derivative needs more than the result", graft::name(options.activation));
   check(options.epsilon >= 0 && options.momentum >= 0 && options.momentum <= 1,
         "[batch_norm] expected epsilon >= 0 and momentum in 0..1, got {} and {}", options.epsilon, options.momentum);
   if (!batch) return {x};
@@ -67,6 +65,7 @@ void BatchNorm::forward(Context& context, std::span<const Operand> in, std::span
 }
 
 Saves BatchNorm::saves(Slots wanted) const {
+  check_fused(name(), options.activation);
   Saves saves;
   const bool batch = options.statistics == Statistics::batch;
   const bool x = wanted.has(0), scale = has_scale && wanted.has(gamma());
@@ -100,6 +99,18 @@ void BatchNorm::backward(Context& context, const Saved& saved, std::span<const O
     }
   }
   if (has_residual && dx.back()) kernels::cast(context, dz.get(), dx.back().to, dx.back().accumulate);
+}
+
+std::shared_ptr<const Op> BatchNorm::with_activation(Activation function) const {
+  if (options.activation != Activation::linear) return nullptr;
+  auto op = std::make_shared<BatchNorm>(*this);
+  op->options.activation = function;
+  return op;
+}
+
+std::shared_ptr<const Op> BatchNorm::with_residual() const {
+  if (has_residual || options.activation != Activation::linear) return nullptr;
+  return std::make_shared<const BatchNorm>(options, has_scale, has_center, true);
 }
 
 double BatchNorm::operations(std::span<const Spec>, std::span<const Spec> out) const {

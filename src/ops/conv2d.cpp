@@ -34,7 +34,6 @@ std::vector<Spec> Conv2d::infer(std::span<const Spec> in) const {
   const Spec y{{g.batch, g.out_height, g.out_width, g.out_channels}, in[0].dtype};
   check(is_floating(in[0].dtype), "[conv2d] needs a floating type, got {}", in[0].dtype);
   check_parameter_type(name(), "weight", in[0].dtype, in[1].dtype);
-  check_fused(name(), options.activation);
   if (has_bias) check_exact(name(), "bias", in[0].dtype, in[2], {g.out_channels});
   if (has_residual)
     check(in.back() == y, "[conv2d] expected residual {} {}, got {} {}", y.dtype, y.shape, in.back().dtype,
@@ -49,6 +48,7 @@ void Conv2d::forward(Context& context, std::span<const Operand> in, std::span<co
 }
 
 Saves Conv2d::saves(Slots wanted) const {
+  check_fused(name(), options.activation);
   Saves saves;
   if (wanted.has(0)) saves.inputs.add(1);
   if (wanted.has(1)) saves.inputs.add(0);
@@ -66,6 +66,26 @@ void Conv2d::backward(Context& context, const Saved& saved, std::span<const Oper
   if (dx[1]) kernels::conv2d_backward_weight(context, g, saved.inputs[0], dz.get(), dx[1]);
   if (has_bias && dx[2]) kernels::sum_rows(context, dz.get(), dx[2]);
   if (has_residual && dx.back()) kernels::cast(context, dz.get(), dx.back().to, dx.back().accumulate);
+}
+
+std::shared_ptr<const Op> Conv2d::with_activation(Activation function) const {
+  if (options.activation != Activation::linear) return nullptr;
+  auto op = std::make_shared<Conv2d>(*this);
+  op->options.activation = function;
+  return op;
+}
+
+std::shared_ptr<const Op> Conv2d::with_residual() const {
+  if (has_residual || options.activation != Activation::linear) return nullptr;
+  return std::make_shared<const Conv2d>(options, has_bias, true);
+}
+
+std::shared_ptr<const Op> Conv2d::with_padding(const Padding& more) const {
+  const auto padding = padded(options.padding, more);
+  if (!padding) return nullptr;
+  auto op = std::make_shared<Conv2d>(*this);
+  op->options.padding = *padding;
+  return op;
 }
 
 double Conv2d::operations(std::span<const Spec> in, std::span<const Spec> out) const {

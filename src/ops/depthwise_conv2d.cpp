@@ -32,9 +32,6 @@ std::vector<Spec> DepthwiseConv2d::infer(std::span<const Spec> in) const {
   const DepthwiseGeometry g = geometry(options, in[0].shape, in[1].shape);
   check(is_floating(in[0].dtype), "[depthwise_conv2d] needs a floating type, got {}", in[0].dtype);
   check_parameter_type(name(), "weight", in[0].dtype, in[1].dtype);
-  check(derivative_from_result(options.activation),
-        "[depthwise_conv2d] {} cannot be fused: its derivative needs more than the result",
-        graft::name(options.activation));
   if (has_bias) {
     check(in[2].shape == Shape{g.out_channels()}, "[depthwise_conv2d] expected bias [{}], got {}", g.out_channels(),
           in[2].shape);
@@ -50,6 +47,7 @@ void DepthwiseConv2d::forward(Context& context, std::span<const Operand> in, std
 }
 
 Saves DepthwiseConv2d::saves(Slots wanted) const {
+  check_fused(name(), options.activation);
   Saves saves;
   if (wanted.has(0)) saves.inputs.add(1);
   if (wanted.has(1)) saves.inputs.add(0);
@@ -65,6 +63,21 @@ void DepthwiseConv2d::backward(Context& context, const Saved& saved, std::span<c
   if (dx[0]) kernels::depthwise_conv2d_backward_input(context, g, dz.get(), saved.inputs[1], dx[0]);
   if (dx[1]) kernels::depthwise_conv2d_backward_weight(context, g, saved.inputs[0], dz.get(), dx[1]);
   if (has_bias && dx[2]) kernels::sum_rows(context, dz.get(), dx[2]);
+}
+
+std::shared_ptr<const Op> DepthwiseConv2d::with_activation(Activation function) const {
+  if (options.activation != Activation::linear) return nullptr;
+  auto op = std::make_shared<DepthwiseConv2d>(*this);
+  op->options.activation = function;
+  return op;
+}
+
+std::shared_ptr<const Op> DepthwiseConv2d::with_padding(const Padding& more) const {
+  const auto padding = padded(options.padding, more);
+  if (!padding) return nullptr;
+  auto op = std::make_shared<DepthwiseConv2d>(*this);
+  op->options.padding = *padding;
+  return op;
 }
 
 double DepthwiseConv2d::operations(std::span<const Spec> in, std::span<const Spec> out) const {

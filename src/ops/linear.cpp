@@ -18,7 +18,6 @@ std::vector<Spec> Linear::infer(std::span<const Spec> in) const {
   check(x[-1] == w[1], "[linear] expected {} input features (weight {}), got {} (input {})", w[1], w, x[-1], x);
   check(is_floating(in[0].dtype), "[linear] needs a floating type, got {}", in[0].dtype);
   check_parameter_type(name(), "weight", in[0].dtype, in[1].dtype);
-  check_fused(name(), activation);
   if (has_bias) check_exact(name(), "bias", in[0].dtype, in[2], {w[0]});
   return {{x.with(-1, w[0]), in[0].dtype}};
 }
@@ -28,6 +27,7 @@ void Linear::forward(Context& context, std::span<const Operand> in, std::span<co
 }
 
 Saves Linear::saves(Slots wanted) const {
+  check_fused(name(), activation);
   Saves saves;
   if (wanted.has(0)) saves.inputs.add(1);
   if (wanted.has(1)) saves.inputs.add(0);
@@ -42,6 +42,10 @@ void Linear::backward(Context& context, const Saved& saved, std::span<const Oper
   if (dx[0]) kernels::linear_backward_input(context, dz.get(), saved.inputs[1], dx[0]);
   if (dx[1]) kernels::linear_backward_weight(context, saved.inputs[0], dz.get(), dx[1]);
   if (has_bias && dx[2]) kernels::sum_rows(context, dz.get(), dx[2]);
+}
+
+std::shared_ptr<const Op> Linear::with_activation(Activation function) const {
+  return activation == Activation::linear ? std::make_shared<const Linear>(function, has_bias) : nullptr;
 }
 
 double Linear::operations(std::span<const Spec> in, std::span<const Spec> out) const {

@@ -85,8 +85,10 @@ std::vector<Spec> Concat::infer(std::span<const Spec> in) const {
 
 void Concat::forward(Context& context, std::span<const Operand> in, std::span<const Operand> out) const {
   const int at = out[0].shape.normalize_axis(axis);
-  for (std::size_t i = 0; i < in.size(); ++i)
-    copy(context, in[i], Strided(out[0]).sliced(origin(in, i, at), in[i].shape));
+  for (std::size_t i = 0; i < in.size(); ++i) {
+    const Strided to = Strided(out[0]).sliced(origin(in, i, at), in[i].shape);
+    if (in[i].data != to.data) copy(context, in[i], to);  // a planner may have had the part computed there
+  }
 }
 
 void Concat::backward(Context& context, const Saved& saved, std::span<const Operand> dy,

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <optional>
+
 #include "graft/autograd/op.h"
 
 #include "core/format.h"
@@ -20,7 +22,7 @@ inline void check_exact(std::string_view op, std::string_view what, DType x, con
   check(parameter.dtype == exact(x), "[{}] expected {} in {}, got {}", op, what, exact(x), parameter.dtype);
 }
 
-/// Checks that an activation can be fused into the op before it.
+/// Checks that backward can go through an activation that is fused into the op before it.
 inline void check_fused(std::string_view op, Activation activation) {
   check(derivative_from_result(activation), "[{}] {} cannot be fused: its derivative needs more than the result", op,
         graft::name(activation));
@@ -49,6 +51,15 @@ inline Slots axis_set(std::string_view op, std::span<const int> axes, const Shap
     set.add(at);
   }
   return set;
+}
+
+/// `more` zeros around an image that has `padding` around it already; nothing for padding of the kind `same`.
+inline std::optional<Padding> padded(const Padding& padding, const Padding& more) {
+  if (padding.is_same || more.is_same) return std::nullopt;
+  return Padding{.top = padding.top + more.top,
+                 .bottom = padding.bottom + more.bottom,
+                 .left = padding.left + more.left,
+                 .right = padding.right + more.right};
 }
 
 /// The gradient before a fused activation: dy itself for `linear`, else dy f'(y) in memory of its own that lives as

@@ -23,7 +23,7 @@ bool is_frozen(const nn::LayerEntry& layer, const nn::Parameter& parameter) {
 }  // namespace
 
 FrozenPart frozen_part(nn::Network& network, DType dtype) {
-  const nn::Program program = network.lower(one_example(network), {.training = true, .dtype = dtype, .outputs = {}});
+  const nn::Program program = network.lower(one_example(network), {.training = true, .dtype = dtype, .outputs = {}, .given = {}});
   std::set<std::string> live;  // nodes that change or draw by themselves
   for (const nn::Program::Call& call : program.calls) {
     if (call.op->updates().any() || call.op->is_random()) live.insert(call.node);

@@ -160,6 +160,7 @@ TEST(BatchNorm, NamesWhatDoesNotFit) {
   EXPECT_ERROR(ops::batch_norm(Tensor::zeros({1, 3}), {}, {}, channels, channels,
                                {.statistics = Statistics::batch, .unbiased = true}),
                "need 2 or more elements a channel");
+  Tensor(x).set_requires_grad(true);
   EXPECT_ERROR(ops::batch_norm(x, {}, {}, channels, channels, {.activation = Activation::gelu}),
                "gelu cannot be fused");
 }

@@ -160,6 +160,7 @@ TEST(Conv2d, NamesWhatDoesNotFit) {
   EXPECT_ERROR(ops::conv2d(x, Tensor::zeros({8, 3, 3, 32}), {.groups = 3}), "3 groups do not divide");
   EXPECT_ERROR(ops::conv2d(x, Tensor::zeros({8, 59, 3, 32})),
                "the window reaches over 59 pixels, the padded image has 56");
+  Tensor(x).set_requires_grad(true);
   EXPECT_ERROR(ops::conv2d(x, Tensor::zeros({8, 3, 3, 32}), {.activation = Activation::gelu}), "gelu cannot be fused");
   EXPECT_ERROR(ops::conv2d(x, Tensor::zeros({8, 3, 3, 32}), {}, Tensor::zeros({7})), "expected bias [8], got [7]");
 }

@@ -84,6 +84,7 @@ TEST(DepthwiseConv2d, NamesWhatDoesNotFit) {
                "expected input [N, H, W, C] and weight [Kh, Kw, C multiplier]");
   EXPECT_ERROR(ops::depthwise_conv2d(x, Tensor::zeros({3, 3, 12}), {}, Tensor::zeros({6})),
                "expected bias [12], got [6]");
+  Tensor(x).set_requires_grad(true);
   EXPECT_ERROR(ops::depthwise_conv2d(x, Tensor::zeros({3, 3, 6}), {.activation = Activation::silu}),
                "silu cannot be fused");
 }

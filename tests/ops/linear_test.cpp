@@ -51,6 +51,7 @@ TEST(Linear, NamesWhatDoesNotFit) {
   EXPECT_ERROR(ops::linear(x, Tensor::zeros({3, 4}), Tensor::zeros({4})), "[linear] expected bias [3], got [4]");
   EXPECT_ERROR(ops::linear(x, Tensor::zeros({3, 4}, DType::bf16)),
                "[linear] expected weight in f32 (input f32), got bf16");
+  Tensor(x).set_requires_grad(true);
   EXPECT_ERROR(ops::linear(x, Tensor::zeros({3, 4}), {}, Activation::silu), "[linear] silu cannot be fused");
 }
 

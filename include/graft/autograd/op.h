@@ -1,12 +1,15 @@
 #pragma once
 
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "graft/core/activation.h"
 #include "graft/core/context.h"
 #include "graft/core/operand.h"
+#include "graft/core/window.h"
 
 namespace graft {
 
@@ -73,6 +76,17 @@ class Op {
   virtual Slots updates() const { return {}; }
   /// True if two runs on the same inputs differ: dropout.
   virtual bool is_random() const { return false; }
+  /// Inputs whose memory output 0 may take, if they are of its shape and type and nobody reads them afterwards.
+  virtual Slots in_place() const { return {}; }
+  /// True if its kernels take results and inputs that are ranges of channels of wider ones (Operand::pitch).
+  virtual bool channel_ranges() const { return false; }
+  /// The same op with a function applied to its result, or null if it has no such form. A function whose derivative
+  /// needs more than the result makes it one for inference.
+  virtual std::shared_ptr<const Op> with_activation(Activation function) const;
+  /// The same op with one more input, the last, that is added to its result; null if it has no such form.
+  virtual std::shared_ptr<const Op> with_residual() const;
+  /// The same op with an image surrounded by more zeros, or null if it has no such form.
+  virtual std::shared_ptr<const Op> with_padding(const Padding& more) const;
   /// Floating-point operations of a forward; a multiply and an add are two. By default one an output element.
   virtual double operations(std::span<const Spec> inputs, std::span<const Spec> outputs) const;
 };

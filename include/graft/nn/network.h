@@ -43,6 +43,7 @@ struct LowerOptions {
   bool training = false;
   DType dtype = DType::f32;               ///< of activations; parameters stay f32 beside halves
   std::vector<std::string> outputs = {};  ///< only what these nodes need is lowered; empty for the network's output
+  std::map<std::string, Spec> given = {};  ///< nodes whose values come from outside: what only they need is left out
 };
 
 struct RunOptions {
@@ -166,7 +167,6 @@ class Network {
   void declare();
   int add_layer(std::string_view name, std::shared_ptr<const Layer> layer);
   int add_node(int layer, std::vector<int> inputs);
-  Program lower_nodes(const Shape& input, const LowerOptions& options, const std::map<std::string, Spec>& given) const;
 
   Shape input_shape_;
   std::vector<LayerEntry> layers_;

@@ -34,6 +34,7 @@ struct Activate final : Op {
   Saves saves(Slots wanted) const override;
   void backward(Context& context, const Saved& saved, std::span<const Operand> dy,
                 std::span<const Gradient> dx) const override;
+  Slots in_place() const override { return {0}; }
 };
 
 }  // namespace graft::ops

@@ -31,6 +31,8 @@ struct Arithmetic final : Op {
   Saves saves(Slots wanted) const override;
   void backward(Context& context, const Saved& saved, std::span<const Operand> dy,
                 std::span<const Gradient> dx) const override;
+  Slots in_place() const override { return {0, 1}; }
+  bool channel_ranges() const override { return true; }
 };
 
 }  // namespace graft::ops

@@ -18,7 +18,7 @@ struct BatchNormOptions {
       0.99;  ///< of the moving statistics, as Keras has it: moving = momentum moving + (1 - momentum) batch
   bool unbiased = false;  ///< the moving variance learns from m / (m - 1) times the batch's variance (PyTorch,
                           ///< TensorFlow 2) instead of the variance itself (Keras 3)
-  Activation activation = Activation::linear;  ///< fused; one whose derivative needs only the result
+  Activation activation = Activation::linear;  ///< fused; for training one whose derivative needs only the result
 };
 
 /// Normalises each channel over all other axes, then scales, shifts, adds the residual and applies the activation.
@@ -55,6 +55,10 @@ struct BatchNorm final : Op {
   Slots updates() const override {
     return options.statistics == Statistics::batch ? Slots{moving_mean(), moving_variance()} : Slots{};
   }
+  Slots in_place() const override { return has_residual ? Slots{0, residual()} : Slots{0}; }
+  bool channel_ranges() const override { return true; }
+  std::shared_ptr<const Op> with_activation(Activation function) const override;
+  std::shared_ptr<const Op> with_residual() const override;
   double operations(std::span<const Spec> inputs, std::span<const Spec> outputs) const override;
 
   /// Which input each of them is.

@@ -11,7 +11,7 @@ struct Conv2dOptions {
   Extent dilation = 1;
   Padding padding = kValid;  ///< kValid, kSame, pad(1), or each side by itself
   Index groups = 1;          ///< input and output channels are cut into so many groups, each connected to its own
-  Activation activation = Activation::linear;  ///< fused; one whose derivative needs only the result
+  Activation activation = Activation::linear;  ///< fused; for training one whose derivative needs only the result
 };
 
 /// 2-D cross-correlation with bias, residual and activation in one pass, as in every CNN library (the kernel is not
@@ -42,6 +42,11 @@ struct Conv2d final : Op {
   Saves saves(Slots wanted) const override;
   void backward(Context& context, const Saved& saved, std::span<const Operand> dy,
                 std::span<const Gradient> dx) const override;
+  Slots in_place() const override { return has_residual ? Slots{2 + has_bias} : Slots{}; }
+  bool channel_ranges() const override { return true; }
+  std::shared_ptr<const Op> with_activation(Activation function) const override;
+  std::shared_ptr<const Op> with_residual() const override;
+  std::shared_ptr<const Op> with_padding(const Padding& more) const override;
   double operations(std::span<const Spec> inputs, std::span<const Spec> outputs) const override;
 };
 

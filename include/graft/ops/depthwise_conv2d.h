@@ -10,7 +10,7 @@ struct DepthwiseConv2dOptions {
   Extent stride = 1;
   Extent dilation = 1;
   Padding padding = kValid;                    ///< kValid, kSame, pad(1), or each side by itself
-  Activation activation = Activation::linear;  ///< fused; one whose derivative needs only the result
+  Activation activation = Activation::linear;  ///< fused; for training one whose derivative needs only the result
 };
 
 /// Convolves each channel by itself, with M kernels of its own; bias and activation in the same pass.
@@ -38,6 +38,9 @@ struct DepthwiseConv2d final : Op {
   Saves saves(Slots wanted) const override;
   void backward(Context& context, const Saved& saved, std::span<const Operand> dy,
                 std::span<const Gradient> dx) const override;
+  bool channel_ranges() const override { return true; }
+  std::shared_ptr<const Op> with_activation(Activation function) const override;
+  std::shared_ptr<const Op> with_padding(const Padding& more) const override;
   double operations(std::span<const Spec> inputs, std::span<const Spec> outputs) const override;
 };
 

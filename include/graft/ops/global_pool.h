@@ -26,6 +26,7 @@ struct GlobalAveragePool final : Op {
   void forward(Context& context, std::span<const Operand> inputs, std::span<const Operand> outputs) const override;
   void backward(Context& context, const Saved& saved, std::span<const Operand> dy,
                 std::span<const Gradient> dx) const override;
+  bool channel_ranges() const override { return true; }
   double operations(std::span<const Spec> inputs, std::span<const Spec> outputs) const override;
 };
 
@@ -38,6 +39,7 @@ struct GlobalMaxPool final : Op {
   Saves saves(Slots wanted) const override;
   void backward(Context& context, const Saved& saved, std::span<const Operand> dy,
                 std::span<const Gradient> dx) const override;
+  bool channel_ranges() const override { return true; }
   double operations(std::span<const Spec> inputs, std::span<const Spec> outputs) const override;
 };
 

@@ -10,7 +10,7 @@ namespace graft::ops {
 /// x           [..., in], f32, bf16, f16 or f64
 /// w           [out, in], the type of x, or f32 beside a half x (each weight is then rounded to x's type first)
 /// bias        [out], the type of x, or f32 beside a half x; undefined for none
-/// activation  fused; one whose derivative needs only the result
+/// activation  fused; for training one whose derivative needs only the result
 /// returns     [..., out], the type of x
 /// throws      Error if shapes, types or the activation do not fit
 Tensor linear(const Tensor& x, const Tensor& w, const Tensor& bias = {}, Activation activation = Activation::linear);
@@ -28,6 +28,8 @@ struct Linear final : Op {
   Saves saves(Slots wanted) const override;
   void backward(Context& context, const Saved& saved, std::span<const Operand> dy,
                 std::span<const Gradient> dx) const override;
+  bool channel_ranges() const override { return true; }
+  std::shared_ptr<const Op> with_activation(Activation function) const override;
   double operations(std::span<const Spec> inputs, std::span<const Spec> outputs) const override;
 };
 

@@ -38,6 +38,7 @@ struct MaxPool final : Op {
   Saves saves(Slots wanted) const override;
   void backward(Context& context, const Saved& saved, std::span<const Operand> dy,
                 std::span<const Gradient> dx) const override;
+  bool channel_ranges() const override { return true; }
   double operations(std::span<const Spec> inputs, std::span<const Spec> outputs) const override;
 };
 
@@ -52,6 +53,7 @@ struct AveragePool final : Op {
   void forward(Context& context, std::span<const Operand> inputs, std::span<const Operand> outputs) const override;
   void backward(Context& context, const Saved& saved, std::span<const Operand> dy,
                 std::span<const Gradient> dx) const override;
+  bool channel_ranges() const override { return true; }
   double operations(std::span<const Spec> inputs, std::span<const Spec> outputs) const override;
 };
 

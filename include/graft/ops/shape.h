@@ -85,6 +85,7 @@ struct Concat final : Op {
   void forward(Context& context, std::span<const Operand> inputs, std::span<const Operand> outputs) const override;
   void backward(Context& context, const Saved& saved, std::span<const Operand> dy,
                 std::span<const Gradient> dx) const override;
+  bool channel_ranges() const override { return true; }
   double operations(std::span<const Spec>, std::span<const Spec>) const override { return 0; }
 };
 

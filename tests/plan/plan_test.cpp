@@ -1,0 +1,165 @@
+#include "graft/plan/plan.h"
+
+#include <cmath>
+#include <thread>
+
+#include <gtest/gtest.h>
+
+#include "graft/autograd/tape.h"
+#include "graft/models/models.h"
+#include "graft/ops/shape.h"
+
+#include "core/format.h"
+#include "support/expect.h"
+#include "support/op_check.h"
+
+namespace graft::plan {
+namespace {
+
+using test::random_normal;
+
+// Statistics, scales and biases that are not the first ones: a fold that forgets one would not be seen.
+void randomize(nn::Network& network) {
+  network.seed = 3;
+  network.materialize();
+  std::uint64_t seed = 100;
+  for (nn::Parameter* parameter : network.parameters()) {
+    if (parameter->shape.rank() != 1) continue;
+    const Tensor normal = random_normal(parameter->shape, seed++).to(DType::f32);
+    const bool around_one = parameter->name.ends_with("gamma") || parameter->name.ends_with("variance");
+    float* values = parameter->value.mutable_data<float>();
+    for (Index i = 0; i < parameter->shape.elements(); ++i)
+      values[i] = around_one ? 1 + 0.3f * std::tanh(normal.data<float>()[i]) : 0.2f * normal.data<float>()[i];
+  }
+}
+
+double largest(const Tensor& values) {
+  double most = 0;
+  const Tensor exact = values.to(DType::f64);
+  for (const double value : exact.values<double>()) most = std::fmax(most, std::fabs(value));
+  return most;
+}
+
+double difference(const Tensor& a, const Tensor& b) {
+  EXPECT_EQ(a.spec(), b.spec());
+  const Tensor x = a.to(DType::f64), y = b.to(DType::f64);
+  double most = 0;
+  for (Index i = 0; i < x.elements(); ++i) most = std::fmax(most, std::fabs(x.data<double>()[i] - y.data<double>()[i]));
+  return most / largest(b);
+}
+
+struct Case {
+  std::string model;
+  Index size;
+  models::Options options = {};
+};
+
+const std::vector<Case> kModels{{"vgg16", 32},        {"resnet50", 32},           {"mobilenet", 32},
+                                {"inception_v3", 75}, {"efficientnet_lite0", 32}, {"vit_tiny", 32}};
+
+nn::Network make(const Case& c) {
+  models::Options options = c.options;
+  options.height = options.width = c.size;
+  options.classes = 10;
+  nn::Network network = models::make(c.model, options);
+  randomize(network);
+  return network;
+}
+
+TEST(Plan, ComputesWhatTheNetworkDoes) {
+  for (const Case& c : kModels) {
+    for (const auto& [dtype, bound] : {std::pair{DType::f32, 1e-5}, std::pair{DType::bf16, 4e-2}}) {
+      SCOPED_TRACE(fmt::format("{} in {}", c.model, dtype));
+      nn::Network network = make(c);
+      const Tensor input = random_normal({2, c.size, c.size, 3}, 1).to(dtype);
+      const std::vector<std::string> nodes{network.features, network.output().name};
+      const Plan plan = compile(network, input.shape(), {.dtype = dtype, .outputs = nodes, .given = {}});
+      const autograd::NoGrad off;
+      const nn::RunResult want = network.run(input, {.watch = nodes});
+      for (const int time : {1, 2}) {
+        const std::vector<Tensor> got = plan.run(input);
+        for (std::size_t i = 0; i < nodes.size(); ++i)
+          EXPECT_LT(difference(got[i], want.watched.at(nodes[i])), bound) << nodes[i] << ", run " << time;
+      }
+    }
+  }
+}
+
+TEST(Plan, FoldsEveryNormOfTheZooAndPlacesEveryPart) {
+  for (const Case& c : kModels) {
+    SCOPED_TRACE(c.model);
+    const Plan plan = compile(make(c), {2, c.size, c.size, 3});
+    for (const Step& step : plan.steps()) {
+      EXPECT_NE(step.op, "batch_norm");
+      EXPECT_NE(step.op, "relu");
+    }
+    EXPECT_LE(static_cast<double>(plan.memory()), 1.05 * static_cast<double>(plan.least_memory()));
+  }
+}
+
+TEST(Plan, UsesWeightsThatChanged) {
+  nn::Network network = make({"mobilenet", 32});
+  const Tensor input = random_normal({1, 32, 32, 3}, 1).to(DType::f32);
+  const Plan plan = compile(network, input.shape(), {.dtype = DType::f32, .outputs = {"conv_pw_1_relu"}, .given = {}});
+  const autograd::NoGrad off;
+  Tensor before = plan.run(input).front();
+  for (const char* name : {"conv1/weight", "conv1_bn/moving_variance", "conv_dw_1_bn/beta", "conv_pw_1/weight"}) {
+    Tensor& value = network.parameter(name).value;
+    float* values = value.mutable_data<float>();
+    for (Index i = 0; i < value.elements(); ++i) values[i] = 1.5f * values[i] + 0.1f;
+    const Tensor want = network.run(input, {.until = {"conv_pw_1_relu"}}).output;
+    const Tensor got = plan.run(input).front();
+    EXPECT_LT(difference(got, want), 1e-5) << name;
+    EXPECT_GT(difference(got, before), 1e-3) << name;
+    before = got;
+  }
+}
+
+TEST(Plan, GivesTheValuesOfNodesInside) {
+  nn::Network network = make({"inception_v3", 75});
+  const Tensor input = random_normal({1, 75, 75, 3}, 1).to(DType::f32);
+  // A part of a concatenation, the whole, a norm, and a view.
+  const std::vector<std::string> nodes{"activation_5", "mixed0", "batch_normalization_7", "avg_pool"};
+  const Plan plan = compile(network, input.shape(), {.dtype = DType::f32, .outputs = nodes, .given = {}});
+  const autograd::NoGrad off;
+  const auto want = network.run(input, {.watch = nodes}).watched;
+  const std::vector<Tensor> got = plan.run(input);
+  ASSERT_EQ(got.size(), nodes.size());
+  for (std::size_t i = 0; i < nodes.size(); ++i) EXPECT_LT(difference(got[i], want.at(nodes[i])), 1e-5) << nodes[i];
+}
+
+TEST(Plan, StartsFromValuesThatAreGiven) {
+  nn::Network network = make({"resnet50", 32});
+  const Tensor input = random_normal({2, 32, 32, 3}, 1).to(DType::f32);
+  const autograd::NoGrad off;
+  const nn::RunResult whole = network.run(input, {.watch = {"conv4_block6_out"}});
+  const Tensor& given = whole.watched.at("conv4_block6_out");
+  const Plan plan = compile(network, input.shape(),
+                            {.dtype = DType::f32, .outputs = {}, .given = {{"conv4_block6_out", given.spec()}}});
+  EXPECT_LT(difference(plan.run({{"conv4_block6_out", given}}).front(), whole.output), 1e-5);
+  EXPECT_ERROR(plan.run({{"input_1", input}}), "needs a value for 'conv4_block6_out'");
+  EXPECT_ERROR(plan.run({{"conv4_block6_out", given.rows(0, 1)}}), "[2, 2, 2, 1024], got f32 [1, 2, 2, 1024]");
+}
+
+TEST(Plan, IsRunByManyThreadsAtOnce) {
+  const nn::Network network = make({"mobilenet", 32});
+  const Plan plan = compile(network, {1, 32, 32, 3});
+  std::vector<Tensor> inputs, want;
+  for (std::uint64_t i = 0; i < 8; ++i) {
+    inputs.push_back(random_normal({1, 32, 32, 3}, i).to(DType::f32));
+    want.push_back(plan.run(inputs.back()).front());
+  }
+  std::vector<Tensor> got(8);
+  std::vector<std::thread> threads;
+  for (std::size_t i = 0; i < 8; ++i) threads.emplace_back([&, i] { got[i] = plan.run(inputs[i]).front(); });
+  for (std::thread& thread : threads) thread.join();
+  for (std::size_t i = 0; i < 8; ++i) EXPECT_EQ(difference(got[i], want[i]), 0);
+}
+
+TEST(Plan, NeedsValues) {
+  const nn::Network network = models::make("mobilenet", {.height = 32, .width = 32});
+  EXPECT_ERROR(compile(network, {1, 32, 32, 3}), "has no value yet");
+}
+
+}  // namespace
+}  // namespace graft::plan
