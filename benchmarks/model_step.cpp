@@ -32,6 +32,7 @@
 #include "graft/models/models.h"
 #include "graft/ops/loss.h"
 #include "graft/optim/optimizer.h"
+#include "graft/plan/plan.h"
 
 namespace graft {
 namespace {
@@ -42,7 +43,7 @@ struct Options {
   std::string model = "resnet50", work = "inference", device = "cpu", engine = "auto", precision = "f32";
   Index batch = 1, size = 0;
   int steps = 0, warmup = 3, threads = 0;
-  bool captured = false;
+  bool captured = false, eager = false;
 
   bool training() const { return work == "training"; }
 };
@@ -84,6 +85,7 @@ class Stepper {
     network_.to(device_);
     input_ = peer_input(shape).to(options.precision == "bf16" ? DType::bf16 : DType::f32).to(device_);
     if (options.training()) prepare_training();
+    if (!options.training() && !options.eager) plan_.emplace(plan::compile(network_, shape, {.dtype = input_.dtype()}));
   }
 
   Json describe() {
@@ -151,7 +153,7 @@ class Stepper {
   void step() {
     if (!options_.training()) {
       const autograd::NoGrad off;
-      result_ = network_.run(input_).output;
+      result_ = plan_ ? plan_->run(input_).front() : network_.run(input_).output;
       return;
     }
     optimizer_->zero_grad();
@@ -195,6 +197,7 @@ class Stepper {
   double operations_ = 0;
   Tensor input_, labels_, result_;
   std::optional<optim::Optimizer> optimizer_;
+  std::optional<plan::Plan> plan_;
   std::optional<Graph> graph_;
   bool warm_ = false;
 };
@@ -241,6 +244,7 @@ int main(int argc, char** argv) {
   app.add_option("--steps", o.steps, "Step so often, say how long it took, and end");
   app.add_option("--warmup", o.warmup, "Steps before the first that counts")->capture_default_str();
   app.add_option("--threads", o.threads, "Of the CPU; all cores if not given");
+  app.add_flag("--eager", o.eager, "Op by op, without a plan");
   app.add_flag("--captured", o.captured, "On a GPU: record a step once and replay it");
   CLI11_PARSE(app, argc, argv);
   try {

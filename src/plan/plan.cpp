@@ -17,6 +17,7 @@ Graph compiled(const nn::Network& network, const Shape& input, const CompileOpti
   Graph graph(network, program);
   for (const std::string& node : options.outputs) outputs.push_back(graph.node(node));
   if (outputs.empty()) outputs.push_back(program.output.index);
+  if (options.logits) outputs.push_back(program.logits().index);
   for (const int output : outputs) graph.want(output);
   graph.remove_dead();
   fold_constants(graph);

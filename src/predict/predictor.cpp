@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <numeric>
 
-#include "graft/autograd/tape.h"
 #include "graft/data/image.h"
 #include "graft/data/preprocess.h"
 #include "graft/io/network_file.h"
@@ -27,17 +26,19 @@ Shape batched(const Shape& input, Index batch) {
 
 }  // namespace
 
-Predictor::Predictor(nn::Network network) : network_(std::make_shared<nn::Network>(std::move(network))) {
-  network_->materialize();
-  const nn::Program program = network_->lower(batched(network_->input_shape(), 1));
+Predictor::Predictor(nn::Network network) {
+  network.materialize();
+  const nn::Program program = network.lower(batched(network.input_shape(), 1));
   const Shape& output = program[program.output].spec.shape;
   check(output.rank() == 2,
         "[predict] expected a classifier with an output of [N, classes], '{}' gives {}; train a head on it with 'graft "
         "finetune'",
-        network_->name, output);
+        network.name, output);
   classes_ = output[1];
-  check(network_->classes.empty() || static_cast<Index>(network_->classes.size()) == classes_,
-        "[predict] '{}' has {} outputs but names for {} classes", network_->name, classes_, network_->classes.size());
+  ends_in_softmax_ = program.logits() != program.output;
+  check(network.classes.empty() || static_cast<Index>(network.classes.size()) == classes_,
+        "[predict] '{}' has {} outputs but names for {} classes", network.name, classes_, network.classes.size());
+  inference_ = std::make_shared<const plan::Inference>(network);
 }
 
 Predictor Predictor::load(const std::filesystem::path& path) {
@@ -50,13 +51,13 @@ Predictor Predictor::load(const std::filesystem::path& path) {
 }
 
 std::string Predictor::label(Index index) const {
-  check(index >= 0 && index < classes_, "[predict] '{}' has classes 0 to {}, not {}", network_->name, classes_ - 1,
+  check(index >= 0 && index < classes_, "[predict] '{}' has classes 0 to {}, not {}", network().name, classes_ - 1,
         index);
-  return network_->classes.empty() ? std::to_string(index) : network_->classes[static_cast<std::size_t>(index)];
+  return network().classes.empty() ? std::to_string(index) : network().classes[static_cast<std::size_t>(index)];
 }
 
 std::vector<Prediction> Predictor::predict(const std::filesystem::path& photo, Index top) const {
-  return predict(data::decode_image(photo, network_->preprocessing.background), top);
+  return predict(data::decode_image(photo, network().preprocessing.background), top);
 }
 
 std::vector<Prediction> Predictor::predict(const Tensor& image, Index top) const {
@@ -66,7 +67,7 @@ std::vector<Prediction> Predictor::predict(const Tensor& image, Index top) const
 std::vector<std::vector<Prediction>> Predictor::predict(std::span<const std::filesystem::path> photos,
                                                         Index top) const {
   return predict_batches(static_cast<Index>(photos.size()), top, [&](Index i) {
-    return data::decode_image(photos[static_cast<std::size_t>(i)], network_->preprocessing.background);
+    return data::decode_image(photos[static_cast<std::size_t>(i)], network().preprocessing.background);
   });
 }
 
@@ -77,7 +78,7 @@ std::vector<std::vector<Prediction>> Predictor::predict(std::span<const Tensor> 
 
 std::vector<std::vector<Prediction>> Predictor::predict_batches(Index count, Index top,
                                                                 const std::function<Tensor(Index)>& image) const {
-  const Preprocessing& preprocessing = network_->preprocessing;
+  const Preprocessing& preprocessing = network().preprocessing;
   std::vector<std::vector<Prediction>> all;
   for (Index first = 0; first < count; first += kBatch) {
     const Index size = std::min(kBatch, count - first);
@@ -92,9 +93,9 @@ std::vector<std::vector<Prediction>> Predictor::predict_batches(Index count, Ind
 
 // Bytes travel to a device as they are and are normalised there.
 Tensor Predictor::normalized_batch(std::span<const Tensor> fitted) const {
-  const Preprocessing& p = network_->preprocessing;
+  const Preprocessing& p = network().preprocessing;
   const bool bytes =
-      network_->device() != Device{} &&
+      network().device() != Device{} &&
       std::all_of(fitted.begin(), fitted.end(), [](const Tensor& image) { return image.dtype() == DType::u8; });
   const auto size = static_cast<Index>(fitted.size());
   const Tensor batch = Tensor::empty({size, p.height, p.width, 3}, bytes ? DType::u8 : DType::f32);
@@ -106,19 +107,16 @@ Tensor Predictor::normalized_batch(std::span<const Tensor> fitted) const {
     else
       data::normalize_into(image, p, row);
   });
-  return bytes ? ops::preprocess(batch.to(network_->device()), p) : batch;
+  return bytes ? ops::preprocess(batch.to(network().device()), p) : batch;
 }
 
 Tensor Predictor::probabilities(const Tensor& batch) const {
   check(batch.defined() && batch.shape().rank() > 0 &&
-            batch.shape() == batched(network_->input_shape(), batch.shape()[0]) && batch.dtype() == DType::f32,
-        "[predict] '{}' expects f32 {}, got {}", network_->name, batched(network_->input_shape(), 0),
+            batch.shape() == batched(network().input_shape(), batch.shape()[0]) && batch.dtype() == DType::f32,
+        "[predict] '{}' expects f32 {}, got {}", network().name, batched(network().input_shape(), 0),
         batch.defined() ? fmt::format("{} {}", batch.dtype(), batch.shape()) : "nothing");
-  // With recording off and the values made, a run only reads the network, so threads may share it.
-  const autograd::NoGrad off;
-  const nn::RunResult result = network_->run(batch);
-  const bool ends_in_softmax = result.logits.id() != result.output.id();
-  return (ends_in_softmax ? result.output : ops::softmax(result.output)).to(Device{});
+  const Tensor output = inference_->run(batch).front();
+  return (ends_in_softmax_ ? output : ops::softmax(output)).to(Device{});
 }
 
 std::vector<std::vector<Prediction>> Predictor::rank(const Tensor& probabilities, Index top) const {

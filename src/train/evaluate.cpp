@@ -1,17 +1,20 @@
 #include "graft/train/evaluate.h"
 
 #include "graft/ops/loss.h"
+#include "graft/plan/plan.h"
 
 #include "core/format.h"
 
 namespace graft::train {
 
 Metrics evaluate(nn::Network& network, Source& source, DType dtype) {
+  network.materialize();
+  const plan::Inference inference(network, {.dtype = dtype, .outputs = {}, .logits = true, .given = {}});
   const autograd::NoGrad off;
   Metrics metrics;
   source.start_epoch(0);
   while (const auto examples = source.next()) {
-    const Tensor logits = run(network, *examples, dtype).logits;
+    const Tensor logits = inference.run(values_of(*examples, network, dtype)).back();
     metrics.add(logits, examples->labels, ops::softmax_cross_entropy(logits, examples->labels));
   }
   return metrics;

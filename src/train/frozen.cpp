@@ -4,6 +4,8 @@
 #include <cstring>
 #include <set>
 
+#include "graft/plan/plan.h"
+
 #include "core/format.h"
 #include "train/hash.h"
 
@@ -23,7 +25,8 @@ bool is_frozen(const nn::LayerEntry& layer, const nn::Parameter& parameter) {
 }  // namespace
 
 FrozenPart frozen_part(nn::Network& network, DType dtype) {
-  const nn::Program program = network.lower(one_example(network), {.training = true, .dtype = dtype, .outputs = {}, .given = {}});
+  const nn::Program program =
+      network.lower(one_example(network), {.training = true, .dtype = dtype, .outputs = {}, .given = {}});
   std::set<std::string> live;  // nodes that change or draw by themselves
   for (const nn::Program::Call& call : program.calls) {
     if (call.op->updates().any() || call.op->is_random()) live.insert(call.node);
@@ -70,14 +73,14 @@ Features frozen_features(nn::Network& network, const FrozenPart& part, Source& s
   const autograd::NoGrad off;
   Features features;
   features.labels = source.labels();
-  nn::RunOptions options;
-  options.watch = options.until = part.border;
+  network.materialize();
+  const plan::Inference inference(network, {.dtype = dtype, .outputs = part.border, .given = {}});
   source.start_epoch(0);
   while (const auto examples = source.next()) {
-    const nn::RunResult result = run(network, *examples, dtype, options);
-    for (const auto& [node, watched] : result.watched) {
-      const Tensor value = watched.to(Device{});
-      Tensor& all = features.values[node];
+    const std::vector<Tensor> results = inference.run(values_of(*examples, network, dtype));
+    for (std::size_t node = 0; node < part.border.size(); ++node) {
+      const Tensor value = results[node].to(Device{});
+      Tensor& all = features.values[part.border[node]];
       if (!all.defined()) {
         const PurposeScope purpose(Purpose::features);
         all = Tensor::empty(value.shape().with(0, source.size()), value.dtype());

@@ -9,8 +9,8 @@ namespace graft::train {
 Profile::Profile(const nn::Network& network, DType dtype) {
   std::vector<Index> extents{1};
   extents.insert(extents.end(), network.input_shape().begin(), network.input_shape().end());
-  const nn::Program program =
-      network.lower(Shape{std::span<const Index>(extents)}, {.training = true, .dtype = dtype, .outputs = {}, .given = {}});
+  const nn::Program program = network.lower(Shape{std::span<const Index>(extents)},
+                                            {.training = true, .dtype = dtype, .outputs = {}, .given = {}});
   for (const nn::Program::Call& call : program.calls) {
     std::vector<Spec> in, out;
     for (const nn::Value value : call.inputs) in.push_back(program[value].spec);

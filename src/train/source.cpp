@@ -113,18 +113,24 @@ std::unique_ptr<Source> memory_source(std::shared_ptr<const Features> features, 
   return memory_source(std::move(features), std::move(rows), options);
 }
 
+std::map<std::string, Tensor> values_of(const Examples& examples, const nn::Network& network, DType dtype) {
+  std::map<std::string, Tensor> values;
+  for (const auto& [node, value] : examples.values) {
+    if (value.dtype() == DType::u8)
+      values[node] = ops::preprocess(value.to(network.device()), network.preprocessing, dtype);
+    else
+      values[node] = is_floating(value.dtype()) ? value.to(dtype) : value;
+  }
+  return values;
+}
+
 nn::RunResult run(nn::Network& network, const Examples& examples, DType dtype, nn::RunOptions options) {
   Tensor input;
-  for (const auto& [node, value] : examples.values) {
-    Tensor converted = value;
-    if (value.dtype() == DType::u8)
-      converted = ops::preprocess(value.to(network.device()), network.preprocessing, dtype);
-    else if (is_floating(value.dtype()))
-      converted = value.to(dtype);
+  for (auto& [node, value] : values_of(examples, network, dtype)) {
     if (node == network.nodes().front().name)
-      input = converted;
+      input = value;
     else
-      options.given[node] = converted;
+      options.given[node] = value;
   }
   return network.run(input, options);
 }

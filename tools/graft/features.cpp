@@ -1,9 +1,9 @@
-#include "graft/autograd/tape.h"
 #include "graft/data/image.h"
 #include "graft/data/preprocess.h"
 #include "graft/io/network_file.h"
 #include "graft/io/npy.h"
 #include "graft/io/safetensors.h"
+#include "graft/plan/plan.h"
 
 #include "common.h"
 #include "core/parallel.h"
@@ -49,14 +49,12 @@ void features(const Options& options) {
   check_usage(options.input.empty() != options.images.empty(), "expected either --input or photos, got {}",
               options.input.empty() ? "neither" : "both");
   nn::Network network = io::load_network(options.weights.file());
-  nn::RunOptions run;
-  run.watch = split_commas(options.layers);
-  run.until = run.watch;
-  check_usage(!run.watch.empty(), "--layer names no layer");
+  const std::vector<std::string> layers = split_commas(options.layers);
+  check_usage(!layers.empty(), "--layer names no layer");
+  const plan::Inference inference(network, {.dtype = DType::f32, .outputs = layers, .given = {}});
 
   const Tensor input = options.input.empty() ? Tensor() : read_input(options.input, network);
   const Index total = input.defined() ? input.shape()[0] : static_cast<Index>(options.images.size());
-  const autograd::NoGrad off;
   std::map<std::string, Tensor> values;
   {
     Counter counter("computing features of image", total, options.quiet);
@@ -64,7 +62,8 @@ void features(const Options& options) {
       const Index count = std::min(options.batch, total - first);
       const Tensor batch =
           input.defined() ? input.rows(first, count) : decode(options, network.preprocessing, first, count);
-      for (const auto& [layer, value] : network.run(batch, run).watched) append(values[layer], first, total, value);
+      const std::vector<Tensor> results = inference.run(batch);
+      for (std::size_t i = 0; i < layers.size(); ++i) append(values[layers[i]], first, total, results[i]);
       counter.show(first + count);
     }
   }
@@ -77,10 +76,10 @@ void features(const Options& options) {
   for (const auto& [layer, value] : values) file.tensors.emplace_back(layer, value);
   io::write_safetensors(options.out, file);
 
-  Json layers = Json::object();
+  Json shapes = Json::object();
   for (const auto& [layer, value] : values)
-    layers[layer] = std::vector<Index>(value.shape().begin(), value.shape().end());
-  if (options.json) return print_json(Json{{"out", options.out.string()}, {"layers", layers}});
+    shapes[layer] = std::vector<Index>(value.shape().begin(), value.shape().end());
+  if (options.json) return print_json(Json{{"out", options.out.string()}, {"layers", shapes}});
   for (const auto& [layer, value] : values) say("{}  {}\n", layer, value.shape());
 }
 

@@ -41,8 +41,8 @@ struct NodeEntry {
 
 struct LowerOptions {
   bool training = false;
-  DType dtype = DType::f32;               ///< of activations; parameters stay f32 beside halves
-  std::vector<std::string> outputs = {};  ///< only what these nodes need is lowered; empty for the network's output
+  DType dtype = DType::f32;                ///< of activations; parameters stay f32 beside halves
+  std::vector<std::string> outputs = {};   ///< only what these nodes need is lowered; empty for the network's output
   std::map<std::string, Spec> given = {};  ///< nodes whose values come from outside: what only they need is left out
 };
 

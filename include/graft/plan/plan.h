@@ -13,8 +13,10 @@
 namespace graft::plan {
 
 struct CompileOptions {
-  DType dtype = DType::f32;                ///< of activations
-  std::vector<std::string> outputs = {};   ///< nodes whose values are wanted; empty for the network's output
+  DType dtype = DType::f32;               ///< of activations
+  std::vector<std::string> outputs = {};  ///< nodes whose values are wanted; empty for the network's output
+  /// Also what a final softmax is computed from, or the output itself: the last of a run's results.
+  bool logits = false;
   std::map<std::string, Spec> given = {};  ///< nodes whose values come from outside: what only they need is left out
 };
 
@@ -41,7 +43,8 @@ class Plan {
   Plan(Plan&&) noexcept;
   Plan& operator=(Plan&&) noexcept;
 
-  /// The values of `CompileOptions::outputs`, in their order. Copies what is given to the network's device.
+  /// The values of `CompileOptions::outputs`, in their order, and the logits if they are asked for. Copies what is
+  /// given to the network's device.
   ///
   /// Throws Error if something that is needed is not given, or has another shape or type than the plan was made for.
   std::vector<Tensor> run(const Tensor& input) const;
@@ -66,5 +69,25 @@ class Plan {
 /// Compiles a network, whose parameters must have values, for inputs of the shape `[N, ...]`. Throws Error as
 /// Network::lower does.
 Plan compile(const nn::Network& network, const Shape& input, const CompileOptions& options = {});
+
+/// A network's plans for inference, each compiled when its shapes come for the first time. Many threads may use one at
+/// once, but not while the network is trained.
+class Inference {
+ public:
+  /// Shares the network's parameters; what is done to its layers later is not noticed. `options.given` stays empty.
+  explicit Inference(const nn::Network& network, const CompileOptions& options = {});
+  ~Inference();
+  Inference(Inference&&) noexcept;
+  Inference& operator=(Inference&&) noexcept;
+
+  const nn::Network& network() const;
+  /// As Plan::run. What is given may be the network's input or values of other nodes to start from.
+  std::vector<Tensor> run(const Tensor& input) const;
+  std::vector<Tensor> run(const std::map<std::string, Tensor>& given) const;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
 
 }  // namespace graft::plan

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "graft/core/error.h"
-#include "graft/nn/network.h"
+#include "graft/plan/plan.h"
 
 namespace graft::predict {
 
@@ -38,7 +38,7 @@ class Predictor {
   /// does.
   static Predictor load(const std::filesystem::path& path);
 
-  const nn::Network& network() const { return *network_; }
+  const nn::Network& network() const { return inference_->network(); }
   /// Number of classes.
   Index classes() const { return classes_; }
   /// The name of a class, or its number as text. Throws Error if there is no such class.
@@ -66,8 +66,9 @@ class Predictor {
   /// f32 [N, height, width, 3], preprocessed, of images that have that size.
   Tensor normalized_batch(std::span<const Tensor> fitted) const;
 
-  std::shared_ptr<nn::Network> network_;
+  std::shared_ptr<const plan::Inference> inference_;
   Index classes_ = 0;
+  bool ends_in_softmax_ = false;
 };
 
 }  // namespace graft::predict

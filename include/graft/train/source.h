@@ -58,8 +58,11 @@ std::unique_ptr<Source> memory_source(std::shared_ptr<const Features> features, 
 std::unique_ptr<Source> memory_source(std::shared_ptr<const Features> features, std::vector<Index> rows,
                                       const BatchOptions& options);
 
-/// Runs a network on examples: values of its input node are its input, others are given. Floating values are converted
-/// to `dtype` first; photos left as bytes are preprocessed as the network asks, where it is.
+/// What a network computes from: floating values of the examples in `dtype`, photos left as bytes preprocessed as the
+/// network asks, where it is.
+std::map<std::string, Tensor> values_of(const Examples& examples, const nn::Network& network, DType dtype);
+
+/// Runs a network on examples: values of its input node are its input, others are given.
 nn::RunResult run(nn::Network& network, const Examples& examples, DType dtype, nn::RunOptions options = {});
 
 }  // namespace graft::train

@@ -1,0 +1,60 @@
+#include <mutex>
+
+#include "graft/plan/plan.h"
+
+#include "core/format.h"
+
+namespace graft::plan {
+
+class Inference::Impl {
+ public:
+  Impl(const nn::Network& network, const CompileOptions& options) : network_(network), options_(options) {}
+
+  const nn::Network& network() const { return network_; }
+
+  std::vector<Tensor> run(const std::map<std::string, Tensor>& given) { return plan_for(given)->run(given); }
+
+ private:
+  std::shared_ptr<const Plan> plan_for(const std::map<std::string, Tensor>& given) {
+    check(!given.empty(), "[plan] '{}' is given nothing to compute from", network_.name);
+    std::map<std::string, Spec> specs;
+    for (const auto& [name, value] : given) {
+      check(value.defined() && value.shape().rank() > 0, "[plan] '{}' needs a value [N, ...] for '{}'", network_.name,
+            name);
+      specs.emplace(name, value.spec());
+    }
+    const std::lock_guard lock(mutex_);
+    for (const auto& [known, plan] : plans_) {
+      if (known == specs) return plan;
+    }
+    CompileOptions options = options_;
+    const std::string& input = network_.nodes().front().name;
+    for (const auto& [name, spec] : specs) {
+      if (name != input) options.given.emplace(name, spec);
+    }
+    const Shape& image = network_.input_shape();
+    std::vector<Index> extents{specs.begin()->second.shape[0]};
+    extents.insert(extents.end(), image.begin(), image.end());
+    const auto found = specs.find(input);
+    const Shape shape = found != specs.end() ? found->second.shape : Shape{std::span<const Index>(extents)};
+    plans_.emplace_back(specs, std::make_shared<const Plan>(compile(network_, shape, options)));
+    return plans_.back().second;
+  }
+
+  nn::Network network_;
+  CompileOptions options_;
+  std::mutex mutex_;  // of the plans
+  std::vector<std::pair<std::map<std::string, Spec>, std::shared_ptr<const Plan>>> plans_;
+};
+
+Inference::Inference(const nn::Network& network, const CompileOptions& options)
+    : impl_(std::make_unique<Impl>(network, options)) {}
+Inference::~Inference() = default;
+Inference::Inference(Inference&&) noexcept = default;
+Inference& Inference::operator=(Inference&&) noexcept = default;
+
+const nn::Network& Inference::network() const { return impl_->network(); }
+std::vector<Tensor> Inference::run(const Tensor& input) const { return run({{network().nodes().front().name, input}}); }
+std::vector<Tensor> Inference::run(const std::map<std::string, Tensor>& given) const { return impl_->run(given); }
+
+}  // namespace graft::plan
