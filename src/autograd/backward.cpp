@@ -108,11 +108,15 @@ class Walk {
           node.op->name());
     std::vector<Operand> dy;
     std::vector<Tensor> alive = gradients;
+    bool scratch = true;
     for (std::size_t i = 0; i < alive.size(); ++i) {
       const Spec& spec = node.output_specs[i];
       if (!alive[i].defined()) alive[i] = Tensor::zeros(spec.shape, spec.dtype, node.device);
       dy.emplace_back(alive[i]);
-      if (const auto kept = kept_.find({&node, static_cast<int>(i)}); kept != kept_.end()) kept->second = alive[i];
+      if (const auto kept = kept_.find({&node, static_cast<int>(i)}); kept != kept_.end()) {
+        kept->second = alive[i];
+        scratch = false;
+      }
     }
 
     std::vector<Gradient> dx(node.edges.size());
@@ -142,7 +146,7 @@ class Walk {
     {
       Context& context = Context::current();
       const OnDevice on(context, node.device);
-      node.op->backward(context, {inputs, outputs}, dy, dx);
+      node.op->backward(context, {inputs, outputs, scratch}, dy, dx);
     }
     for (auto& [total, own] : sums) accumulate(total, own);
     for (Tensor& tensor : destinations) {

@@ -4,9 +4,8 @@
 #include "graft/autograd/tape.h"
 #include "graft/nn/network.h"
 
-#include "autograd/on_device.h"
 #include "core/format.h"
-#include "kernels/elementwise.h"
+#include "nn/rounding.h"
 
 namespace graft::nn {
 namespace {
@@ -24,20 +23,8 @@ std::vector<std::size_t> last_uses(const Program& program) {
 }  // namespace
 
 void Network::round_weights(DType dtype) {
-  if (!is_half(dtype) || device_.kind == Device::Kind::cpu) return;
-  const PurposeScope purpose(Purpose::parameters);
   for (const auto& [key, parameter] : parameters_) {
-    if (parameter->is_statistic || parameter->shape.rank() < 2) continue;
-    const Tensor& weight = parameter->value;
-    const std::shared_ptr<Storage> storage = weight.storage();
-    const Storage::Rounded* const kept = storage->rounded();
-    if (kept != nullptr && kept->dtype == dtype) continue;
-    const Storage::Rounded& last = storage->last_rounded();  // recorded steps know its address
-    const Tensor copy = last.copy && last.dtype == dtype ? Tensor::over(last.copy, 0, weight.shape(), dtype)
-                                                         : Tensor::empty(weight.shape(), dtype, device_);
-    const autograd::OnDevice on(Context::current(), device_);
-    kernels::cast(Context::current(), weight, copy, false);
-    storage->keep_rounded(copy.storage(), dtype);
+    if (!parameter->is_statistic) keep_rounded(parameter->value, dtype);
   }
 }
 
@@ -58,8 +45,7 @@ RunResult Network::run(const Tensor& input, const RunOptions& options) {
   std::vector<Index> extents{first.shape[0]};
   extents.insert(extents.end(), input_shape_.begin(), input_shape_.end());
   const Shape shape = input.defined() ? first.shape : Shape{std::span<const Index>(extents)};
-  LowerOptions lower_options{
-      .training = options.training, .dtype = first.dtype, .outputs = options.until, .given = {}};
+  LowerOptions lower_options{.training = options.training, .dtype = first.dtype, .outputs = options.until, .given = {}};
   for (const auto& [node, value] : options.given) lower_options.given.emplace(node, value.spec());
   if (lower_options.outputs.empty()) lower_options.outputs.push_back(output().name);
   lower_options.outputs.insert(lower_options.outputs.end(), options.watch.begin(), options.watch.end());

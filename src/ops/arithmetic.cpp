@@ -27,7 +27,9 @@ Saves Arithmetic::saves(Slots wanted) const {
 
 void Arithmetic::backward(Context& context, const Saved& saved, std::span<const Operand> dy,
                           std::span<const Gradient> dx) const {
-  kernels::binary_backward(context, function, saved.inputs[0], saved.inputs[1], dy[0], dx[0], dx[1]);
+  // What lies where dy is, is its gradient already.
+  const auto other = [&](const Gradient& to) { return to && to.to.data == dy[0].data ? Gradient{} : to; };
+  kernels::binary_backward(context, function, saved.inputs[0], saved.inputs[1], dy[0], other(dx[0]), other(dx[1]));
 }
 
 Tensor add(const Tensor& a, const Tensor& b) { return autograd::apply(Arithmetic(Binary::add), {a, b}); }

@@ -85,7 +85,7 @@ void BatchNorm::backward(Context& context, const Saved& saved, std::span<const O
   const auto gradient = [&](bool there, int index) { return there ? dx[static_cast<std::size_t>(index)] : Gradient{}; };
   check(!gradient(true, moving_mean()) && !gradient(true, moving_variance()),
         "[batch_norm] moving statistics have no gradient");
-  const BeforeActivation dz(context, options.activation, saved.outputs[0], dy[0]);
+  const BeforeActivation dz(context, options.activation, saved, dy[0]);
   const BatchNormGradients to{dx[0], gradient(has_scale, gamma()), gradient(has_center, beta())};
   const Operand scale = has_scale ? at(saved.inputs, gamma()) : Operand{};
   if (to.x || to.gamma || to.beta) {
@@ -98,7 +98,7 @@ void BatchNorm::backward(Context& context, const Saved& saved, std::span<const O
                                           dz.get(), to);
     }
   }
-  if (has_residual && dx.back()) kernels::cast(context, dz.get(), dx.back().to, dx.back().accumulate);
+  if (has_residual) dz.give(context, dx.back());
 }
 
 std::shared_ptr<const Op> BatchNorm::with_activation(Activation function) const {

@@ -61,11 +61,11 @@ Saves Conv2d::saves(Slots wanted) const {
 void Conv2d::backward(Context& context, const Saved& saved, std::span<const Operand> dy,
                       std::span<const Gradient> dx) const {
   const ConvGeometry g = conv_geometry(options, saved.inputs[0].shape, saved.inputs[1].shape);
-  const BeforeActivation dz(context, options.activation, saved.outputs[0], dy[0]);
+  const BeforeActivation dz(context, options.activation, saved, dy[0]);
   if (dx[0]) kernels::conv2d_backward_input(context, g, dz.get(), saved.inputs[1], dx[0]);
   if (dx[1]) kernels::conv2d_backward_weight(context, g, saved.inputs[0], dz.get(), dx[1]);
   if (has_bias && dx[2]) kernels::sum_rows(context, dz.get(), dx[2]);
-  if (has_residual && dx.back()) kernels::cast(context, dz.get(), dx.back().to, dx.back().accumulate);
+  if (has_residual) dz.give(context, dx.back());
 }
 
 std::shared_ptr<const Op> Conv2d::with_activation(Activation function) const {

@@ -90,8 +90,8 @@ void Conv2dBatchNorm::backward(Context& context, const Saved& saved, std::span<c
     dz = {memory, false};
   }
   const auto inputs = norm_inputs(z, saved.inputs, convolution_inputs()), outputs = norm_outputs(saved.outputs);
-  norm.backward(context, {inputs, outputs}, dy, norm_inputs(dz, dx, convolution_inputs()));
-  if (further) convolution.backward(context, {saved.inputs.first(count), {&z, 1}}, {&dz.to, 1}, of_convolution);
+  norm.backward(context, {inputs, outputs, saved.dy_is_scratch}, dy, norm_inputs(dz, dx, convolution_inputs()));
+  if (further) convolution.backward(context, {saved.inputs.first(count), {&z, 1}, true}, {&dz.to, 1}, of_convolution);
 }
 
 double Conv2dBatchNorm::operations(std::span<const Spec> in, std::span<const Spec> out) const {

@@ -59,7 +59,7 @@ Saves DepthwiseConv2d::saves(Slots wanted) const {
 void DepthwiseConv2d::backward(Context& context, const Saved& saved, std::span<const Operand> dy,
                                std::span<const Gradient> dx) const {
   const DepthwiseGeometry g = geometry(options, saved.inputs[0].shape, saved.inputs[1].shape);
-  const BeforeActivation dz(context, options.activation, saved.outputs[0], dy[0]);
+  const BeforeActivation dz(context, options.activation, saved, dy[0]);
   if (dx[0]) kernels::depthwise_conv2d_backward_input(context, g, dz.get(), saved.inputs[1], dx[0]);
   if (dx[1]) kernels::depthwise_conv2d_backward_weight(context, g, saved.inputs[0], dz.get(), dx[1]);
   if (has_bias && dx[2]) kernels::sum_rows(context, dz.get(), dx[2]);

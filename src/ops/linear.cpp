@@ -38,7 +38,7 @@ Saves Linear::saves(Slots wanted) const {
 // With z = x w^T + bias: dz = dy f'(y), dx = dz w, dw = dz^T x, and dbias sums dz over the rows.
 void Linear::backward(Context& context, const Saved& saved, std::span<const Operand> dy,
                       std::span<const Gradient> dx) const {
-  const BeforeActivation dz(context, activation, saved.outputs[0], dy[0]);
+  const BeforeActivation dz(context, activation, saved, dy[0]);
   if (dx[0]) kernels::linear_backward_input(context, dz.get(), saved.inputs[1], dx[0]);
   if (dx[1]) kernels::linear_backward_weight(context, saved.inputs[0], dz.get(), dx[1]);
   if (has_bias && dx[2]) kernels::sum_rows(context, dz.get(), dx[2]);

@@ -43,7 +43,8 @@ void Reshape::forward(Context&, std::span<const Operand>, std::span<const Operan
 
 void Reshape::backward(Context& context, const Saved&, std::span<const Operand> dy,
                        std::span<const Gradient> dx) const {
-  if (dx[0]) copy(context, Operand(dy[0].data, dx[0].to.shape, dy[0].dtype), dx[0].to, dx[0].accumulate);
+  if (dx[0] && dx[0].to.data != dy[0].data)
+    copy(context, Operand(dy[0].data, dx[0].to.shape, dy[0].dtype), dx[0].to, dx[0].accumulate);
 }
 
 std::string Permute::attributes() const { return fmt::format("axes {}", fmt::join(axes, ",")); }
@@ -95,8 +96,9 @@ void Concat::backward(Context& context, const Saved& saved, std::span<const Oper
                       std::span<const Gradient> dx) const {
   const int at = dy[0].shape.normalize_axis(axis);
   for (std::size_t i = 0; i < dx.size(); ++i) {
-    if (dx[i])
-      copy(context, Strided(dy[0]).sliced(origin(saved.inputs, i, at), dx[i].to.shape), dx[i].to, dx[i].accumulate);
+    if (!dx[i]) continue;
+    const Strided from = Strided(dy[0]).sliced(origin(saved.inputs, i, at), dx[i].to.shape);
+    if (from.data != dx[i].to.data) copy(context, from, dx[i].to, dx[i].accumulate);
   }
 }
 

@@ -62,17 +62,24 @@ inline std::optional<Padding> padded(const Padding& padding, const Padding& more
                  .right = padding.right + more.right};
 }
 
-/// The gradient before a fused activation: dy itself for `linear`, else dy f'(y) in memory of its own that lives as
-/// long as this.
+/// The gradient before a fused activation: dy itself for `linear`, else dy f'(y), in dy's memory where that is scratch,
+/// else in memory that lives as long as this.
 class BeforeActivation {
  public:
-  BeforeActivation(Context& context, Activation activation, const Operand& y, const Operand& dy) : dz_(dy) {
+  BeforeActivation(Context& context, Activation activation, const Saved& saved, const Operand& dy) : dz_(dy) {
     if (activation == Activation::linear) return;
-    memory_ = Tensor::empty(dy.shape, dy.dtype, context.device);
-    dz_ = memory_;
+    const Operand& y = saved.outputs[0];
+    if (!saved.dy_is_scratch) {
+      memory_ = Tensor::empty(dy.shape, dy.dtype, context.device);
+      dz_ = memory_;
+    }
     kernels::activation_backward(context, activation, y, dy, {dz_, false});
   }
   const Operand& get() const { return dz_; }
+  /// Gives dz to an input that it is the gradient of, unless it lies there already.
+  void give(Context& context, const Gradient& dx) const {
+    if (dx && dx.to.data != dz_.data) kernels::cast(context, dz_, dx.to, dx.accumulate);
+  }
 
  private:
   Tensor memory_;

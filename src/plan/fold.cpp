@@ -175,10 +175,13 @@ void fold_padding(Graph& graph) {
 }
 
 void fuse_epilogues(Graph& graph) {
+  const std::vector<char> need_gradients = graph.need_gradients();
   for (std::size_t i = 0; i < graph.calls().size(); ++i) {
     const Graph::Call& call = graph.calls()[i];
     if (call.op == nullptr) continue;
     if (const auto* activate = dynamic_cast<const ops::Activate*>(call.op.get())) {
+      const bool backward = need_gradients[static_cast<std::size_t>(call.inputs[0])] != 0;
+      if (backward && !derivative_from_result(activate->function)) continue;
       const Graph::Call* before = graph.only_read_once(call.inputs[0]);
       auto op = before == nullptr ? nullptr : before->op->with_activation(activate->function);
       if (op != nullptr) graph.replace(i, std::move(op), std::vector<int>(before->inputs));

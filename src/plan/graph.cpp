@@ -4,31 +4,64 @@
 
 namespace graft::plan {
 
-Graph::Graph(const nn::Network& network, const nn::Program& program) {
+namespace {
+
+Graph::Kind kind_of(const nn::Network& network, const nn::Parameter& parameter, bool training) {
+  const nn::LayerEntry& layer = network.layer(parameter.layer);
+  if (!training) return Graph::Kind::constant;
+  if (parameter.is_statistic)
+    return layer.statistics == nn::Statistics::batch ? Graph::Kind::updated : Graph::Kind::constant;
+  return layer.trainable ? Graph::Kind::trained : Graph::Kind::constant;
+}
+
+}  // namespace
+
+Graph::Graph(const nn::Network& network, const nn::Program& program, bool training) {
   for (const nn::Program::ValueInfo& info : program.values) {
-    const bool parameter = info.kind == nn::Program::Kind::parameter;
-    const Kind kind = parameter ? Kind::constant : info.kind == nn::Program::Kind::input ? Kind::input : Kind::result;
-    if (parameter) constants_[static_cast<int>(values_.size())] = {{network.parameter_table().at(info.name)}, nullptr};
+    Kind kind = info.kind == nn::Program::Kind::input ? Kind::input : Kind::result;
+    if (info.kind == nn::Program::Kind::parameter) {
+      const auto& parameter = network.parameter_table().at(info.name);
+      kind = kind_of(network, *parameter, training);
+      constants_[static_cast<int>(values_.size())] = {{parameter}, nullptr};
+    }
     values_.push_back({.spec = info.spec, .kind = kind, .name = info.name});
   }
   for (const nn::Program::Output& node : program.nodes) nodes_[node.node] = node.value.index;
   for (const nn::Program::Call& from : program.calls) {
     Call call{.op = from.op, .inputs = {}, .outputs = {}, .nodes = {from.node}};
-    std::vector<Spec> specs;
-    for (const nn::Value value : from.inputs) {
-      call.inputs.push_back(value.index);
-      specs.push_back(value_at(value.index).spec);
-      ++value_at(value.index).uses;
-    }
+    for (const nn::Value value : from.inputs) call.inputs.push_back(value.index);
     for (const nn::Value value : from.outputs) call.outputs.push_back(value.index);
-    const std::vector<Spec> outputs = from.op->infer(specs);
-    for (std::size_t i = call.outputs.size(); i < outputs.size(); ++i) {
-      call.outputs.push_back(static_cast<int>(values_.size()));
-      values_.push_back({.spec = outputs[i], .kind = Kind::result, .name = from.node});
-    }
-    for (const int output : call.outputs) value_at(output).producer = static_cast<int>(calls_.size());
-    calls_.push_back(std::move(call));
+    append(std::move(call));
   }
+}
+
+void Graph::append(Call call) {
+  for (const int input : call.inputs) ++value_at(input).uses;
+  calls_.push_back(std::move(call));
+  complete_outputs(calls_.size() - 1);
+}
+
+// Adds the outputs of a call that it has no values for yet, and says who makes them all.
+void Graph::complete_outputs(std::size_t index) {
+  Call& call = calls_[index];
+  std::vector<Spec> inputs;
+  for (const int input : call.inputs) inputs.push_back(value(input).spec);
+  const std::vector<Spec> outputs = call.op->infer(inputs);
+  for (std::size_t i = call.outputs.size(); i < outputs.size(); ++i) {
+    call.outputs.push_back(static_cast<int>(values_.size()));
+    values_.push_back({.spec = outputs[i], .kind = Kind::result, .name = call.nodes.front()});
+  }
+  for (const int output : call.outputs) value_at(output).producer = static_cast<int>(index);
+}
+
+int Graph::add_input(std::string name, const Spec& spec) {
+  values_.push_back({.spec = spec, .kind = Kind::input, .name = std::move(name)});
+  return static_cast<int>(values_.size()) - 1;
+}
+
+int Graph::add_call(std::shared_ptr<const Op> op, std::vector<int> inputs, std::string node) {
+  append({.op = std::move(op), .inputs = std::move(inputs), .outputs = {}, .nodes = {std::move(node)}});
+  return calls_.back().outputs.front();
 }
 
 int Graph::add_constant(std::string name, const Spec& spec, Constant constant) {
@@ -41,6 +74,21 @@ int Graph::add_constant(std::string name, const Spec& spec, Constant constant) {
 const Graph::Call* Graph::only_read_once(int index) const {
   const Value& one = value(index);
   return one.uses == 1 && one.producer >= 0 ? &calls_[static_cast<std::size_t>(one.producer)] : nullptr;
+}
+
+std::vector<char> Graph::need_gradients() const {
+  std::vector<char> needed;
+  for (const Value& one : values_) needed.push_back(one.kind == Kind::trained);
+  for (const Call& call : calls_) {
+    if (call.op == nullptr) continue;
+    const auto is_needed = [&](int input) { return needed[static_cast<std::size_t>(input)] != 0; };
+    const bool any = std::any_of(call.inputs.begin(), call.inputs.end(), is_needed);
+    for (int i = 0; any && i < call.op->results(); ++i) {
+      const int result = call.outputs[static_cast<std::size_t>(i)];
+      needed[static_cast<std::size_t>(result)] = is_floating(value(result).spec.dtype);
+    }
+  }
+  return needed;
 }
 
 void Graph::release(Call& call) {
@@ -60,6 +108,7 @@ void Graph::replace(std::size_t index, std::shared_ptr<const Op> op, std::vector
   }
   call.op = std::move(op);
   call.inputs = std::move(inputs);
+  complete_outputs(index);
 }
 
 void Graph::make_constant(std::size_t index, Constant constant) {

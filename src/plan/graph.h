@@ -18,7 +18,13 @@ struct Constant {
 /// A Program that passes rewrite. Calls are replaced, never moved: the order stays one in which they can run.
 class Graph {
  public:
-  enum class Kind : std::uint8_t { input, constant, result };
+  enum class Kind : std::uint8_t {
+    input,
+    constant,
+    trained,  ///< a parameter that gets a gradient
+    updated,  ///< a statistic that calls change
+    result
+  };
   struct Value {
     Spec spec;
     Kind kind = Kind::result;
@@ -33,17 +39,26 @@ class Graph {
     std::vector<std::string> nodes;  ///< the network's nodes that it computes
   };
 
-  Graph(const nn::Network& network, const nn::Program& program);
+  /// With `training` parameters and statistics that the network trains are no constants.
+  Graph(const nn::Network& network, const nn::Program& program, bool training);
 
   const Value& value(int index) const { return values_[static_cast<std::size_t>(index)]; }
   const std::vector<Value>& values() const { return values_; }
   const std::vector<Call>& calls() const { return calls_; }
+  /// Where the values of constants, and of what is trained or updated, come from.
   const std::map<int, Constant>& constants() const { return constants_; }
   /// The index of a node's value.
   int node(const std::string& name) const { return nodes_.at(name); }
 
+  /// For each value, whether it is trained or computed from one that is.
+  std::vector<char> need_gradients() const;
+
   /// Keeps a value, which is wanted from outside.
   void want(int value) { ++values_[static_cast<std::size_t>(value)].uses; }
+  /// A value that comes from outside.
+  int add_input(std::string name, const Spec& spec);
+  /// A call behind all others. Returns its first result.
+  int add_call(std::shared_ptr<const Op> op, std::vector<int> inputs, std::string node);
   int add_constant(std::string name, const Spec& spec, Constant constant);
   /// The call that made a value which nothing but one other call reads; null for others.
   const Call* only_read_once(int value) const;
@@ -56,6 +71,8 @@ class Graph {
 
  private:
   Value& value_at(int index) { return values_[static_cast<std::size_t>(index)]; }
+  void append(Call call);
+  void complete_outputs(std::size_t index);
   void release(Call& call);
 
   std::vector<Value> values_;

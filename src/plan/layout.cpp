@@ -1,6 +1,7 @@
 #include "plan/layout.h"
 
 #include <algorithm>
+#include <set>
 
 #include "graft/ops/shape.h"
 
@@ -11,88 +12,128 @@ std::size_t bytes_of(const Spec& spec) { return static_cast<std::size_t>(spec.sh
 
 class LayingOut {
  public:
-  explicit LayingOut(const Graph& graph) : graph_(graph), calls_(graph.calls()), readers_(graph.values().size()) {
+  LayingOut(const Graph& graph, const Schedule& schedule)
+      : graph_(graph), schedule_(schedule), calls_(graph.calls()), readers_(graph.values().size()) {
     for (const Graph::Call& call : calls_) {
       for (const int input : call.inputs) readers_[static_cast<std::size_t>(input)].push_back(call.op.get());
     }
-    for (const Graph::Value& value : graph.values()) {
-      const bool constant = value.kind == Graph::Kind::constant;
-      layout_.places.push_back(
-          {constant ? -1 : static_cast<int>(layout_.blocks.size()), 0, value.spec.shape.channels()});
-      if (constant) continue;
-      layout_.blocks.push_back({.bytes = bytes_of(value.spec)});
-      layout_.homes.push_back(value.kind == Graph::Kind::input ? Layout::Home::input : Layout::Home::arena);
+    for (std::size_t slot = 0; slot < schedule.slots.size(); ++slot) {
+      const bool value = slot < graph.values().size();
+      add_block(schedule.slots[slot], value ? graph.values()[slot].kind : Graph::Kind::result);
     }
+    for (const auto& [value, gradient] : schedule.gradients) {
+      if (graph.value(value).kind == Graph::Kind::trained) place(gradient).block = -1;
+    }
+    if (schedule.seed >= 0) home(place(schedule.seed).block) = Layout::Home::input;
   }
 
   Layout run() {
     place_parts();
+    place_gradients_of_parts();
     share_views();
     find_lifetimes();
-    reuse_inputs();
+    reuse();
     drop_empty();
     return std::move(layout_);
   }
 
  private:
-  Place& place(int value) { return layout_.places[static_cast<std::size_t>(value)]; }
+  using Kind = Instruction::Kind;
+
+  void add_block(const Spec& spec, Graph::Kind kind) {
+    const bool has_one = kind == Graph::Kind::input || kind == Graph::Kind::result;
+    layout_.places.push_back({has_one ? static_cast<int>(layout_.blocks.size()) : -1, 0, spec.shape.channels()});
+    if (!has_one) return;
+    layout_.blocks.push_back({.bytes = bytes_of(spec)});
+    layout_.homes.push_back(kind == Graph::Kind::input ? Layout::Home::input : Layout::Home::arena);
+  }
+
+  Place& place(int slot) { return layout_.places[static_cast<std::size_t>(slot)]; }
   Block& block(int index) { return layout_.blocks[static_cast<std::size_t>(index)]; }
   Layout::Home& home(int index) { return layout_.homes[static_cast<std::size_t>(index)]; }
+  const Spec& spec(int slot) const { return schedule_.slots[static_cast<std::size_t>(slot)]; }
   bool wanted(int value) const {
     return graph_.value(value).uses > std::ssize(readers_[static_cast<std::size_t>(value)]);
+  }
+
+  // Calls body(part number, bytes before it) for each part of a concatenation of channels.
+  template <class Body>
+  void for_each_part(const Graph::Call& call, const Body& body) const {
+    const auto* concat = dynamic_cast<const ops::Concat*>(call.op.get());
+    const Shape& shape = spec(call.outputs.front()).shape;
+    if (concat == nullptr || shape.normalize_axis(concat->axis) != shape.rank() - 1) return;
+    std::size_t before = 0;
+    for (std::size_t i = 0; i < call.inputs.size(); ++i) {
+      body(i, before);
+      before += static_cast<std::size_t>(spec(call.inputs[i]).shape.channels()) * size_of(spec(call.inputs[i]).dtype);
+    }
+  }
+
+  void lie_inside(int part, int whole, std::size_t offset) {
+    place(part) = {place(whole).block, place(whole).offset + offset, place(whole).pitch};
   }
 
   // From the last concatenation to the first, so that one that is a part of another knows where it goes.
   void place_parts() {
     for (auto call = calls_.rbegin(); call != calls_.rend(); ++call) {
-      const auto* concat = dynamic_cast<const ops::Concat*>(call->op.get());
-      const int whole = call->outputs.front();
-      const Spec& spec = graph_.value(whole).spec;
-      if (concat == nullptr || spec.shape.normalize_axis(concat->axis) != spec.shape.rank() - 1) continue;
-      std::size_t offset = place(whole).offset;
-      for (const int part : call->inputs) {
-        if (can_lie_in_range(part)) {
-          place(part) = {place(whole).block, offset, place(whole).pitch};
-          placed_.push_back(part);
-        }
-        offset += static_cast<std::size_t>(graph_.value(part).spec.shape.channels()) * size_of(spec.dtype);
-      }
+      for_each_part(*call, [&](std::size_t i, std::size_t offset) {
+        const int part = call->inputs[i];
+        if (!can_lie_in_range(part)) return;
+        lie_inside(part, call->outputs.front(), offset);
+        in_range_.insert(part);
+      });
     }
   }
 
   bool can_lie_in_range(int part) const {
     const Graph::Value& value = graph_.value(part);
-    if (value.producer < 0 || wanted(part) || std::find(placed_.begin(), placed_.end(), part) != placed_.end())
-      return false;
+    if (value.producer < 0 || wanted(part) || in_range_.contains(part)) return false;
     const Graph::Call& producer = calls_[static_cast<std::size_t>(value.producer)];
     const auto& readers = readers_[static_cast<std::size_t>(part)];
     return producer.op->channel_ranges() && producer.outputs.front() == part &&
            std::all_of(readers.begin(), readers.end(), [](const Op* op) { return op->channel_ranges(); });
   }
 
+  // Where the concatenation is the first to give a part its gradient, that is a range of the whole's.
+  void place_gradients_of_parts() {
+    for (const Instruction& step : schedule_.instructions) {
+      if (step.kind != Kind::backward) continue;
+      const Graph::Call& call = calls_[step.call];
+      for_each_part(call, [&](std::size_t i, std::size_t offset) {
+        if (step.dx[i] >= 0 && !step.accumulate[i] && in_range_.contains(call.inputs[i]))
+          lie_inside(step.dx[i], step.dy[0], offset);
+      });
+    }
+  }
+
   void share_views() {
-    for (const Graph::Call& call : calls_) {
-      if (!call.op->is_view() || place(call.inputs[0]).block < 0) continue;
-      place(call.outputs[0]).block = place(call.inputs[0]).block;
-      place(call.outputs[0]).offset = place(call.inputs[0]).offset;
+    for (const Instruction& step : schedule_.instructions) {
+      if ((step.kind != Kind::forward && step.kind != Kind::backward) || !calls_[step.call].op->is_view()) continue;
+      const bool forward = step.kind == Kind::forward;
+      if (!forward && step.accumulate[0]) continue;
+      const int from = forward ? step.inputs[0] : step.dy[0], to = forward ? step.outputs[0] : step.dx[0];
+      if (place(from).block < 0 || place(to).block < 0) continue;
+      place(to).block = place(from).block;
+      place(to).offset = place(from).offset;
     }
   }
 
   void find_lifetimes() {
-    const int end = static_cast<int>(calls_.size());
+    const int end = static_cast<int>(schedule_.instructions.size());
     for (Block& one : layout_.blocks) {
       one.first = end;
       one.last = -1;
     }
-    const auto live = [&](int value, int step) {
-      if (place(value).block < 0) return;
-      Block& one = block(place(value).block);
-      one.first = std::min(one.first, step);
-      one.last = std::max(one.last, step);
-    };
     for (int i = 0; i < end; ++i) {
-      for (const int input : calls_[static_cast<std::size_t>(i)].inputs) live(input, i);
-      for (const int output : calls_[static_cast<std::size_t>(i)].outputs) live(output, i);
+      const Instruction& step = schedule_.instructions[static_cast<std::size_t>(i)];
+      for (const auto* slots : {&step.inputs, &step.outputs, &step.dy, &step.dx}) {
+        for (const int slot : *slots) {
+          if (slot < 0 || place(slot).block < 0) continue;
+          Block& one = block(place(slot).block);
+          one.first = std::min(one.first, i);
+          one.last = std::max(one.last, i);
+        }
+      }
     }
     for (std::size_t v = 0; v < graph_.values().size(); ++v) {
       const int value = static_cast<int>(v), at = place(value).block;
@@ -102,45 +143,50 @@ class LayingOut {
     }
   }
 
-  void reuse_inputs() {
-    for (int i = 0; i < static_cast<int>(calls_.size()); ++i) {
-      const Graph::Call& call = calls_[static_cast<std::size_t>(i)];
-      const int output = call.outputs.front();
-      for (std::size_t k = 0; k < call.inputs.size(); ++k) {
-        const int input = call.inputs[k];
-        if (!call.op->in_place().has(static_cast<int>(k)) || !can_take(output, input, i)) continue;
-        const int from = place(output).block, to = place(input).block;
-        block(to).last = block(from).last;
-        for (Place& one : layout_.places) {
-          if (one.block == from) one.block = to;
+  void reuse() {
+    for (int i = 0; i < static_cast<int>(schedule_.instructions.size()); ++i) {
+      const Instruction& step = schedule_.instructions[static_cast<std::size_t>(i)];
+      const Op& op = *calls_[step.call].op;
+      if (step.kind == Kind::forward) {
+        for (std::size_t k = 0; k < step.inputs.size(); ++k) {
+          if (op.in_place().has(static_cast<int>(k)) && take(step.outputs[0], step.inputs[k], i)) break;
         }
-        break;
+      } else if (step.kind == Kind::backward) {
+        for (std::size_t k = 0; k < step.dx.size(); ++k) {
+          if (op.gradient_in_place().has(static_cast<int>(k)) && step.dx[k] >= 0 && !step.accumulate[k] &&
+              take(step.dx[k], step.dy[0], i))
+            break;
+        }
       }
     }
   }
 
-  bool can_take(int output, int input, int step) {
-    const Place &to = place(output), &from = place(input);
-    if (from.block < 0 || to.block == from.block || graph_.value(output).spec != graph_.value(input).spec) return false;
-    const auto whole = [&](const Place& one, int value) {
+  // Moves what a step writes into the memory of what it reads, if that is possible.
+  bool take(int write, int read, int step) {
+    const Place to = place(write), from = place(read);
+    if (to.block < 0 || from.block < 0 || to.block == from.block || spec(write) != spec(read)) return false;
+    const auto whole = [&](const Place& one, int slot) {
       return home(one.block) == Layout::Home::arena && one.offset == 0 &&
-             block(one.block).bytes == bytes_of(graph_.value(value).spec);
+             block(one.block).bytes == bytes_of(spec(slot));
     };
-    return whole(to, output) && whole(from, input) && block(from.block).last == step && block(to.block).first == step;
+    if (!whole(to, write) || !whole(from, read) || block(from.block).last != step || block(to.block).first != step)
+      return false;
+    block(from.block).last = block(to.block).last;
+    for (Place& one : layout_.places) {
+      if (one.block == to.block) one.block = from.block;
+    }
+    return true;
   }
 
-  // Blocks that nobody uses any more.
+  // Blocks that nobody uses.
   void drop_empty() {
     std::vector<int> numbers(layout_.blocks.size(), -1);
     Layout kept;
     for (const Place& one : layout_.places) {
       kept.places.push_back(one);
-      if (one.block < 0 || block(one.block).last < 0) {
-        kept.places.back().block = -1;
-        continue;
-      }
+      if (one.block < 0) continue;
       int& number = numbers[static_cast<std::size_t>(one.block)];
-      if (number < 0) {
+      if (number < 0 && block(one.block).last >= 0) {
         number = static_cast<int>(kept.blocks.size());
         kept.blocks.push_back(block(one.block));
         kept.homes.push_back(home(one.block));
@@ -151,14 +197,15 @@ class LayingOut {
   }
 
   const Graph& graph_;
+  const Schedule& schedule_;
   const std::vector<Graph::Call>& calls_;
   std::vector<std::vector<const Op*>> readers_;  // of each value
-  std::vector<int> placed_;
+  std::set<int> in_range_;                       // values that lie in a range of channels
   Layout layout_;
 };
 
 }  // namespace
 
-Layout lay_out(const Graph& graph) { return LayingOut(graph).run(); }
+Layout lay_out(const Graph& graph, const Schedule& schedule) { return LayingOut(graph, schedule).run(); }
 
 }  // namespace graft::plan

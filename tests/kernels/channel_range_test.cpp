@@ -7,6 +7,7 @@
 #include "kernels/batch_norm.h"
 #include "kernels/conv2d_batch_norm.h"
 #include "kernels/depthwise_conv2d.h"
+#include "kernels/elementwise.h"
 #include "kernels/layer_norm.h"
 #include "kernels/pool.h"
 #include "support/op_check.h"
@@ -186,6 +187,21 @@ TEST(ChannelRanges, Conv2dBatchNorm) {
                                 .y = operands.output(kImage),
                                 .saved = {channel(10), channel(11)}});
   });
+}
+
+TEST(ChannelRanges, Elementwise) {
+  for (const Activation function : {Activation::relu, Activation::relu6, Activation::tanh}) {
+    expect_ranges_work([&](Context& context, Operands& operands) {
+      const Operand x = operands.input(kImage, 1), dy = operands.input(kImage, 2);
+      kernels::activation_forward(context, function, x, operands.output(kImage));
+      kernels::activation_backward(context, function, x, dy, {operands.output(kImage), false});
+      kernels::activation_backward(context, function, x, dy, {operands.input(kImage, 3), true});
+      kernels::activation_backward(context, function, x, dy, {dy, false});
+      kernels::add_into(context, x, operands.input(kImage, 4));
+      kernels::cast(context, x, operands.output(kImage), false);
+      kernels::cast(context, x, operands.input(kImage, 5), true);
+    });
+  }
 }
 
 TEST(ChannelRanges, LayerNorm) {

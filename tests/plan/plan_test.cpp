@@ -1,75 +1,28 @@
 #include "graft/plan/plan.h"
 
-#include <cmath>
 #include <thread>
 
 #include <gtest/gtest.h>
 
 #include "graft/autograd/tape.h"
-#include "graft/models/models.h"
-#include "graft/ops/shape.h"
 
 #include "core/format.h"
+#include "plan/support.h"
 #include "support/expect.h"
-#include "support/op_check.h"
 
 namespace graft::plan {
 namespace {
 
+using test::difference;
+using test::make;
 using test::random_normal;
-
-// Statistics, scales and biases that are not the first ones: a fold that forgets one would not be seen.
-void randomize(nn::Network& network) {
-  network.seed = 3;
-  network.materialize();
-  std::uint64_t seed = 100;
-  for (nn::Parameter* parameter : network.parameters()) {
-    if (parameter->shape.rank() != 1) continue;
-    const Tensor normal = random_normal(parameter->shape, seed++).to(DType::f32);
-    const bool around_one = parameter->name.ends_with("gamma") || parameter->name.ends_with("variance");
-    float* values = parameter->value.mutable_data<float>();
-    for (Index i = 0; i < parameter->shape.elements(); ++i)
-      values[i] = around_one ? 1 + 0.3f * std::tanh(normal.data<float>()[i]) : 0.2f * normal.data<float>()[i];
-  }
-}
-
-double largest(const Tensor& values) {
-  double most = 0;
-  const Tensor exact = values.to(DType::f64);
-  for (const double value : exact.values<double>()) most = std::fmax(most, std::fabs(value));
-  return most;
-}
-
-double difference(const Tensor& a, const Tensor& b) {
-  EXPECT_EQ(a.spec(), b.spec());
-  const Tensor x = a.to(DType::f64), y = b.to(DType::f64);
-  double most = 0;
-  for (Index i = 0; i < x.elements(); ++i) most = std::fmax(most, std::fabs(x.data<double>()[i] - y.data<double>()[i]));
-  return most / largest(b);
-}
-
-struct Case {
-  std::string model;
-  Index size;
-  models::Options options = {};
-};
-
-const std::vector<Case> kModels{{"vgg16", 32},        {"resnet50", 32},           {"mobilenet", 32},
-                                {"inception_v3", 75}, {"efficientnet_lite0", 32}, {"vit_tiny", 32}};
-
-nn::Network make(const Case& c) {
-  models::Options options = c.options;
-  options.height = options.width = c.size;
-  options.classes = 10;
-  nn::Network network = models::make(c.model, options);
-  randomize(network);
-  return network;
-}
+using test::small_models;
+using test::SmallModel;
 
 TEST(Plan, ComputesWhatTheNetworkDoes) {
-  for (const Case& c : kModels) {
+  for (const SmallModel& c : small_models()) {
     for (const auto& [dtype, bound] : {std::pair{DType::f32, 1e-5}, std::pair{DType::bf16, 4e-2}}) {
-      SCOPED_TRACE(fmt::format("{} in {}", c.model, dtype));
+      SCOPED_TRACE(fmt::format("{} in {}", c.name, dtype));
       nn::Network network = make(c);
       const Tensor input = random_normal({2, c.size, c.size, 3}, 1).to(dtype);
       const std::vector<std::string> nodes{network.features, network.output().name};
@@ -86,8 +39,8 @@ TEST(Plan, ComputesWhatTheNetworkDoes) {
 }
 
 TEST(Plan, FoldsEveryNormOfTheZooAndPlacesEveryPart) {
-  for (const Case& c : kModels) {
-    SCOPED_TRACE(c.model);
+  for (const SmallModel& c : small_models()) {
+    SCOPED_TRACE(c.name);
     const Plan plan = compile(make(c), {2, c.size, c.size, 3});
     for (const Step& step : plan.steps()) {
       EXPECT_NE(step.op, "batch_norm");

@@ -36,6 +36,7 @@ struct Saves {
 struct Saved {
   std::span<const Operand> inputs;
   std::span<const Operand> outputs;
+  bool dy_is_scratch = false;  ///< nobody reads dy afterwards: backward may change it
 };
 
 /// A primitive operation: a value with attributes, and functions that infer shapes and run forward and backward. An op
@@ -78,6 +79,9 @@ class Op {
   virtual bool is_random() const { return false; }
   /// Inputs whose memory output 0 may take, if they are of its shape and type and nobody reads them afterwards.
   virtual Slots in_place() const { return {}; }
+  /// Inputs whose gradient may be put where dy[0] is, if they have its shape and type and get no gradient from
+  /// elsewhere before: d(loss)/d(input) then has dy's memory as its destination, and dy is scratch.
+  virtual Slots gradient_in_place() const { return {}; }
   /// True if its kernels take results and inputs that are ranges of channels of wider ones (Operand::pitch).
   virtual bool channel_ranges() const { return false; }
   /// The same op with a function applied to its result, or null if it has no such form. A function whose derivative

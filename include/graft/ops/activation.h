@@ -35,6 +35,8 @@ struct Activate final : Op {
   void backward(Context& context, const Saved& saved, std::span<const Operand> dy,
                 std::span<const Gradient> dx) const override;
   Slots in_place() const override { return {0}; }
+  Slots gradient_in_place() const override { return {0}; }
+  bool channel_ranges() const override { return true; }
 };
 
 }  // namespace graft::ops

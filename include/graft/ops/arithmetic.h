@@ -32,6 +32,9 @@ struct Arithmetic final : Op {
   void backward(Context& context, const Saved& saved, std::span<const Operand> dy,
                 std::span<const Gradient> dx) const override;
   Slots in_place() const override { return {0, 1}; }
+  Slots gradient_in_place() const override {
+    return function == Binary::add ? Slots{0, 1} : function == Binary::subtract ? Slots{0} : Slots{};
+  }
   bool channel_ranges() const override { return true; }
 };
 

@@ -56,6 +56,7 @@ struct BatchNorm final : Op {
     return options.statistics == Statistics::batch ? Slots{moving_mean(), moving_variance()} : Slots{};
   }
   Slots in_place() const override { return has_residual ? Slots{0, residual()} : Slots{0}; }
+  Slots gradient_in_place() const override { return has_residual ? Slots{residual()} : Slots{}; }
   bool channel_ranges() const override { return true; }
   std::shared_ptr<const Op> with_activation(Activation function) const override;
   std::shared_ptr<const Op> with_residual() const override;

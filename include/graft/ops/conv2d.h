@@ -43,6 +43,7 @@ struct Conv2d final : Op {
   void backward(Context& context, const Saved& saved, std::span<const Operand> dy,
                 std::span<const Gradient> dx) const override;
   Slots in_place() const override { return has_residual ? Slots{2 + has_bias} : Slots{}; }
+  Slots gradient_in_place() const override { return in_place(); }
   bool channel_ranges() const override { return true; }
   std::shared_ptr<const Op> with_activation(Activation function) const override;
   std::shared_ptr<const Op> with_residual() const override;

@@ -12,6 +12,8 @@
 /// Networks compiled for one shape of input: the same ops as everywhere, fewer of them, in memory that is planned.
 namespace graft::plan {
 
+class Executor;
+
 struct CompileOptions {
   DType dtype = DType::f32;               ///< of activations
   std::vector<std::string> outputs = {};  ///< nodes whose values are wanted; empty for the network's output
@@ -22,14 +24,18 @@ struct CompileOptions {
 
 /// What is left of the network's layers: one op call.
 struct Step {
-  std::string op;                   ///< `conv2d`
-  std::string attributes;           ///< `stride 1x1, bias, relu`
+  std::string op;          ///< `conv2d`
+  std::string attributes;  ///< `stride 1x1, bias, relu`
+  bool backward = false;
   std::vector<std::string> layers;  ///< that it computes, in their order
   std::vector<Spec> inputs;         ///< weights too
   Spec output;
   double operations = 0;  ///< floating-point
   double bytes = 0;       ///< that it reads and writes at least
 };
+
+/// What is told of each step that was run, and how long it took.
+using Observe = std::function<void(const Step&, double seconds)>;
 
 /// A network compiled for inference with inputs of one shape.
 ///
@@ -50,7 +56,6 @@ class Plan {
   std::vector<Tensor> run(const Tensor& input) const;
   std::vector<Tensor> run(const std::map<std::string, Tensor>& given) const;
   /// The same, and calls `observe(step, seconds)` after each step.
-  using Observe = std::function<void(const Step&, double seconds)>;
   std::vector<Tensor> run(const std::map<std::string, Tensor>& given, const Observe& observe) const;
 
   const std::vector<Step>& steps() const;
@@ -61,14 +66,60 @@ class Plan {
 
  private:
   friend Plan compile(const nn::Network& network, const Shape& input, const CompileOptions& options);
-  class Impl;
-  explicit Plan(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+  explicit Plan(std::unique_ptr<Executor> executor);
+  std::unique_ptr<Executor> executor_;
 };
 
 /// Compiles a network, whose parameters must have values, for inputs of the shape `[N, ...]`. Throws Error as
 /// Network::lower does.
 Plan compile(const nn::Network& network, const Shape& input, const CompileOptions& options = {});
+
+struct TrainingOptions {
+  DType dtype = DType::f32;                ///< of activations
+  double label_smoothing = 0;              ///< of the loss: see ops::softmax_cross_entropy
+  bool weights = false;                    ///< whether examples count differently
+  std::map<std::string, Spec> given = {};  ///< as in CompileOptions
+};
+
+/// A network compiled for training steps with batches of one shape: forward, cross-entropy and backward as one list.
+///
+/// What is frozen is compiled as for inference, and has neither a backward nor anything kept for one. Values are kept
+/// as long as a backward reads them and no longer; a gradient lies where the one that it is computed from did, where
+/// the op allows it. The numbers are those of Network::run and autograd::backward, but for norms that are folded.
+class TrainingPlan {
+ public:
+  ~TrainingPlan();
+  TrainingPlan(TrainingPlan&&) noexcept;
+  TrainingPlan& operator=(TrainingPlan&&) noexcept;
+
+  struct Batch {
+    std::map<std::string, Tensor> given;  ///< the network's input, or values to start from
+    Tensor labels;                        ///< i64 [N]
+    Tensor weights = {};                  ///< f32 [N], if the plan has them
+    Tensor seed = {};                     ///< d(loss)/d(loss), a scalar of the loss's type; undefined for 1
+  };
+  struct Result {
+    Tensor loss, logits;
+  };
+  /// Computes the loss, and leaves its gradient with respect to each trained parameter in `Parameter::value.grad()`:
+  /// tensors that the next run overwrites. Updates the statistics that the network updates.
+  Result run(const Batch& batch, const Observe& observe = {}) const;
+
+  const std::vector<Step>& steps() const;
+  /// As in Plan; gradients of parameters not counted.
+  std::size_t memory() const;
+  std::size_t least_memory() const;
+
+ private:
+  friend TrainingPlan compile_training(const nn::Network& network, const Shape& input, const TrainingOptions& options);
+  explicit TrainingPlan(std::unique_ptr<Executor> executor);
+  std::unique_ptr<Executor> executor_;
+};
+
+/// Compiles a network for training as its layers are set now: which train, which statistics they use.
+///
+/// input  shape of the network's input, `[N, ...]`; if values to start from are given, only its N counts
+TrainingPlan compile_training(const nn::Network& network, const Shape& input, const TrainingOptions& options = {});
 
 /// A network's plans for inference, each compiled when its shapes come for the first time. Many threads may use one at
 /// once, but not while the network is trained.

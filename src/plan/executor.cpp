@@ -1,0 +1,269 @@
+#include "plan/executor.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "autograd/on_device.h"
+#include "core/format.h"
+#include "kernels/elementwise.h"
+#include "kernels/strided.h"
+#include "nn/rounding.h"
+
+namespace graft::plan {
+namespace {
+
+double bytes_of(const Spec& spec) {
+  return static_cast<double>(spec.shape.elements()) * static_cast<double>(size_of(spec.dtype));
+}
+
+// A backward computes as much as its forward for each gradient that it makes, as products of matrices do.
+Step describe(const Graph& graph, const Schedule& schedule, const Instruction& instruction) {
+  const Graph::Call& call = graph.calls()[instruction.call];
+  Step step{.op = std::string(call.op->name()),
+            .attributes = call.op->attributes(),
+            .layers = {},
+            .inputs = {},
+            .output = graph.value(call.outputs.front()).spec};
+  for (const std::string& node : call.nodes) {
+    if (step.layers.empty() || step.layers.back() != node) step.layers.push_back(node);
+  }
+  std::vector<Spec> outputs;
+  for (const int input : call.inputs) step.inputs.push_back(graph.value(input).spec);
+  for (const int output : call.outputs) outputs.push_back(graph.value(output).spec);
+  step.backward = instruction.kind != Instruction::Kind::forward;
+  double passes = 1;
+  if (step.backward) {
+    const auto is_large = [&](int slot) {
+      return slot >= 0 && schedule.slots[static_cast<std::size_t>(slot)].shape.rank() > 1;
+    };
+    passes = static_cast<double>(std::count_if(instruction.dx.begin(), instruction.dx.end(), is_large));
+  }
+  step.operations = passes * call.op->operations(step.inputs, outputs);
+  if (call.op->is_view()) return step;
+  for (const auto* slots : {&instruction.inputs, &instruction.outputs, &instruction.dy, &instruction.dx}) {
+    for (const int slot : *slots) {
+      if (slot >= 0) step.bytes += bytes_of(schedule.slots[static_cast<std::size_t>(slot)]);
+    }
+  }
+  return step;
+}
+
+}  // namespace
+
+Executor::Executor(const nn::Network& network, DType dtype, Graph graph, Schedule schedule, std::vector<int> outputs)
+    : name_(network.name),
+      device_(network.device()),
+      dtype_(dtype),
+      graph_(std::move(graph)),
+      schedule_(std::move(schedule)),
+      outputs_(std::move(outputs)),
+      layout_(lay_out(graph_, schedule_)) {
+  std::vector<Block> arena;
+  for (std::size_t b = 0; b < layout_.blocks.size(); ++b) {
+    if (layout_.homes[b] == Layout::Home::arena) arena.push_back(layout_.blocks[b]);
+  }
+  memory_ = place(arena);
+  least_memory_ = plan::least_memory(arena);
+  auto placed = arena.begin();
+  for (std::size_t b = 0; b < layout_.blocks.size(); ++b) {
+    if (layout_.homes[b] == Layout::Home::arena) layout_.blocks[b].offset = placed++->offset;
+  }
+  for (const Instruction& instruction : schedule_.instructions)
+    steps_.push_back(describe(graph_, schedule_, instruction));
+  for (std::size_t v = 0; v < graph_.values().size(); ++v) {
+    if (graph_.values()[v].kind == Graph::Kind::input && layout_.places[v].block >= 0)
+      inputs_.emplace_back(graph_.values()[v].name, static_cast<int>(v));
+  }
+}
+
+std::vector<Tensor> Executor::run(const std::map<std::string, Tensor>& given, const Tensor& seed,
+                                  const Observe& observe) {
+  const std::map<int, Tensor> outside = bind_outside(given, seed);
+  std::unique_ptr<Memory> memory = take_memory();
+  for (const Patch& patch : memory->patches)
+    patch.operand->data = static_cast<std::byte*>(outside.at(patch.block).raw()) + patch.offset;
+  const autograd::OnDevice on(Context::current(), device_);
+  for (std::size_t i = 0; i < steps_.size(); ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    try {
+      execute(schedule_.instructions[i], memory->operands[i]);
+    } catch (const Error& error) {
+      fail("layer '{}': {}", steps_[i].layers.back(), error.what());
+    }
+    if (!observe) continue;
+    synchronize(device_);
+    observe(steps_[i], std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  std::vector<Tensor> results;
+  for (const int output : outputs_) results.push_back(result(output, outside));
+  const std::lock_guard lock(mutex_);
+  for (const auto& [value, gradient] : schedule_.gradients) {
+    if (graph_.value(value).kind == Graph::Kind::trained) fixed_.at(value).set_grad(fixed_.at(gradient));
+  }
+  free_.push_back(std::move(memory));
+  return results;
+}
+
+void Executor::execute(const Instruction& instruction, Operands& operands) {
+  Context& context = Context::current();
+  const Op& op = *graph_.calls()[instruction.call].op;
+  switch (instruction.kind) {
+    case Instruction::Kind::forward:
+      op.forward(context, operands.inputs, operands.outputs);
+      for (std::size_t i = 0; i < instruction.inputs.size(); ++i) {
+        if (op.updates().has(static_cast<int>(i))) fixed_.at(instruction.inputs[i]).bump_version();
+      }
+      return;
+    case Instruction::Kind::backward:
+      for (std::size_t i = 0; i < operands.dx.size(); ++i) operands.gradients[i].to = operands.dx[i];
+      op.backward(context, {operands.inputs, operands.outputs, operands.dy_is_scratch}, operands.dy,
+                  operands.gradients);
+      for (const int slot : instruction.dx) {
+        if (const auto fixed = fixed_.find(slot); fixed != fixed_.end()) fixed->second.bump_version();
+      }
+      return;
+    case Instruction::Kind::zero:
+      kernels::fill(context, operands.outputs[0], 0);
+      return;
+    case Instruction::Kind::add:
+      kernels::add_into(context, operands.inputs[0], operands.outputs[0]);
+      return;
+  }
+}
+
+std::unique_ptr<Executor::Memory> Executor::take_memory() {
+  const std::lock_guard lock(mutex_);
+  refresh_parameters();
+  while (!free_.empty()) {
+    std::unique_ptr<Memory> memory = std::move(free_.back());
+    free_.pop_back();
+    if (memory->parameters == parameters_version_) return memory;
+  }
+  return make_memory();
+}
+
+// Where each parameter is; for those that something was computed from also which values it had.
+std::vector<std::uint64_t> Executor::state_of_parameters() const {
+  std::vector<std::uint64_t> state;
+  for (const auto& [value, constant] : graph_.constants()) {
+    for (const auto& parameter : constant.from) {
+      state.push_back(reinterpret_cast<std::uintptr_t>(parameter->value.id()));
+      if (constant.make) state.push_back(parameter->value.version());
+    }
+  }
+  return state;
+}
+
+void Executor::refresh_parameters() {
+  std::vector<std::uint64_t> state = state_of_parameters();
+  if (state != parameters_) {
+    for (const auto& [slot, constant] : graph_.constants()) {
+      if (graph_.value(slot).uses > 0) fix(slot, constant);
+    }
+    parameters_ = std::move(state);
+    ++parameters_version_;
+  }
+  for (const auto& [slot, constant] : graph_.constants()) {
+    if (graph_.value(slot).uses > 0) nn::keep_rounded(fixed_.at(slot), dtype_);
+  }
+}
+
+void Executor::fix(int slot, const Constant& constant) {
+  for (const auto& parameter : constant.from)
+    check(parameter->value.device() == device_,
+          "[plan] '{}' was compiled for {}, but its weights are on {}: compile it again", name_, device_,
+          parameter->value.device());
+  const Graph::Value& value = graph_.value(slot);
+  {
+    const PurposeScope purpose(Purpose::parameters);
+    fixed_[slot] = constant.value().to(value.spec.dtype);
+  }
+  if (value.spec.shape.rank() > 1 && device_.kind == Device::Kind::cpu)
+    fixed_[slot].storage()->keep_packed(value.kind == Graph::Kind::constant);
+  if (const auto gradient = schedule_.gradients.find(slot); gradient != schedule_.gradients.end()) {
+    const PurposeScope purpose(Purpose::gradients);
+    fixed_[gradient->second] = Tensor::empty(value.spec.shape, value.spec.dtype, device_);
+  }
+}
+
+std::unique_ptr<Executor::Memory> Executor::make_memory() {
+  auto memory = std::make_unique<Memory>();
+  {
+    const PurposeScope purpose(Purpose::activations);
+    memory->arena = Tensor::empty({static_cast<Index>(memory_)}, DType::u8, device_);
+  }
+  memory->parameters = parameters_version_;
+  memory->operands.resize(schedule_.instructions.size());
+  for (std::size_t i = 0; i < schedule_.instructions.size(); ++i) {
+    const Instruction& instruction = schedule_.instructions[i];
+    Operands& operands = memory->operands[i];
+    const Graph::Call& call = graph_.calls()[instruction.call];
+    bind(*memory, instruction.inputs, operands.inputs);
+    bind(*memory, instruction.outputs, operands.outputs);
+    bind(*memory, instruction.dy, operands.dy);
+    bind(*memory, instruction.dx, operands.dx);
+    if (instruction.kind != Instruction::Kind::backward) continue;
+    // What is not there still has a shape and a type.
+    for (std::size_t k = 0; k < call.inputs.size(); ++k) {
+      const Spec& spec = graph_.value(call.inputs[k]).spec;
+      if (instruction.inputs[k] < 0) operands.inputs[k] = Operand(nullptr, spec.shape, spec.dtype);
+    }
+    for (std::size_t k = 0; k < call.outputs.size(); ++k) {
+      const Spec& spec = graph_.value(call.outputs[k]).spec;
+      if (instruction.outputs[k] < 0) operands.outputs[k] = Operand(nullptr, spec.shape, spec.dtype);
+    }
+    for (const char accumulate : instruction.accumulate) operands.gradients.push_back({{}, accumulate != 0});
+    operands.dy_is_scratch = instruction.dy.front() != schedule_.seed;
+  }
+  return memory;
+}
+
+void Executor::bind(Memory& memory, const std::vector<int>& slots, std::vector<Operand>& operands) {
+  operands.resize(slots.size());  // patches keep addresses
+  for (std::size_t i = 0; i < slots.size(); ++i) {
+    const int slot = slots[i];
+    if (slot < 0) continue;
+    const Place& at = layout_.places[static_cast<std::size_t>(slot)];
+    if (at.block < 0) {
+      operands[i] = fixed_.at(slot);
+      continue;
+    }
+    const auto block = static_cast<std::size_t>(at.block);
+    const Spec& spec = schedule_.slots[static_cast<std::size_t>(slot)];
+    const std::size_t offset = layout_.blocks[block].offset + at.offset;
+    operands[i] = Operand(static_cast<std::byte*>(memory.arena.raw()) + offset, spec.shape, spec.dtype);
+    operands[i].pitch = at.pitch;
+    if (layout_.homes[block] != Layout::Home::arena) memory.patches.push_back({&operands[i], at.block, at.offset});
+  }
+}
+
+// The tensors of the blocks that are not the plan's own.
+std::map<int, Tensor> Executor::bind_outside(const std::map<std::string, Tensor>& given, const Tensor& seed) const {
+  std::map<int, Tensor> outside;
+  for (const auto& [name, value] : inputs_) {
+    const auto found = given.find(name);
+    const Spec& spec = graph_.value(value).spec;
+    check(found != given.end() && found->second.defined(), "[plan] '{}' needs a value for '{}'", name_, name);
+    check(found->second.spec() == spec, "[plan] '{}' was compiled for '{}' as {} {}, got {} {}", name_, name,
+          spec.dtype, spec.shape, found->second.dtype(), found->second.shape());
+    outside[layout_.places[static_cast<std::size_t>(value)].block] = found->second.to(device_);
+  }
+  if (schedule_.seed >= 0) outside[layout_.places[static_cast<std::size_t>(schedule_.seed)].block] = seed;
+  const PurposeScope purpose(Purpose::activations);
+  for (std::size_t b = 0; b < layout_.blocks.size(); ++b) {
+    if (layout_.homes[b] == Layout::Home::output)
+      outside[static_cast<int>(b)] = Tensor::empty({static_cast<Index>(layout_.blocks[b].bytes)}, DType::u8, device_);
+  }
+  return outside;
+}
+
+Tensor Executor::result(int value, const std::map<int, Tensor>& outside) const {
+  const Place& at = layout_.places[static_cast<std::size_t>(value)];
+  const Spec& spec = graph_.value(value).spec;
+  if (at.block < 0) return fixed_.at(value);
+  const Tensor& block = outside.at(at.block);
+  if (layout_.homes[static_cast<std::size_t>(at.block)] == Layout::Home::input) return block.reshaped(spec.shape);
+  return Tensor::over(block.storage(), at.offset, spec.shape, spec.dtype);
+}
+
+}  // namespace graft::plan

@@ -1,0 +1,79 @@
+#pragma once
+
+#include <mutex>
+#include <optional>
+
+#include "graft/plan/plan.h"
+
+#include "plan/layout.h"
+
+namespace graft::plan {
+
+/// Runs the instructions of a Schedule in planned memory.
+class Executor {
+ public:
+  /// `dtype` is that of activations; `outputs` are values of the graph that are handed out.
+  Executor(const nn::Network& network, DType dtype, Graph graph, Schedule schedule, std::vector<int> outputs);
+
+  /// Computes the outputs from what is given, by name. Throws Error if something is missing or is not what the graph
+  /// was made for.
+  std::vector<Tensor> run(const std::map<std::string, Tensor>& given, const Tensor& seed, const Observe& observe);
+
+  const std::string& network() const { return name_; }
+  /// What is given, in the graph's order.
+  const std::vector<std::pair<std::string, int>>& inputs() const { return inputs_; }
+  const std::vector<Step>& steps() const { return steps_; }
+  std::size_t memory() const { return memory_; }
+  std::size_t least_memory() const { return least_memory_; }
+  Device device() const { return device_; }
+  DType loss_type() const { return schedule_.slots[static_cast<std::size_t>(schedule_.seed)].dtype; }
+
+ private:
+  struct Operands {
+    std::vector<Operand> inputs, outputs, dy, dx;
+    std::vector<Gradient> gradients;  // dx with what to do
+    bool dy_is_scratch = true;
+  };
+  // An operand that lies where a caller's tensor does, or where one does that a caller gets.
+  struct Patch {
+    Operand* operand;
+    int block;
+    std::size_t offset;
+  };
+  // What a run needs for itself.
+  struct Memory {
+    Tensor arena;
+    std::vector<Operands> operands;  // of each instruction
+    std::vector<Patch> patches;
+    std::uint64_t parameters = 0;  // the version of them that the operands point to
+  };
+
+  std::unique_ptr<Memory> take_memory();
+  std::unique_ptr<Memory> make_memory();
+  void bind(Memory& memory, const std::vector<int>& slots, std::vector<Operand>& operands);
+  void refresh_parameters();
+  void fix(int slot, const Constant& constant);
+  std::vector<std::uint64_t> state_of_parameters() const;
+  std::map<int, Tensor> bind_outside(const std::map<std::string, Tensor>& given, const Tensor& seed) const;
+  void execute(const Instruction& instruction, Operands& operands);
+  Tensor result(int value, const std::map<int, Tensor>& outside) const;
+
+  std::string name_;
+  Device device_;
+  DType dtype_;
+  Graph graph_;
+  Schedule schedule_;
+  std::vector<int> outputs_;
+  Layout layout_;
+  std::size_t memory_ = 0, least_memory_ = 0;
+  std::vector<Step> steps_;
+  std::vector<std::pair<std::string, int>> inputs_;
+
+  std::mutex mutex_;             // of what follows
+  std::map<int, Tensor> fixed_;  // slots of parameters, constants and gradients of parameters
+  std::vector<std::uint64_t> parameters_;
+  std::uint64_t parameters_version_ = 0;
+  std::vector<std::unique_ptr<Memory>> free_;
+};
+
+}  // namespace graft::plan

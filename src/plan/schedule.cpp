@@ -1,0 +1,93 @@
+#include "plan/schedule.h"
+
+#include <algorithm>
+#include <set>
+
+namespace graft::plan {
+namespace {
+
+class Backward {
+ public:
+  Backward(const Graph& graph, int loss)
+      : graph_(graph), schedule_(schedule_forward(graph)), needed_(graph.need_gradients()) {
+    schedule_.seed = slot_of_gradient(loss);
+    written_.insert(schedule_.seed);
+    for (std::size_t call = graph.calls().size(); call-- > 0;) add(call);
+  }
+
+  Schedule take() { return std::move(schedule_); }
+
+ private:
+  bool needed(int value) const { return needed_[static_cast<std::size_t>(value)]; }
+
+  int slot_of_gradient(int value) {
+    const auto [entry, is_new] = schedule_.gradients.try_emplace(value, static_cast<int>(schedule_.slots.size()));
+    if (is_new) schedule_.slots.push_back(graph_.value(value).spec);
+    return entry->second;
+  }
+
+  void add(std::size_t index) {
+    const Graph::Call& call = graph_.calls()[index];
+    const auto results = std::span(call.outputs).first(static_cast<std::size_t>(call.op->results()));
+    const bool reached = std::any_of(results.begin(), results.end(),
+                                     [this](int result) { return schedule_.gradients.contains(result); });
+    Slots wanted;
+    for (std::size_t i = 0; i < call.inputs.size(); ++i) {
+      if (needed(call.inputs[i])) wanted.add(static_cast<int>(i));
+    }
+    if (!reached || !wanted.any()) return;
+
+    const Saves saves = call.op->saves(wanted);
+    Instruction step{
+        .kind = Instruction::Kind::backward, .call = index, .inputs = call.inputs, .outputs = call.outputs};
+    for (std::size_t i = 0; i < step.inputs.size(); ++i) {
+      if (!saves.inputs.has(static_cast<int>(i))) step.inputs[i] = -1;
+    }
+    for (std::size_t i = 0; i < step.outputs.size(); ++i) {
+      if (!saves.outputs.has(static_cast<int>(i))) step.outputs[i] = -1;
+    }
+    for (const int result : results) {
+      step.dy.push_back(slot_of_gradient(result));
+      if (written_.insert(step.dy.back()).second)
+        schedule_.instructions.push_back({Instruction::Kind::zero, index, {}, {step.dy.back()}});
+    }
+    std::vector<Instruction> sums;
+    for (std::size_t i = 0; i < call.inputs.size(); ++i) {
+      step.dx.push_back(wanted.has(static_cast<int>(i)) ? slot_of_gradient(call.inputs[i]) : -1);
+      step.accumulate.push_back(0);
+      if (step.dx.back() < 0) continue;
+      const bool twice = std::count(step.dx.begin(), step.dx.end() - 1, step.dx.back()) > 0;
+      if (twice) {  // an op may fill its destinations in any order, so the second one is added afterwards
+        const int own = static_cast<int>(schedule_.slots.size());
+        schedule_.slots.push_back(graph_.value(call.inputs[i]).spec);
+        sums.push_back({Instruction::Kind::add, index, {own}, {step.dx.back()}});
+        step.dx.back() = own;
+      } else {
+        step.accumulate.back() = !written_.insert(step.dx.back()).second;
+      }
+    }
+    schedule_.instructions.push_back(std::move(step));
+    schedule_.instructions.insert(schedule_.instructions.end(), sums.begin(), sums.end());
+  }
+
+  const Graph& graph_;
+  Schedule schedule_;
+  std::vector<char> needed_;
+  std::set<int> written_;  // slots that hold a gradient already
+};
+
+}  // namespace
+
+Schedule schedule_forward(const Graph& graph) {
+  Schedule schedule;
+  for (const Graph::Value& value : graph.values()) schedule.slots.push_back(value.spec);
+  for (std::size_t i = 0; i < graph.calls().size(); ++i) {
+    const Graph::Call& call = graph.calls()[i];
+    schedule.instructions.push_back({Instruction::Kind::forward, i, call.inputs, call.outputs});
+  }
+  return schedule;
+}
+
+Schedule schedule_training(const Graph& graph, int loss) { return Backward(graph, loss).take(); }
+
+}  // namespace graft::plan

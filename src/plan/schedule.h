@@ -1,0 +1,37 @@
+#pragma once
+
+#include "plan/graph.h"
+
+namespace graft::plan {
+
+/// One thing that a plan does. Operands are slots: the values of the graph, and their gradients behind them; -1 is one
+/// that is not there.
+struct Instruction {
+  enum class Kind : std::uint8_t {
+    forward,
+    backward,
+    zero,  ///< outputs[0] = 0
+    add    ///< outputs[0] += inputs[0]
+  };
+  Kind kind = Kind::forward;
+  std::size_t call = 0;
+  std::vector<int> inputs, outputs;  ///< of backward, those that it reads
+  std::vector<int> dy = {}, dx = {};
+  std::vector<char> accumulate = {};  ///< for each of dx
+};
+
+/// What a plan does, in its order.
+struct Schedule {
+  std::vector<Spec> slots;
+  std::vector<Instruction> instructions;
+  int seed = -1;                 ///< the slot of d(loss)/d(loss), which comes from outside
+  std::map<int, int> gradients;  ///< the slot of the gradient of each value that has one
+};
+
+/// Every call once.
+Schedule schedule_forward(const Graph& graph);
+/// Every call, and from the loss backwards the gradient of every trained value. A call whose inputs need no gradient
+/// has no backward and keeps nothing for one.
+Schedule schedule_training(const Graph& graph, int loss);
+
+}  // namespace graft::plan

@@ -1,0 +1,154 @@
+#include <gtest/gtest.h>
+
+#include "graft/autograd/backward.h"
+#include "graft/ops/loss.h"
+#include "graft/plan/plan.h"
+
+#include "core/format.h"
+#include "plan/support.h"
+#include "support/expect.h"
+
+namespace graft::plan {
+namespace {
+
+using test::difference;
+using test::make;
+using test::random_normal;
+using test::small_models;
+using test::SmallModel;
+
+constexpr Index kBatch = 3;
+
+Tensor labels() { return Tensor::from<std::int64_t>({kBatch}, {1, 7, 4}); }
+Tensor input_of(const SmallModel& model) { return random_normal({kBatch, model.size, model.size, 3}, 1); }
+
+// How a network is to be trained.
+struct Setting {
+  std::string name;
+  std::function<void(nn::Network&)> set;
+};
+
+const std::vector<Setting> kSettings{
+    {"all of it", [](nn::Network& network) { network.use_statistics(nn::Statistics::batch); }},
+    {"all of it, moving statistics", [](nn::Network& network) { network.use_statistics(nn::Statistics::moving); }},
+    {"the last three layers", [](nn::Network& network) { network.train_last(3); }},
+    {"the first layers alone",
+     [](nn::Network& network) {
+       network.freeze();
+       network.unfreeze(network.layers()[1].name);
+       network.unfreeze(network.layers()[2].name);
+     }},
+};
+
+struct Outcome {
+  Tensor loss, logits;
+  std::map<std::string, Tensor> gradients, statistics;
+};
+
+Outcome collect(nn::Network& network, const Tensor& loss, const Tensor& logits) {
+  Outcome outcome{loss, logits, {}, {}};
+  for (nn::Parameter* parameter : network.parameters()) {
+    if (parameter->is_statistic)
+      outcome.statistics[parameter->name] = parameter->value.clone();
+    else if (parameter->value.grad().defined())
+      outcome.gradients[parameter->name] = parameter->value.grad().clone();
+    parameter->value.clear_grad();
+  }
+  return outcome;
+}
+
+Outcome eager(nn::Network& network, const Tensor& input, double smoothing = 0) {
+  const Tensor logits = network.run(input, {.training = true}).logits;
+  const Tensor loss = ops::softmax_cross_entropy(logits, labels(), {.label_smoothing = smoothing, .weights = {}});
+  autograd::backward(loss);
+  return collect(network, loss, logits);
+}
+
+Outcome compiled(nn::Network& network, const TrainingPlan& plan, const Tensor& input) {
+  const TrainingPlan::Result result = plan.run({{{network.nodes().front().name, input}}, labels(), {}, {}});
+  return collect(network, result.loss, result.logits);
+}
+
+// Gradients on the scale of the largest one of all: some are zero but for rounding.
+void expect_alike(const Outcome& got, const Outcome& want, double bound) {
+  EXPECT_LT(difference(got.loss, want.loss), bound);
+  EXPECT_LT(difference(got.logits, want.logits), bound);
+  double scale = 0;
+  for (const auto& [name, gradient] : want.gradients) scale = std::fmax(scale, test::largest(gradient));
+  EXPECT_GT(scale, 0);
+  ASSERT_EQ(got.gradients.size(), want.gradients.size());
+  for (const auto& [name, gradient] : want.gradients) {
+    ASSERT_TRUE(got.gradients.contains(name)) << name;
+    const double own = test::largest(gradient);
+    if (own == 0) continue;
+    EXPECT_LT(difference(got.gradients.at(name), gradient) * own / std::fmax(own, 1e-3 * scale), bound) << name;
+  }
+  for (const auto& [name, statistic] : want.statistics)
+    EXPECT_LT(difference(got.statistics.at(name), statistic), bound) << name;
+}
+
+void expect_plans_agree(DType dtype, double bound) {
+  for (const SmallModel& model : small_models()) {
+    const bool branches = model.name == "resnet50" || model.name == "inception_v3";
+    for (const Setting& setting : std::span(kSettings).first(branches ? 4 : 2)) {
+      SCOPED_TRACE(fmt::format("{} in {}, {}", model.name, dtype, setting.name));
+      nn::Network network = make(model), twin = make(model);
+      for (nn::Network* one : {&network, &twin}) {
+        if (dtype == DType::f64) one->set_parameter_dtype(dtype);
+        setting.set(*one);
+      }
+      const Tensor input = input_of(model).to(dtype);
+      const TrainingPlan plan = compile_training(network, input.shape(), {.dtype = dtype, .given = {}});
+      for (const std::uint64_t step : {1u, 2u}) {
+        SCOPED_TRACE(fmt::format("step {}", step));
+        const auto draw_alike = [step] { Context::current().generator = Generator{.seed = step}; };
+        draw_alike();
+        const Outcome want = eager(twin, input);
+        draw_alike();
+        expect_alike(compiled(network, plan, input), want, bound);
+      }
+      EXPECT_LE(static_cast<double>(plan.memory()), 1.05 * static_cast<double>(plan.least_memory()));
+    }
+  }
+}
+
+// MobileNet and EfficientNet draw for their dropout.
+TEST(TrainingPlan, ComputesTheGradientsOfTheTape) { expect_plans_agree(DType::f64, 1e-7); }
+
+TEST(TrainingPlan, FrozenLayersHaveNoBackwardAndKeepNothing) {
+  nn::Network network = make({"resnet50"});
+  network.freeze();
+  network.unfreeze("conv5_*");
+  const TrainingPlan plan = compile_training(network, {kBatch, 32, 32, 3});
+  for (const Step& step : plan.steps()) {
+    if (!step.backward) continue;
+    for (const std::string& layer : step.layers) EXPECT_FALSE(layer.starts_with("conv4_")) << layer;
+  }
+  nn::Network all = make({"resnet50"});
+  EXPECT_LT(plan.memory(), compile_training(all, {kBatch, 32, 32, 3}).memory() / 2);
+}
+
+TEST(TrainingPlan, WeightsSmoothingAndSeed) {
+  nn::Network network = make({"vit_tiny"}), twin = make({"vit_tiny"});
+  const Tensor input = input_of({"vit_tiny"}).to(DType::f32), weights = Tensor::from<float>({kBatch}, {1, 0.5, 2});
+  const TrainingPlan plan =
+      compile_training(network, input.shape(), {.label_smoothing = 0.1, .weights = true, .given = {}});
+  const auto result = plan.run({{{"input", input}}, labels(), weights, Tensor::full({}, 8)});
+  const Outcome got = collect(network, result.loss, result.logits);
+  const Tensor logits = twin.run(input, {.training = true}).logits;
+  const Tensor loss = ops::softmax_cross_entropy(logits, labels(), {.label_smoothing = 0.1, .weights = weights});
+  autograd::backward(loss, {.seed = Tensor::full({}, 8)});
+  expect_alike(got, collect(twin, loss, logits), 1e-4);
+}
+
+TEST(TrainingPlan, BadBatches) {
+  nn::Network network = make({"mobilenet"});
+  const TrainingPlan plan = compile_training(network, {kBatch, 32, 32, 3});
+  const Tensor input = input_of({"mobilenet"}).to(DType::f32);
+  EXPECT_ERROR(plan.run({{{"input", input}}, labels().rows(0, 2), {}, {}}),
+               "was compiled for 'the labels' as i64 [3], got i64 [2]");
+  EXPECT_ERROR(plan.run({{}, labels(), {}, {}}), "needs a value");
+}
+
+}  // namespace
+}  // namespace graft::plan
