@@ -85,7 +85,11 @@ class Stepper {
     network_.to(device_);
     input_ = peer_input(shape).to(options.precision == "bf16" ? DType::bf16 : DType::f32).to(device_);
     if (options.training()) prepare_training();
-    if (!options.training() && !options.eager) plan_.emplace(plan::compile(network_, shape, {.dtype = input_.dtype()}));
+    if (options.eager) return;
+    if (options.training())
+      training_plan_.emplace(plan::compile_training(network_, shape, {.dtype = input_.dtype(), .given = {}}));
+    else
+      plan_.emplace(plan::compile(network_, shape, {.dtype = input_.dtype()}));
   }
 
   Json describe() {
@@ -157,10 +161,13 @@ class Stepper {
       return;
     }
     optimizer_->zero_grad();
-    const Tensor loss = ops::softmax_cross_entropy(network_.run(input_, {.training = true}).logits, labels_);
-    autograd::backward(loss);
+    if (training_plan_) {
+      result_ = training_plan_->run({{{network_.nodes().front().name, input_}}, labels_}).loss;
+    } else {
+      result_ = ops::softmax_cross_entropy(network_.run(input_, {.training = true}).logits, labels_);
+      autograd::backward(result_);
+    }
     optimizer_->step();
-    result_ = loss;
   }
 
   void warm_up() {
@@ -198,6 +205,7 @@ class Stepper {
   Tensor input_, labels_, result_;
   std::optional<optim::Optimizer> optimizer_;
   std::optional<plan::Plan> plan_;
+  std::optional<plan::TrainingPlan> training_plan_;
   std::optional<Graph> graph_;
   bool warm_ = false;
 };

@@ -6,32 +6,15 @@
 
 namespace graft::train {
 
-Profile::Profile(const nn::Network& network, DType dtype) {
-  std::vector<Index> extents{1};
-  extents.insert(extents.end(), network.input_shape().begin(), network.input_shape().end());
-  const nn::Program program = network.lower(Shape{std::span<const Index>(extents)},
-                                            {.training = true, .dtype = dtype, .outputs = {}, .given = {}});
-  for (const nn::Program::Call& call : program.calls) {
-    std::vector<Spec> in, out;
-    for (const nn::Value value : call.inputs) in.push_back(program[value].spec);
-    for (const nn::Value value : call.outputs) out.push_back(program[value].spec);
-    operations_[call.node].push_back(call.op->operations(in, out));
+void Profile::add(const plan::Step& step, double seconds) {
+  const std::string layers =
+      step.layers.size() == 1 ? step.layers.front() : step.layers.front() + " .. " + step.layers.back();
+  for (Row* row : {&ops_[step.op + (step.backward ? ", backward" : "")], &layers_[layers]}) {
+    row->seconds += seconds;
+    row->operations += step.operations;
+    ++row->calls;
   }
-}
-
-std::function<void(const nn::Program::Call&, std::span<const Tensor>, double)> Profile::step(Index batch) {
-  batch_ = batch;
-  done_.clear();
-  return [this](const nn::Program::Call& call, std::span<const Tensor>, double seconds) {
-    const auto& operations = operations_.at(call.node);
-    const double work = operations[std::min(done_[call.node]++, operations.size() - 1)] * static_cast<double>(batch_);
-    for (Row* row : {&ops_[std::string(call.op->name())], &layers_[call.node]}) {
-      row->seconds += seconds;
-      row->operations += work;
-      ++row->calls;
-    }
-    parts_["forward"] += seconds;
-  };
+  parts_[step.backward ? "backward" : "forward"] += seconds;
 }
 
 std::string Profile::rows(std::string_view title, const std::map<std::string, Row>& table, double total,
@@ -57,7 +40,7 @@ std::string Profile::table() const {
   std::string text = fmt::format("{:<32} {:>10} {:>7}\n", "part of a step", "seconds", "share");
   for (const auto& [part, seconds] : parts_)
     text += fmt::format("{:<32} {:>10.4f} {:>6.1f}%\n", part, seconds, 100 * seconds / total);
-  return text + rows("op (forward)", ops_, total, ops_.size()) + rows("layer (forward)", layers_, total, kMostLayers);
+  return text + rows("op", ops_, total, ops_.size()) + rows("layer", layers_, total, kMostLayers);
 }
 
 }  // namespace graft::train

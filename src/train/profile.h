@@ -4,22 +4,20 @@
 #include <string>
 #include <vector>
 
-#include "graft/nn/network.h"
+#include "graft/plan/plan.h"
 
 namespace graft::train {
 
-/// Where a run's time goes: forward by op and by layer, the other parts of a step as a whole.
+/// Where a run's time goes: steps of plans by op and by layer, the other parts as a whole.
 class Profile {
  public:
-  /// For training steps whose activations are of `dtype`.
-  Profile(const nn::Network& network, DType dtype);
-
-  /// Begins a step; what it returns goes into RunOptions::observe.
-  std::function<void(const nn::Program::Call&, std::span<const Tensor>, double)> step(Index batch);
-  /// Adds seconds to a part: `data`, `backward`, `optimizer`.
+  /// Adds seconds that a step of a plan took.
+  void add(const plan::Step& step, double seconds);
+  /// Adds seconds to a part: `data`, `optimizer`.
   void add(const std::string& part, double seconds) { parts_[part] += seconds; }
 
-  /// Three tables: parts, ops, and the layers that take most; seconds, share, calls, GFLOP/s.
+  /// Three tables: parts, ops, and the layers that take most; seconds, share, calls, GFLOP/s. What one step of a plan
+  /// computes stands together: `conv1_pad .. conv1_relu`.
   std::string table() const;
 
  private:
@@ -31,9 +29,6 @@ class Profile {
   static std::string rows(std::string_view title, const std::map<std::string, Row>& table, double total,
                           std::size_t most);
 
-  std::map<std::string, std::vector<double>> operations_;  // of one example, by node, call by call
-  std::map<std::string, std::size_t> done_;                // calls of the step by node
-  Index batch_ = 0;
   std::map<std::string, double> parts_;
   std::map<std::string, Row> ops_, layers_;
 };

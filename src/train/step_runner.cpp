@@ -1,6 +1,6 @@
 #include "train/step_runner.h"
 
-#include "graft/autograd/backward.h"
+#include "graft/autograd/tape.h"
 #include "graft/ops/loss.h"
 #include "graft/ops/shape.h"
 
@@ -42,7 +42,6 @@ Tensor StepRunner::weights_of(const Examples& examples) const {
 }
 
 std::string StepRunner::key_of(const Examples& examples) const {
-  if (on_cpu(network_.device())) return {};  // nothing is recorded there
   const Context& context = Context::current();
   std::string key = fmt::format("{} {} {}", name(context.engine), context.allow_tf32, context.allow_unproved);
   for (const auto& [node, value] : examples.values) key += fmt::format(" {}:{}{}", node, value.dtype(), value.shape());
@@ -73,29 +72,40 @@ void StepRunner::bring(const Examples& examples, Generator generator, Variant& v
   uploader_.upload(random_state_, state);
 }
 
+void StepRunner::compile(Variant& variant, const std::map<std::string, Tensor>& values) {
+  plan::TrainingOptions options{.dtype = options_.precision,
+                                .label_smoothing = options_.label_smoothing,
+                                .weights = variant.weights.defined(),
+                                .given = {}};
+  const std::string& input = network_.nodes().front().name;
+  std::vector<Index> extents{variant.inputs.size()};
+  extents.insert(extents.end(), network_.input_shape().begin(), network_.input_shape().end());
+  for (const auto& [node, value] : values) {
+    if (node != input) options.given.emplace(node, value.spec());
+  }
+  variant.plan = plan::compile_training(network_, Shape{std::span<const Index>(extents)}, options);
+}
+
 void StepRunner::compute(Variant& variant, Metrics& metrics, Profile* profile, bool recorded) {
   optimizer_.zero_grad();
   ContextScope scope;
   scope->generator = {};
   scope->random_state = static_cast<const std::int64_t*>(random_state_.raw());
-  nn::RunOptions options;
-  options.training = true;
-  if (profile != nullptr) options.observe = profile->step(variant.inputs.size());
-  const nn::RunResult result = train::run(network_, variant.inputs, options_.precision, options);
-  const Tensor loss = this->loss(result.logits, variant.inputs.labels, variant.weights);
+  const autograd::NoGrad off;
+  plan::TrainingPlan::Batch batch{
+      values_of(variant.inputs, network_, options_.precision), variant.inputs.labels, variant.weights, {}};
+  if (!variant.plan) compile(variant, batch.given);
+  if (options_.optimizer.loss_scaling) batch.seed = ops::cast(optimizer_.loss_scale(), exact(options_.precision));
+  plan::Observe observe;
+  if (profile != nullptr) observe = [profile](const plan::Step& step, double seconds) { profile->add(step, seconds); };
+  const auto [loss, logits] = variant.plan->run(batch, observe);
 
-  auto start = Clock::now();
-  autograd::BackwardOptions backward;
-  if (options_.optimizer.loss_scaling) backward.seed = ops::cast(optimizer_.loss_scale(), loss.dtype());
-  autograd::backward(loss, backward);
-  note(profile, "backward", start, network_.device());
-
-  start = Clock::now();
+  const auto start = Clock::now();
   variant.step = optimizer_.prepare();
   if (!recorded) optimizer_.advance(variant.step);
   optimizer_.launch(variant.step, loss);
   note(profile, "optimizer", start, network_.device());
-  metrics.add(result.logits, variant.inputs.labels, loss);
+  metrics.add(logits, variant.inputs.labels, loss);
 }
 
 void StepRunner::run(const Examples& examples, Generator generator, Metrics& metrics, Profile* profile) {

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "graft/core/graph.h"
+#include "graft/plan/plan.h"
 #include "graft/train/trainer.h"
 
 #include "core/uploader.h"
@@ -13,10 +14,11 @@ namespace graft::train {
 
 /// Runs the steps of training: forward, loss, backward, the check that all is finite, the update, and the counts.
 ///
-/// On a device nobody waits for a step. A shape of batch that comes for the second time is recorded, and replayed from
-/// then on. What changes from step to step lies in the device's memory: the batch, rates and step counts, the state of
-/// the random numbers. A recording belongs to what it was made for: the batch's shapes, which layers are trainable and
-/// which statistics they use, where the parameters are, and the switches of the Context.
+/// Each shape of batch has a plan of its own, compiled when it comes for the first time. On a device nobody waits for a
+/// step: a shape that comes for the second time is recorded, and replayed from then on. What changes from step to step
+/// lies in the device's memory: the batch, rates and step counts, the state of the random numbers. Plan and recording
+/// belong to what they were made for: the batch's shapes, which layers are trainable and which statistics they use,
+/// where the parameters are, and the switches of the Context.
 class StepRunner {
  public:
   StepRunner(nn::Network& network, optim::Optimizer& optimizer, const TrainOptions& options);
@@ -31,6 +33,7 @@ class StepRunner {
 
  private:
   struct Variant {
+    std::optional<plan::TrainingPlan> plan;
     Examples inputs;
     Tensor weights;
     bool seen = false;
@@ -39,6 +42,7 @@ class StepRunner {
   };
   std::string key_of(const Examples& examples) const;
   void bring(const Examples& examples, Generator generator, Variant& variant);
+  void compile(Variant& variant, const std::map<std::string, Tensor>& values);
   void compute(Variant& variant, Metrics& metrics, Profile* profile, bool recorded);
 
   nn::Network& network_;

@@ -85,7 +85,7 @@ class Trainer::Impl {
     if (schedule_.total == 0) schedule_.total = steps;
     if (schedule_.every == 0) schedule_.every = std::max<Index>(1, steps / 3);
     factor(schedule_, schedule_.warmup);  // throws if it makes no sense
-    if (options_.profile) profile_.emplace(network_, options_.precision);
+    if (options_.profile) profile_.emplace();
 
     report_.features = data_.line;
     report_.frozen_seconds = data_.frozen_seconds;
