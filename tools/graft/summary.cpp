@@ -4,6 +4,7 @@
 #include "graft/models/models.h"
 
 #include "common.h"
+#include "plan_table.h"
 
 namespace graft::tools {
 namespace {
@@ -13,7 +14,8 @@ struct Options {
   std::string model;
   models::Options of_model;
   Index input_size = 0, batch = 1;
-  bool no_top = false, json = false;
+  bool no_top = false, json = false, plan = false, train = false;
+  std::string precision = "f32";
 };
 
 nn::Network network_of(const Options& options) {
@@ -83,10 +85,22 @@ void add_summary(CLI::App& app) {
   of_model(c->add_option("--classes", o->of_model.classes, "Classes of the top")->check(positive()));
   of_model(c->add_flag("--no-top", o->no_top, "Without the classifier"));
   c->add_option("--batch", o->batch, "Images at once")->check(positive());
+  CLI::Option* plan = c->add_flag("--plan", o->plan,
+                                  "Compile it and run it: what becomes of each layer, its time and "
+                                  "share of the ceiling");
+  c->add_flag("--train", o->train, "A training step instead of inference")->needs(plan)->group("With --plan");
+  c->add_option("--precision", o->precision, "Of activations")
+      ->check(CLI::IsMember({"f32", "bf16", "f16"}))
+      ->needs(plan)
+      ->group("With --plan");
   c->add_flag("--json", o->json, "As JSON");
+  add_machine_options(*c);
   c->callback([o] {
     const nn::Network network = network_of(*o);
-    if (o->json) {
+    if (o->plan) {
+      const Json table = measure_plan(network, {o->batch, dtype_from_name(o->precision), o->train});
+      o->json ? print_json(table) : print_plan(table);
+    } else if (o->json) {
       print_json(describe(network, o->batch));
     } else {
       std::ostringstream text;
