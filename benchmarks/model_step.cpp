@@ -89,7 +89,7 @@ class Stepper {
     if (options.training())
       training_plan_.emplace(plan::compile_training(network_, shape, {.dtype = input_.dtype(), .given = {}}));
     else
-      plan_.emplace(plan::compile(network_, shape, {.dtype = input_.dtype()}));
+      plan_.emplace(plan::compile(network_, shape, {.dtype = input_.dtype(), .record = !options.captured}));
   }
 
   Json describe() {

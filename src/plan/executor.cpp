@@ -50,10 +50,12 @@ Step describe(const Graph& graph, const Schedule& schedule, const Instruction& i
 
 }  // namespace
 
-Executor::Executor(const nn::Network& network, DType dtype, Graph graph, Schedule schedule, std::vector<int> outputs)
+Executor::Executor(const nn::Network& network, DType dtype, bool record, Graph graph, Schedule schedule,
+                   std::vector<int> outputs)
     : name_(network.name),
       device_(network.device()),
       dtype_(dtype),
+      record_(record),
       graph_(std::move(graph)),
       schedule_(std::move(schedule)),
       outputs_(std::move(outputs)),
@@ -78,15 +80,63 @@ Executor::Executor(const nn::Network& network, DType dtype, Graph graph, Schedul
 
 std::vector<Tensor> Executor::run(const std::map<std::string, Tensor>& given, const Tensor& seed,
                                   const Observe& observe) {
-  const std::map<int, Tensor> outside = bind_outside(given, seed);
+  const Outside outside = bind_outside(given, seed);
   std::unique_ptr<Memory> memory = take_memory();
-  for (const Patch& patch : memory->patches)
-    patch.operand->data = static_cast<std::byte*>(outside.at(patch.block).raw()) + patch.offset;
   const autograd::OnDevice on(Context::current(), device_);
+  std::vector<Tensor> all;
+  if (record_ && !observe && device_.kind != Device::Kind::cpu) {
+    all = replay(*memory, outside);
+  } else {
+    patch(*memory, outside);
+    execute_all(*memory, observe);
+    all = results(outside);
+  }
+  const std::lock_guard lock(mutex_);
+  for (const auto& [value, gradient] : schedule_.gradients) {
+    if (graph_.value(value).kind == Graph::Kind::trained) fixed_.at(value).set_grad(fixed_.at(gradient));
+  }
+  free_.push_back(std::move(memory));
+  return all;
+}
+
+// A recording knows addresses: what is given is copied to where it reads, and what it made is copied out.
+std::vector<Tensor> Executor::replay(Memory& memory, const Outside& given) {
+  if (memory.outside.empty()) {
+    for (const auto& [block, tensor] : given)
+      memory.outside[block] = Tensor::empty(tensor.shape(), tensor.dtype(), device_);
+    patch(memory, memory.outside);
+  }
+  for (const auto& [block, tensor] : given) {
+    if (layout_.homes[static_cast<std::size_t>(block)] == Layout::Home::input) memory.outside[block].copy_from(tensor);
+  }
+  if (!memory.has_run) {  // libraries choose kernels and take memory at a first call
+    execute_all(memory, {});
+    memory.has_run = true;
+  } else {
+    if (!memory.recording) memory.recording = graft::Graph::record(device_, [&] { execute_all(memory, {}); });
+    memory.recording->replay(Context::current().stream);
+  }
+  std::vector<Tensor> all = results(memory.outside);
+  for (Tensor& tensor : all) tensor = tensor.clone();
+  return all;
+}
+
+void Executor::patch(Memory& memory, const Outside& outside) {
+  for (const Patch& one : memory.patches)
+    one.operand->data = static_cast<std::byte*>(outside.at(one.block).raw()) + one.offset;
+}
+
+std::vector<Tensor> Executor::results(const Outside& outside) const {
+  std::vector<Tensor> all;
+  for (const int output : outputs_) all.push_back(result(output, outside));
+  return all;
+}
+
+void Executor::execute_all(Memory& memory, const Observe& observe) {
   for (std::size_t i = 0; i < steps_.size(); ++i) {
     const auto start = std::chrono::steady_clock::now();
     try {
-      execute(schedule_.instructions[i], memory->operands[i]);
+      execute(schedule_.instructions[i], memory.operands[i]);
     } catch (const Error& error) {
       fail("layer '{}': {}", steps_[i].layers.back(), error.what());
     }
@@ -94,14 +144,6 @@ std::vector<Tensor> Executor::run(const std::map<std::string, Tensor>& given, co
     synchronize(device_);
     observe(steps_[i], std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   }
-  std::vector<Tensor> results;
-  for (const int output : outputs_) results.push_back(result(output, outside));
-  const std::lock_guard lock(mutex_);
-  for (const auto& [value, gradient] : schedule_.gradients) {
-    if (graph_.value(value).kind == Graph::Kind::trained) fixed_.at(value).set_grad(fixed_.at(gradient));
-  }
-  free_.push_back(std::move(memory));
-  return results;
 }
 
 void Executor::execute(const Instruction& instruction, Operands& operands) {
@@ -238,8 +280,8 @@ void Executor::bind(Memory& memory, const std::vector<int>& slots, std::vector<O
 }
 
 // The tensors of the blocks that are not the plan's own.
-std::map<int, Tensor> Executor::bind_outside(const std::map<std::string, Tensor>& given, const Tensor& seed) const {
-  std::map<int, Tensor> outside;
+Executor::Outside Executor::bind_outside(const std::map<std::string, Tensor>& given, const Tensor& seed) const {
+  Outside outside;
   for (const auto& [name, value] : inputs_) {
     const auto found = given.find(name);
     const Spec& spec = graph_.value(value).spec;
@@ -257,7 +299,7 @@ std::map<int, Tensor> Executor::bind_outside(const std::map<std::string, Tensor>
   return outside;
 }
 
-Tensor Executor::result(int value, const std::map<int, Tensor>& outside) const {
+Tensor Executor::result(int value, const Outside& outside) const {
   const Place& at = layout_.places[static_cast<std::size_t>(value)];
   const Spec& spec = graph_.value(value).spec;
   if (at.block < 0) return fixed_.at(value);

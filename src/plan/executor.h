@@ -3,6 +3,7 @@
 #include <mutex>
 #include <optional>
 
+#include "graft/core/graph.h"
 #include "graft/plan/plan.h"
 
 #include "plan/layout.h"
@@ -12,8 +13,10 @@ namespace graft::plan {
 /// Runs the instructions of a Schedule in planned memory.
 class Executor {
  public:
-  /// `dtype` is that of activations; `outputs` are values of the graph that are handed out.
-  Executor(const nn::Network& network, DType dtype, Graph graph, Schedule schedule, std::vector<int> outputs);
+  /// `dtype` is that of activations; `outputs` are values of the graph that are handed out. With `record` runs on a
+  /// device are recorded and replayed.
+  Executor(const nn::Network& network, DType dtype, bool record, Graph graph, Schedule schedule,
+           std::vector<int> outputs);
 
   /// Computes the outputs from what is given, by name. Throws Error if something is missing or is not what the graph
   /// was made for.
@@ -29,6 +32,7 @@ class Executor {
   DType loss_type() const { return schedule_.slots[static_cast<std::size_t>(schedule_.seed)].dtype; }
 
  private:
+  using Outside = std::map<int, Tensor>;  // by block: what a caller gives or gets
   struct Operands {
     std::vector<Operand> inputs, outputs, dy, dx;
     std::vector<Gradient> gradients;  // dx with what to do
@@ -46,6 +50,10 @@ class Executor {
     std::vector<Operands> operands;  // of each instruction
     std::vector<Patch> patches;
     std::uint64_t parameters = 0;  // the version of them that the operands point to
+    // Of runs that are recorded: tensors that stay where they are, and the recording.
+    Outside outside;
+    std::optional<graft::Graph> recording;
+    bool has_run = false;
   };
 
   std::unique_ptr<Memory> take_memory();
@@ -54,13 +62,18 @@ class Executor {
   void refresh_parameters();
   void fix(int slot, const Constant& constant);
   std::vector<std::uint64_t> state_of_parameters() const;
-  std::map<int, Tensor> bind_outside(const std::map<std::string, Tensor>& given, const Tensor& seed) const;
+  Outside bind_outside(const std::map<std::string, Tensor>& given, const Tensor& seed) const;
+  static void patch(Memory& memory, const Outside& outside);
+  std::vector<Tensor> results(const Outside& outside) const;
+  std::vector<Tensor> replay(Memory& memory, const Outside& given);
+  void execute_all(Memory& memory, const Observe& observe);
   void execute(const Instruction& instruction, Operands& operands);
-  Tensor result(int value, const std::map<int, Tensor>& outside) const;
+  Tensor result(int value, const Outside& outside) const;
 
   std::string name_;
   Device device_;
   DType dtype_;
+  bool record_;
   Graph graph_;
   Schedule schedule_;
   std::vector<int> outputs_;

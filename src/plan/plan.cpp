@@ -41,8 +41,8 @@ Plan compile(const nn::Network& network, const Shape& input, const CompileOption
   for (const int output : outputs) graph.want(output);
   rewrite(graph);
   Schedule schedule = schedule_forward(graph);
-  return Plan(
-      std::make_unique<Executor>(network, options.dtype, std::move(graph), std::move(schedule), std::move(outputs)));
+  return Plan(std::make_unique<Executor>(network, options.dtype, options.record, std::move(graph), std::move(schedule),
+                                         std::move(outputs)));
 }
 
 Plan::Plan(std::unique_ptr<Executor> executor) : executor_(std::move(executor)) {}
@@ -79,7 +79,7 @@ TrainingPlan compile_training(const nn::Network& network, const Shape& input, co
   graph.want(logits);
   rewrite(graph);
   Schedule schedule = schedule_training(graph, loss);
-  return TrainingPlan(std::make_unique<Executor>(network, options.dtype, std::move(graph), std::move(schedule),
+  return TrainingPlan(std::make_unique<Executor>(network, options.dtype, false, std::move(graph), std::move(schedule),
                                                  std::vector<int>{loss, logits}));
 }
 

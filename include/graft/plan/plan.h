@@ -20,6 +20,8 @@ struct CompileOptions {
   /// Also what a final softmax is computed from, or the output itself: the last of a run's results.
   bool logits = false;
   std::map<std::string, Spec> given = {};  ///< nodes whose values come from outside: what only they need is left out
+  /// On a device, record the second run and replay it from then on. Not for plans that run inside another recording.
+  bool record = true;
 };
 
 /// What is left of the network's layers: one op call.

@@ -1,0 +1,77 @@
+#include <gtest/gtest.h>
+
+#include "graft/plan/plan.h"
+
+#include "plan/support.h"
+#include "support/op_check.h"
+
+namespace graft::plan {
+namespace {
+
+using test::difference;
+using test::random_normal;
+
+// What planners change: zeros before a convolution, norms, a sum, concatenations within each other, and a view.
+nn::Network branches() {
+  nn::Builder b({.height = 9, .width = 9});
+  const auto relu = [](const char*) { return nn::Activate(Activation::relu); };
+  auto x = b.add("pad", nn::ZeroPad(pad(1)), b.input());
+  x = b.add("conv", nn::Conv2d({.out = 16, .kernel = 3, .stride = 2, .bias = false}), x);
+  x = b.add("conv_bn", nn::BatchNorm({}), x);
+  x = b.add("conv_relu", relu("conv"), x);
+  auto y = b.add("branch1", nn::Conv2d({.out = 16, .kernel = 3, .padding = kSame}), x);
+  y = b.add("branch1_bn", nn::BatchNorm({}), y);
+  y = b.add("sum", nn::Add(), {y, x});
+  y = b.add("sum_relu", relu("sum"), y);
+  auto z = b.add("branch2", nn::DepthwiseConv2d({.kernel = 3, .padding = kSame, .activation = Activation::relu6}), x);
+  const auto inner = b.add("inner", nn::Concat(), {z, y});
+  const auto pool = b.add("pool", nn::MaxPool({.kernel = 3, .padding = kSame}), x);
+  x = b.add("outer", nn::Concat(), {pool, inner});
+  x = b.add("mean", nn::GlobalAveragePool(true), x);
+  x = b.add("flat", nn::Flatten(), x);
+  nn::Network network = b.build(b.add("head", nn::Linear({.out = 10, .softmax = true}), x));
+  test::randomize(network);
+  return network;
+}
+
+struct Numbers {
+  std::vector<Tensor> results;
+  std::map<std::string, Tensor> parameters;  // gradients and statistics
+};
+
+Numbers train(nn::Network& network, Device device, const Tensor& input, const Tensor& labels) {
+  network.to(device);
+  network.use_statistics(nn::Statistics::batch);
+  const TrainingPlan plan = compile_training(network, input.shape());
+  Numbers numbers;
+  for (int step = 0; step < 2; ++step) {
+    const auto result = plan.run({{{"input", input.to(device)}}, labels.to(device), {}, {}});
+    numbers.results = {result.loss, result.logits};
+  }
+  for (nn::Parameter* parameter : network.parameters())
+    numbers.parameters[parameter->name] = parameter->is_statistic ? parameter->value : parameter->value.grad();
+  return numbers;
+}
+
+// On a device the first run computes, the second one records, the others replay.
+TEST(DevicePlan, ComputesWhatTheCpuDoes) {
+  const Tensor labels = Tensor::from<std::int64_t>({2}, {3, 8});
+  for (const Device device : test::devices()) {
+    SCOPED_TRACE(device.to_string());
+    nn::Network here = branches(), there = branches();
+    there.to(device);
+    const Plan reference = compile(here, {2, 9, 9, 3}), plan = compile(there, {2, 9, 9, 3});
+    for (std::uint64_t run = 0; run < 4; ++run) {
+      const Tensor input = random_normal({2, 9, 9, 3}, run).to(DType::f32);
+      EXPECT_LT(difference(plan.run(input).front(), reference.run(input).front()), 1e-5) << "run " << run;
+    }
+    const Tensor input = random_normal({2, 9, 9, 3}, 9).to(DType::f32);
+    const Numbers want = train(here, {}, input, labels), got = train(there, device, input, labels);
+    for (std::size_t i = 0; i < 2; ++i) EXPECT_LT(difference(got.results[i], want.results[i]), 1e-5);
+    for (const auto& [name, numbers] : want.parameters)
+      EXPECT_LT(difference(got.parameters.at(name), numbers), 1e-4) << name;
+  }
+}
+
+}  // namespace
+}  // namespace graft::plan
