@@ -1,0 +1,215 @@
+#include "kernels/conv2d.h"
+
+#include "core/parallel.h"
+#include "cpu/activate_row.h"
+#include "cpu/avx512/machine.h"
+#include "cpu/avx512/weights.h"
+
+// A convolution is a product of matrices whose left one is never made: a tile of sums stays in registers while it reads
+// rows of the image through a table of where they begin, one row for each tap of the window. Nothing is summed by two
+// threads, and each number in the order of its terms, so that no result depends on how the work is shared out.
+namespace graft::kernels::avx512 {
+namespace {
+
+Clamp clamp_of(Activation activation) {
+  return activation == Activation::relu    ? Clamp::relu
+         : activation == Activation::relu6 ? Clamp::relu6
+                                           : Clamp::none;
+}
+
+// Where part i of n begins if `count` things are shared out evenly.
+Index part(Index count, Index n, Index i) { return count * i / n; }
+
+struct Source {
+  const float* data;
+  Index pitch, channels;
+};
+
+// Panels of which a grid's terms are some: those from `first_term` on.
+struct Weights {
+  const float* data;
+  Index terms, first_term;
+
+  const float* panel(Index first_column, Index depth, Index width) const {
+    return data + first_column * terms * depth + first_term * depth * width;
+  }
+};
+
+struct Result {
+  const float* bias;
+  const float* residual;
+  Index residual_pitch;
+  float* data;
+  Index pitch, columns;
+  Activation activation;
+};
+
+// How positions and panels are shared out. A block's part of the source stays in the second-level cache while all
+// panels of a share go over it.
+struct Shares {
+  Index blocks, panel_groups;
+
+  Shares(Index positions, Index depth, Index panel_count) {
+    constexpr Index kSourceElements = 1 << 16, kLeast = 48, kMost = 256;
+    const Index size = std::clamp(kSourceElements / depth, kLeast, kMost);
+    blocks = (positions + size - 1) / size;
+    if (blocks >= 2 * threads())
+      blocks = (blocks + threads() - 1) / threads() * threads();
+    panel_groups = blocks >= 2 * threads() ? 1 : std::min(panel_count, (2 * threads() + blocks - 1) / blocks);
+  }
+};
+
+void convolve(const Grid& grid, const Source& source, const Weights& weights, const Result& y) {
+  const Index depth = grid.run * source.channels, panel_count = panels(y.columns), positions = grid.positions();
+  const Shares shares(positions, depth, panel_count);
+  parallel_for(shares.panel_groups * shares.blocks, [&](Index share) {
+    const Index group = share / shares.blocks, block = share % shares.blocks;
+    RowTable<float> table(grid, source.data, source.pitch, source.channels);
+    table.move_to(part(positions, shares.blocks, block), part(positions, shares.blocks, block + 1));
+    const Index tiles = (table.count() + kTileRows - 1) / kTileRows;
+    for (Index panel = part(panel_count, shares.panel_groups, group);
+         panel < part(panel_count, shares.panel_groups, group + 1); ++panel) {
+      const Index first = panel * kTileColumns, columns = std::min(kTileColumns, y.columns - first);
+      ProductTile tile{.row_stride = table.count(),
+                       .terms = grid.terms(),
+                       .depth = depth,
+                       .weights = weights.panel(first, depth, panel_width(columns)),
+                       .bias = y.bias == nullptr ? nullptr : y.bias + first,
+                       .residual = y.residual == nullptr ? nullptr : y.residual + first,
+                       .residual_pitch = y.residual_pitch,
+                       .y = y.data + first,
+                       .y_pitch = y.pitch,
+                       .columns = columns,
+                       .clamp = clamp_of(y.activation)};
+      for (Index i = 0; i < tiles; ++i) {
+        const Index begin = part(table.count(), tiles, i);
+        tile.rows = table.rows(0) + begin;
+        tile.positions = table.results() + begin;
+        tile.count = part(table.count(), tiles, i + 1) - begin;
+        product_tile(tile);
+        if (tile.clamp != Clamp::none || y.activation == Activation::linear) continue;
+        for (Index r = 0; r < tile.count; ++r)
+          graft::cpu::activate_row(y.activation, tile.y + tile.positions[r] * tile.y_pitch, tile.columns);
+      }
+    }
+  });
+}
+
+// A tile of sums of a weights' gradient: a few of the numbers that a term reads, times a panel of output channels.
+struct WeightTile {
+  Index panel, term, first, count;
+};
+
+// dw[c, term, k] (+)= sum over positions of source[row(position, term), k] slopes[position, c]. A thread owns some tiles
+// and goes over all positions, block by block, so that what it reads of a block stays in the cache for all its tiles.
+void correlate(const Grid& grid, const Source& source, const Source& slopes, float* dw, bool accumulate) {
+  constexpr Index kBlock = 256;  // positions: reading and writing the sums then costs little beside adding to them
+  const Index depth = grid.run * source.channels, positions = grid.positions(), terms = grid.terms();
+  const Index tiles = (depth + kTileRows - 1) / kTileRows, count = panels(slopes.channels) * terms * tiles;
+  const auto tile_at = [&](Index i) {
+    const Index k = part(depth, tiles, i % tiles);
+    return WeightTile{i / tiles / terms, i / tiles % terms, k, part(depth, tiles, i % tiles + 1) - k};
+  };
+  const Index shares = std::min<Index>(threads(), count);
+  parallel_for(shares, [&](Index share) {
+    const Index begin = part(count, shares, share), end = part(count, shares, share + 1);
+    std::vector<float> sums(static_cast<std::size_t>((end - begin) * kTileRows * kTileColumns));
+    RowTable<float> table(grid, source.data, source.pitch, source.channels);
+    for (Index first = 0; first < positions; first += kBlock) {
+      table.move_to(first, std::min(first + kBlock, positions));
+      for (Index i = begin; i < end; ++i) {
+        const WeightTile tile = tile_at(i);
+        gradient_tile({.rows = table.rows(tile.term),
+                       .first = tile.first,
+                       .slopes = slopes.data + first * slopes.pitch + tile.panel * kTileColumns,
+                       .slope_pitch = slopes.pitch,
+                       .positions = table.count(),
+                       .sums = sums.data() + (i - begin) * kTileRows * kTileColumns,
+                       .count = tile.count,
+                       .columns = std::min(kTileColumns, slopes.channels - tile.panel * kTileColumns),
+                       .accumulate = first > 0});
+      }
+    }
+    for (Index i = begin; i < end; ++i) {
+      const WeightTile tile = tile_at(i);
+      const float* from = sums.data() + (i - begin) * kTileRows * kTileColumns;
+      for (Index c = tile.panel * kTileColumns; c < std::min((tile.panel + 1) * kTileColumns, slopes.channels); ++c, ++from) {
+        float* to = dw + (c * terms + tile.term) * depth + tile.first;
+        for (Index r = 0; r < tile.count; ++r) to[r] = from[r * kTileColumns] + (accumulate ? to[r] : 0.f);
+      }
+    }
+  });
+}
+
+bool usable(const ConvGeometry& g, const Operand& image, const Operand& weights, const Operand& pixels) {
+  constexpr Index kFewest = 8;  // channels of a group that make a tile worth while
+  return has_avx512() && image.dtype == DType::f32 && weights.dtype == DType::f32 && image.elements() > 0 &&
+         pixels.elements() > 0 && (g.groups == 1 || std::min(g.in_group(), g.out_group()) >= kFewest);
+}
+
+}  // namespace
+
+bool conv2d_forward_supports(const Context&, const ConvGeometry& g, const Operand& x, const Operand& w, const Operand&,
+                             const Operand&, Activation, const Operand& y) {
+  return usable(g, x, w, y);
+}
+
+void conv2d_forward(Context&, const ConvGeometry& g, const Operand& x, const Operand& w, const Operand& bias,
+                    const Operand& residual, Activation activation, const Operand& y) {
+  const Grid grid = forward_grid(g);
+  const Panels packed = pack_forward(g, w);
+  for (Index group = 0; group < g.groups; ++group) {
+    const Index first = group * g.out_group();
+    convolve(grid, {x.as<float>() + group * g.in_group(), x.pitch, g.in_group()}, {packed.group(group), grid.terms(), 0},
+             {.bias = bias ? bias.as<float>() + first : nullptr,
+              .residual = residual ? residual.as<float>() + first : nullptr,
+              .residual_pitch = residual.pitch,
+              .data = y.as<float>() + first,
+              .pitch = y.pitch,
+              .columns = g.out_group(),
+              .activation = activation});
+  }
+}
+
+bool conv2d_backward_input_supports(const Context&, const ConvGeometry& g, const Operand& dz, const Operand& w,
+                                    Gradient dx) {
+  return usable(g, dx.to, w, dz);
+}
+
+void conv2d_backward_input(Context&, const ConvGeometry& g, const Operand& dz, const Operand& w, Gradient dx) {
+  const std::vector<Phase> phases = backward_input_phases(g);
+  const Panels packed = pack_backward_input(g, phases, w);
+  const Index taps = g.kernel_height * g.kernel_width;
+  for (Index group = 0; group < g.groups; ++group) {
+    float* to = dx.to.as<float>() + group * g.in_group();
+    const Result result{.bias = nullptr,
+                        .residual = dx.accumulate ? to : nullptr,
+                        .residual_pitch = dx.to.pitch,
+                        .data = to,
+                        .pitch = dx.to.pitch,
+                        .columns = g.in_group(),
+                        .activation = Activation::linear};
+    Index before = 0;
+    for (const Phase& phase : phases) {
+      convolve(phase.grid, {dz.as<float>() + group * g.out_group(), dz.pitch, g.out_group()}, 
+               {packed.group(group), taps, before}, result);
+      before += phase.grid.terms();
+    }
+  }
+}
+
+bool conv2d_backward_weight_supports(const Context&, const ConvGeometry& g, const Operand& x, const Operand& dz,
+                                     Gradient dw) {
+  return usable(g, x, dw.to, dz);
+}
+
+void conv2d_backward_weight(Context&, const ConvGeometry& g, const Operand& x, const Operand& dz, Gradient dw) {
+  const Grid grid = forward_grid(g);
+  for (Index group = 0; group < g.groups; ++group) {
+    correlate(grid, {x.as<float>() + group * g.in_group(), x.pitch, g.in_group()},
+              {dz.as<float>() + group * g.out_group(), dz.pitch, g.out_group()},
+              dw.to.as<float>() + group * g.out_group() * grid.terms() * grid.run * g.in_group(), dw.accumulate);
+  }
+}
+
+}  // namespace graft::kernels::avx512

@@ -1,0 +1,52 @@
+#pragma once
+
+#include <cstdint>
+
+// What the AVX-512 translation units offer. They are compiled with flags that the rest is not, so they see nothing but
+// this header and intrinsics: a function that is inline in two of them must not exist.
+namespace graft::kernels::avx512 {
+
+inline constexpr std::int64_t kTileRows = 12;      // with 32 columns: 24 sums, 2 weights and a factor in 32 registers
+inline constexpr std::int64_t kTileColumns = 32;   // of one panel of weights
+inline constexpr std::int64_t kVectorColumns = 16;  // a panel with no more columns is so wide
+
+/// Activations that cost nothing on sums in registers.
+enum class Clamp : std::uint8_t { none, relu, relu6 };
+
+/// A few rows of a product, a panel of columns wide: for each row r and column c
+///   y[r, c] = clamp(sum over terms t and k of rows[t][r][k] weights[t, k, c] + bias[c] + residual[r, c]),
+/// summed in the order of t, then k.
+struct ProductTile {
+  const float* const* rows = nullptr;  ///< [terms, row_stride]
+  std::int64_t row_stride = 0;
+  std::int64_t terms = 1;
+  std::int64_t depth = 0;          ///< of k
+  const float* weights = nullptr;  ///< [terms, depth, 16 or 32], zeros where there is no column
+  const float* bias = nullptr;
+  const float* residual = nullptr;
+  std::int64_t residual_pitch = 0;
+  float* y = nullptr;
+  std::int64_t y_pitch = 0;
+  const std::int64_t* positions = nullptr;  ///< row r is row positions[r] of y and residual
+  std::int64_t count = 0;                   ///< of rows, at most kTileRows
+  std::int64_t columns = 0;                 ///< at most kTileColumns
+  Clamp clamp = Clamp::none;
+};
+void product_tile(const ProductTile& tile);
+
+/// A part of the sums of a weights' gradient: for each row r and column c
+///   sums[r, c] (+)= sum over p of rows[p][r] slopes[p slope_pitch + c], in the order of p.
+struct GradientTile {
+  const float* const* rows = nullptr;
+  std::int64_t first = 0;  ///< row r is element first + r of where rows[p] points
+  const float* slopes = nullptr;
+  std::int64_t slope_pitch = 0;
+  std::int64_t positions = 0;  ///< of p
+  float* sums = nullptr;       ///< [rows, 32]
+  std::int64_t count = 0;      ///< of rows, at most kTileRows
+  std::int64_t columns = 0;    ///< at most kTileColumns
+  bool accumulate = false;
+};
+void gradient_tile(const GradientTile& tile);
+
+}  // namespace graft::kernels::avx512
