@@ -59,6 +59,8 @@ struct Shares {
   }
 };
 
+constexpr Index kCachedWeights = 1 << 17;  // half of a second-level cache of 1 MiB
+
 void convolve(const Grid& grid, const Source& source, const Weights& weights, const Result& y) {
   const Index depth = grid.run * source.channels, panel_count = panels(y.columns), positions = grid.positions();
   const Shares shares(positions, depth, panel_count);
@@ -67,29 +69,41 @@ void convolve(const Grid& grid, const Source& source, const Weights& weights, co
     RowTable<float> table(grid, source.data, source.pitch, source.channels);
     table.move_to(part(positions, shares.blocks, block), part(positions, shares.blocks, block + 1));
     const Index tiles = (table.count() + kTileRows - 1) / kTileRows;
-    for (Index panel = part(panel_count, shares.panel_groups, group);
-         panel < part(panel_count, shares.panel_groups, group + 1); ++panel) {
+    const auto compute = [&](Index panel, Index i) {
       const Index first = panel * kTileColumns, columns = std::min(kTileColumns, y.columns - first);
-      ProductTile tile{.row_stride = table.count(),
-                       .terms = grid.terms(),
-                       .depth = depth,
-                       .weights = weights.panel(first, depth, panel_width(columns)),
-                       .bias = y.bias == nullptr ? nullptr : y.bias + first,
-                       .residual = y.residual == nullptr ? nullptr : y.residual + first,
-                       .residual_pitch = y.residual_pitch,
-                       .y = y.data + first,
-                       .y_pitch = y.pitch,
-                       .columns = columns,
-                       .clamp = clamp_of(y.activation)};
+      const Index begin = part(table.count(), tiles, i);
+      const ProductTile tile{.rows = table.rows(0) + begin,
+                             .row_stride = table.count(),
+                             .terms = grid.terms(),
+                             .depth = depth,
+                             .weights = weights.panel(first, depth, panel_width(columns)),
+                             .bias = y.bias == nullptr ? nullptr : y.bias + first,
+                             .residual = y.residual == nullptr ? nullptr : y.residual + first,
+                             .residual_pitch = y.residual_pitch,
+                             .y = y.data + first,
+                             .y_pitch = y.pitch,
+                             .positions = table.results() + begin,
+                             .count = part(table.count(), tiles, i + 1) - begin,
+                             .columns = columns,
+                             .clamp = clamp_of(y.activation)};
+      product_tile(tile);
+      if (tile.clamp != Clamp::none || y.activation == Activation::linear) return;
+      for (Index r = 0; r < tile.count; ++r)
+        graft::cpu::activate_row(y.activation, tile.y + tile.positions[r] * tile.y_pitch, columns);
+    };
+    const Index begin = part(panel_count, shares.panel_groups, group),
+                end = part(panel_count, shares.panel_groups, group + 1);
+    if ((end - begin) * kTileColumns * grid.terms() * depth <= kCachedWeights) {  // rows of y are written in one go
       for (Index i = 0; i < tiles; ++i) {
-        const Index begin = part(table.count(), tiles, i);
-        tile.rows = table.rows(0) + begin;
-        tile.positions = table.results() + begin;
-        tile.count = part(table.count(), tiles, i + 1) - begin;
-        product_tile(tile);
-        if (tile.clamp != Clamp::none || y.activation == Activation::linear) continue;
-        for (Index r = 0; r < tile.count; ++r)
-          graft::cpu::activate_row(y.activation, tile.y + tile.positions[r] * tile.y_pitch, tile.columns);
+        if (grid.terms() == 1 && i + 1 < tiles) {
+          const Index b = part(table.count(), tiles, i+1), e=part(table.count(), tiles, i+2);
+          for (Index r = b; r < e; ++r) for (Index k = 0; k < depth; k += 16) __builtin_prefetch(table.rows(0)[r] + k);
+        }
+        for (Index panel = begin; panel < end; ++panel) compute(panel, i);
+      }
+    } else {
+      for (Index panel = begin; panel < end; ++panel) {
+        for (Index i = 0; i < tiles; ++i) compute(panel, i);
       }
     }
   });

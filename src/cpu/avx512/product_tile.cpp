@@ -1,78 +1,78 @@
-#include "cpu/avx512/tiles.h"
+#include <limits>
 
-#include <immintrin.h>
+#include "cpu/avx512/lanes.h"
 
 namespace graft::kernels::avx512 {
 namespace {
 
-template <int kVectors>
-struct Columns {
-  __mmask16 masks[kVectors];
+// Bounds of what is written. The operand that may be a NaN comes second in both, so that it stays one.
+struct Bounds {
+  __m512 least, most;
 
-  explicit Columns(std::int64_t count) {
-    for (int v = 0; v < kVectors; ++v) {
-      const std::int64_t left = count - v * kVectorColumns;
-      masks[v] = left >= kVectorColumns ? __mmask16(0xffff) : static_cast<__mmask16>((1u << (left > 0 ? left : 0)) - 1);
-    }
-  }
+  explicit Bounds(Clamp clamp)
+      : least(_mm512_set1_ps(clamp == Clamp::none ? -std::numeric_limits<float>::infinity() : 0.f)),
+        most(_mm512_set1_ps(clamp == Clamp::relu6 ? 6.f : std::numeric_limits<float>::infinity())) {}
+  [[gnu::always_inline]] __m512 operator()(__m512 v) const { return _mm512_min_ps(most, _mm512_max_ps(least, v)); }
 };
-
-__m512 clamped(Clamp clamp, __m512 v) {  // the operand that is a NaN comes second, so that it stays one
-  if (clamp == Clamp::none) return v;
-  v = _mm512_max_ps(_mm512_setzero_ps(), v);
-  return clamp == Clamp::relu ? v : _mm512_min_ps(_mm512_set1_ps(6), v);
-}
 
 template <int kRows, int kVectors>
 void product(const ProductTile& t) {
   __m512 sums[kRows][kVectors];
-  for (int r = 0; r < kRows; ++r)
-    for (int v = 0; v < kVectors; ++v) sums[r][v] = _mm512_setzero_ps();
+  unrolled<kRows>([&](auto r) { unrolled<kVectors>([&](auto v) { sums[r][v] = _mm512_setzero_ps(); }); });
+  unrolled<kRows>([&](auto r) {  // where the sums will go comes from memory while they are made
+    const float* y = t.y + t.positions[r] * t.y_pitch;
+    unrolled<kVectors>([&](auto v) { __builtin_prefetch(y + v * kVectorColumns, 1); });
+  });
   const float* weights = t.weights;
   for (std::int64_t term = 0; term < t.terms; ++term) {
     const float* ends[kRows];  // counting up to zero from them takes one register less than a bound
-    for (int r = 0; r < kRows; ++r) ends[r] = t.rows[term * t.row_stride + r] + t.depth;
+    unrolled<kRows>([&](auto r) { ends[r] = t.rows[term * t.row_stride + r] + t.depth; });
     for (std::int64_t k = -t.depth; k < 0; ++k) {
       __m512 w[kVectors];
-      for (int v = 0; v < kVectors; ++v) w[v] = _mm512_loadu_ps(weights + v * kVectorColumns);
+      unrolled<kVectors>([&](auto v) { w[v] = _mm512_loadu_ps(weights + v * kVectorColumns); });
       weights += kVectors * kVectorColumns;
-      for (int r = 0; r < kRows; ++r) {
+      unrolled<kRows>([&](auto r) {
         const __m512 x = _mm512_set1_ps(ends[r][k]);
-        for (int v = 0; v < kVectors; ++v) sums[r][v] = _mm512_fmadd_ps(x, w[v], sums[r][v]);
-      }
+        unrolled<kVectors>([&](auto v) { sums[r][v] = _mm512_fmadd_ps(x, w[v], sums[r][v]); });
+      });
     }
   }
-  const Columns<kVectors> columns(t.columns);
-  for (int v = 0; v < kVectors; ++v) {
-    const __mmask16 mask = columns.masks[v];
-    const std::int64_t first = v * kVectorColumns;
-    if (t.bias != nullptr) {
-      const __m512 bias = _mm512_maskz_loadu_ps(mask, t.bias + first);
-      for (int r = 0; r < kRows; ++r) sums[r][v] = _mm512_add_ps(sums[r][v], bias);
-    }
-    if (t.residual != nullptr) {
-      for (int r = 0; r < kRows; ++r) {
-        sums[r][v] = _mm512_add_ps(
-            sums[r][v], _mm512_maskz_loadu_ps(mask, t.residual + t.positions[r] * t.residual_pitch + first));
-      }
-    }
-    for (int r = 0; r < kRows; ++r)
-      _mm512_mask_storeu_ps(t.y + t.positions[r] * t.y_pitch + first, mask, clamped(t.clamp, sums[r][v]));
+  __mmask16 masks[kVectors];
+  unrolled<kVectors>([&](auto v) { masks[v] = first_lanes(t.columns - v * kVectorColumns); });
+  if (t.bias != nullptr) {
+    unrolled<kVectors>([&](auto v) {
+      const __m512 bias = _mm512_maskz_loadu_ps(masks[v], t.bias + v * kVectorColumns);
+      unrolled<kRows>([&](auto r) { sums[r][v] = _mm512_add_ps(sums[r][v], bias); });
+    });
   }
+  if (t.residual != nullptr) {
+    unrolled<kRows>([&](auto r) {
+      const float* residual = t.residual + t.positions[r] * t.residual_pitch;
+      unrolled<kVectors>([&](auto v) {
+        sums[r][v] = _mm512_add_ps(sums[r][v], _mm512_maskz_loadu_ps(masks[v], residual + v * kVectorColumns));
+      });
+    });
+  }
+  const Bounds bounds(t.clamp);
+  unrolled<kRows>([&](auto r) {
+    float* y = t.y + t.positions[r] * t.y_pitch;
+    unrolled<kVectors>(
+        [&](auto v) { _mm512_mask_storeu_ps(y + v * kVectorColumns, masks[v], bounds(sums[r][v])); });
+  });
 }
 
 using Product = void (*)(const ProductTile&);
-constexpr Product kWide[kTileRows] = {product<1, 2>, product<2, 2>, product<3, 2>,  product<4, 2>,
-                                      product<5, 2>, product<6, 2>, product<7, 2>,  product<8, 2>,
-                                      product<9, 2>, product<10, 2>, product<11, 2>, product<12, 2>};
-constexpr Product kNarrow[kTileRows] = {product<1, 1>, product<2, 1>, product<3, 1>,  product<4, 1>,
-                                        product<5, 1>, product<6, 1>, product<7, 1>,  product<8, 1>,
-                                        product<9, 1>, product<10, 1>, product<11, 1>, product<12, 1>};
+template <int kVectors, int... rows>
+constexpr Product pick(std::int64_t count, std::integer_sequence<int, rows...>) {
+  constexpr Product kProducts[] = {product<rows + 1, kVectors>...};
+  return kProducts[count - 1];
+}
 
 }  // namespace
 
 void product_tile(const ProductTile& tile) {
-  (tile.columns > kVectorColumns ? kWide : kNarrow)[tile.count - 1](tile);
+  constexpr std::make_integer_sequence<int, kTileRows> kCounts;
+  (tile.columns > kVectorColumns ? pick<2>(tile.count, kCounts) : pick<1>(tile.count, kCounts))(tile);
 }
 
 }  // namespace graft::kernels::avx512

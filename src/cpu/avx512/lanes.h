@@ -1,0 +1,29 @@
+#pragma once
+
+#include <immintrin.h>
+
+#include <utility>
+
+#include "cpu/avx512/tiles.h"
+
+// What the AVX-512 translation units share, each with a copy of its own.
+namespace graft::kernels::avx512 {
+namespace {
+
+/// Calls body(std::integral_constant<int, i>) for i below n. A plain loop may stay one, and sums that it indexes leave
+/// their registers then.
+template <int n, class Body>
+[[gnu::always_inline]] inline void unrolled(const Body& body) {
+  [&]<int... i>(std::integer_sequence<int, i...>) __attribute__((always_inline)) {
+    (body(std::integral_constant<int, i>{}), ...);
+  }(std::make_integer_sequence<int, n>{});
+}
+
+/// The first `count` of 16 lanes; all of them for more, none for less than one.
+[[maybe_unused, gnu::always_inline]] inline __mmask16 first_lanes(std::int64_t count) {
+  if (count >= kVectorColumns) return __mmask16(0xffff);
+  return static_cast<__mmask16>((1u << (count > 0 ? count : 0)) - 1);
+}
+
+}  // namespace
+}  // namespace graft::kernels::avx512
