@@ -1,29 +1,16 @@
 #include "kernels/conv2d.h"
 
-#include "core/parallel.h"
 #include "cpu/activate_row.h"
 #include "cpu/avx512/machine.h"
+#include "cpu/avx512/share.h"
 #include "cpu/avx512/weights.h"
+#include "cpu/avx512/winograd.h"
 
 // A convolution is a product of matrices whose left one is never made: a tile of sums stays in registers while it reads
 // rows of the image through a table of where they begin, one row for each tap of the window. Nothing is summed by two
 // threads, and each number in the order of its terms, so that no result depends on how the work is shared out.
 namespace graft::kernels::avx512 {
 namespace {
-
-Clamp clamp_of(Activation activation) {
-  return activation == Activation::relu    ? Clamp::relu
-         : activation == Activation::relu6 ? Clamp::relu6
-                                           : Clamp::none;
-}
-
-// Where part i of n begins if `count` things are shared out evenly.
-Index part(Index count, Index n, Index i) { return count * i / n; }
-
-struct Source {
-  const float* data;
-  Index pitch, channels;
-};
 
 // Panels of which a grid's terms are some: those from `first_term` on.
 struct Weights {
@@ -33,15 +20,6 @@ struct Weights {
   const float* panel(Index first_column, Index depth, Index width) const {
     return data + first_column * terms * depth + first_term * depth * width;
   }
-};
-
-struct Result {
-  const float* bias;
-  const float* residual;
-  Index residual_pitch;
-  float* data;
-  Index pitch, columns;
-  Activation activation;
 };
 
 // How positions and panels are shared out. A block's part of the source stays in the second-level cache while all
@@ -85,9 +63,9 @@ void convolve(const Grid& grid, const Source& source, const Weights& weights, co
                              .positions = table.results() + begin,
                              .count = part(table.count(), tiles, i + 1) - begin,
                              .columns = columns,
-                             .clamp = clamp_of(y.activation)};
+                             .clamp = y.clamp()};
       product_tile(tile);
-      if (tile.clamp != Clamp::none || y.activation == Activation::linear) return;
+      if (!y.activates_after()) return;
       for (Index r = 0; r < tile.count; ++r)
         graft::cpu::activate_row(y.activation, tile.y + tile.positions[r] * tile.y_pitch, columns);
     };
@@ -170,18 +148,26 @@ bool conv2d_forward_supports(const Context&, const ConvGeometry& g, const Operan
 
 void conv2d_forward(Context&, const ConvGeometry& g, const Operand& x, const Operand& w, const Operand& bias,
                     const Operand& residual, Activation activation, const Operand& y) {
+  const Result result{.bias = bias.as<float>(),
+                      .residual = residual.as<float>(),
+                      .residual_pitch = residual.pitch,
+                      .data = y.as<float>(),
+                      .pitch = y.pitch,
+                      .columns = g.out_channels,
+                      .activation = activation};
+  if (winograd_computes(g)) {
+    const Tiles tiles = forward_tiles(g);
+    if (winograd_is_faster(tiles, g.channels, g.out_channels, w.block != nullptr)) {
+      const auto weights = winograd_forward_weights(g, w);
+      return winograd(tiles, {x.as<float>(), x.pitch, g.channels}, reinterpret_cast<const float*>(weights->data()), result);
+    }
+  }
   const Grid grid = forward_grid(g);
   const Panels packed = pack_forward(g, w);
   for (Index group = 0; group < g.groups; ++group) {
     const Index first = group * g.out_group();
     convolve(grid, {x.as<float>() + group * g.in_group(), x.pitch, g.in_group()}, {packed.group(group), grid.terms(), 0},
-             {.bias = bias ? bias.as<float>() + first : nullptr,
-              .residual = residual ? residual.as<float>() + first : nullptr,
-              .residual_pitch = residual.pitch,
-              .data = y.as<float>() + first,
-              .pitch = y.pitch,
-              .columns = g.out_group(),
-              .activation = activation});
+             result.group(first, g.out_group()));
   }
 }
 
@@ -191,22 +177,28 @@ bool conv2d_backward_input_supports(const Context&, const ConvGeometry& g, const
 }
 
 void conv2d_backward_input(Context&, const ConvGeometry& g, const Operand& dz, const Operand& w, Gradient dx) {
+  const Result result{.bias = nullptr,
+                      .residual = dx.accumulate ? dx.to.as<float>() : nullptr,
+                      .residual_pitch = dx.to.pitch,
+                      .data = dx.to.as<float>(),
+                      .pitch = dx.to.pitch,
+                      .columns = g.channels,
+                      .activation = Activation::linear};
+  if (winograd_computes(g)) {
+    const Tiles tiles = backward_input_tiles(g);
+    if (winograd_is_faster(tiles, g.out_channels, g.channels, w.block != nullptr)) {
+      const auto weights = winograd_backward_input_weights(g, w);
+      return winograd(tiles, {dz.as<float>(), dz.pitch, g.out_channels}, reinterpret_cast<const float*>(weights->data()), result);
+    }
+  }
   const std::vector<Phase> phases = backward_input_phases(g);
   const Panels packed = pack_backward_input(g, phases, w);
   const Index taps = g.kernel_height * g.kernel_width;
   for (Index group = 0; group < g.groups; ++group) {
-    float* to = dx.to.as<float>() + group * g.in_group();
-    const Result result{.bias = nullptr,
-                        .residual = dx.accumulate ? to : nullptr,
-                        .residual_pitch = dx.to.pitch,
-                        .data = to,
-                        .pitch = dx.to.pitch,
-                        .columns = g.in_group(),
-                        .activation = Activation::linear};
     Index before = 0;
     for (const Phase& phase : phases) {
       convolve(phase.grid, {dz.as<float>() + group * g.out_group(), dz.pitch, g.out_group()}, 
-               {packed.group(group), taps, before}, result);
+               {packed.group(group), taps, before}, result.group(group * g.in_group(), g.in_group()));
       before += phase.grid.terms();
     }
   }

@@ -2,6 +2,7 @@
 
 #include <immintrin.h>
 
+#include <limits>
 #include <utility>
 
 #include "cpu/avx512/tiles.h"
@@ -24,6 +25,16 @@ template <int n, class Body>
   if (count >= kVectorColumns) return __mmask16(0xffff);
   return static_cast<__mmask16>((1u << (count > 0 ? count : 0)) - 1);
 }
+
+/// Bounds of what is written. The operand that may be a NaN comes second in both, so that it stays one.
+struct Bounds {
+  __m512 least, most;
+
+  explicit Bounds(Clamp clamp)
+      : least(_mm512_set1_ps(clamp == Clamp::none ? -std::numeric_limits<float>::infinity() : 0.f)),
+        most(_mm512_set1_ps(clamp == Clamp::relu6 ? 6.f : std::numeric_limits<float>::infinity())) {}
+  [[gnu::always_inline]] __m512 operator()(__m512 v) const { return _mm512_min_ps(most, _mm512_max_ps(least, v)); }
+};
 
 }  // namespace
 }  // namespace graft::kernels::avx512

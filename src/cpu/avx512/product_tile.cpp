@@ -1,19 +1,7 @@
-#include <limits>
-
 #include "cpu/avx512/lanes.h"
 
 namespace graft::kernels::avx512 {
 namespace {
-
-// Bounds of what is written. The operand that may be a NaN comes second in both, so that it stays one.
-struct Bounds {
-  __m512 least, most;
-
-  explicit Bounds(Clamp clamp)
-      : least(_mm512_set1_ps(clamp == Clamp::none ? -std::numeric_limits<float>::infinity() : 0.f)),
-        most(_mm512_set1_ps(clamp == Clamp::relu6 ? 6.f : std::numeric_limits<float>::infinity())) {}
-  [[gnu::always_inline]] __m512 operator()(__m512 v) const { return _mm512_min_ps(most, _mm512_max_ps(least, v)); }
-};
 
 template <int kRows, int kVectors>
 void product(const ProductTile& t) {

@@ -49,4 +49,31 @@ struct GradientTile {
 };
 void gradient_tile(const GradientTile& tile);
 
+// Winograd's algorithm F(4x4, 3x3): 4x4 results of a 3x3 window from 6x6 = 36 products instead of 144. See winograd.h.
+inline constexpr std::int64_t kWinogradTaps = 36, kWinogradIn = 6, kWinogradOut = 4;
+
+/// to[i stride + c] = element i of B^T d B, d the 6x6 pixels whose channels begin at pixels[0..35].
+void winograd_input(const float* const* pixels, std::int64_t channels, float* to, std::int64_t stride);
+
+/// to[i stride + e] = element i of G g G^T, g the 3x3 weights taps[tap_order[0..8] tap_stride + e], for e below `count`,
+/// a multiple of 16.
+void winograd_weights(const float* taps, const int* tap_order, std::int64_t tap_stride, std::int64_t count, float* to,
+                      std::int64_t stride);
+
+/// Of A^T m A the first `rows` x `columns` pixels, with m[i] = from[i stride + c]: adds bias and residual, clamps, and
+/// writes.
+struct WinogradOutput {
+  const float* from = nullptr;
+  std::int64_t stride = 0;
+  std::int64_t channels = 0;
+  const float* bias = nullptr;
+  const float* residual = nullptr;
+  std::int64_t residual_row = 0, residual_pixel = 0;  ///< how far rows and pixels lie apart
+  float* y = nullptr;
+  std::int64_t y_row = 0, y_pixel = 0;
+  std::int64_t rows = kWinogradOut, columns = kWinogradOut;
+  Clamp clamp = Clamp::none;
+};
+void winograd_output(const WinogradOutput& tile);
+
 }  // namespace graft::kernels::avx512
