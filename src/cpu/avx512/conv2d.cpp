@@ -1,5 +1,6 @@
 #include "kernels/conv2d.h"
 
+#include "core/parallel.h"
 #include "cpu/activate_row.h"
 #include "cpu/avx512/machine.h"
 #include "cpu/avx512/share.h"

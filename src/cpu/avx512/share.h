@@ -1,6 +1,5 @@
 #pragma once
 
-#include "core/parallel.h"
 #include "cpu/avx512/grid.h"
 
 namespace graft::kernels::avx512 {

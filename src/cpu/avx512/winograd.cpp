@@ -3,6 +3,7 @@
 #include <array>
 
 #include "core/format.h"
+#include "core/parallel.h"
 #include "cpu/activate_row.h"
 
 namespace graft::kernels::avx512 {
