@@ -93,11 +93,22 @@ struct WeightTile {
   Index panel, term, first, count;
 };
 
+// A panel side by side: rows that lie a power of two apart would share a few sets of the cache.
+void copy_panel(const Source& from, Index count, float* to) {
+  constexpr Index kAhead = 16;
+  for (Index p = 0; p < count; ++p) {
+    const float* row = from.data + p * from.pitch;
+    __builtin_prefetch(row + kAhead * from.pitch);
+    __builtin_prefetch(row + kAhead * from.pitch + kVectorColumns);
+    std::copy_n(row, from.channels, to + p * kTileColumns);
+  }
+}
+
 // dw[c, term, k] (+)= sum over positions of source[row(position, term), k] slopes[position, c]. A thread owns some tiles
 // and goes over all positions, block by block, so that what it reads of a block stays in the cache for all its tiles.
 void correlate(const Grid& grid, const Source& source, const Source& slopes, float* dw, bool accumulate) {
-  constexpr Index kBlock = 256;  // positions: reading and writing the sums then costs little beside adding to them
   const Index depth = grid.run * source.channels, positions = grid.positions(), terms = grid.terms();
+  const Index block = std::clamp<Index>((1 << 17) / depth, 64, 192);  // of positions
   const Index tiles = (depth + kTileRows - 1) / kTileRows, count = panels(slopes.channels) * terms * tiles;
   const auto tile_at = [&](Index i) {
     const Index k = part(depth, tiles, i % tiles);
@@ -108,18 +119,25 @@ void correlate(const Grid& grid, const Source& source, const Source& slopes, flo
     const Index begin = part(count, shares, share), end = part(count, shares, share + 1);
     std::vector<float> sums(static_cast<std::size_t>((end - begin) * kTileRows * kTileColumns));
     RowTable<float> table(grid, source.data, source.pitch, source.channels);
-    for (Index first = 0; first < positions; first += kBlock) {
-      table.move_to(first, std::min(first + kBlock, positions));
+    std::vector<float> panel(static_cast<std::size_t>(block * kTileColumns));
+    for (Index first = 0; first < positions; first += block) {
+      table.move_to(first, std::min(first + block, positions));
+      Index copied = -1;
       for (Index i = begin; i < end; ++i) {
         const WeightTile tile = tile_at(i);
+        const Index columns = std::min(kTileColumns, slopes.channels - tile.panel * kTileColumns);
+        if (tile.panel != copied) {
+          copy_panel({slopes.data + first * slopes.pitch + tile.panel * kTileColumns, slopes.pitch, columns}, table.count(), panel.data());
+          copied = tile.panel;
+        }
         gradient_tile({.rows = table.rows(tile.term),
                        .first = tile.first,
-                       .slopes = slopes.data + first * slopes.pitch + tile.panel * kTileColumns,
-                       .slope_pitch = slopes.pitch,
+                       .slopes = panel.data(),
+                       .slope_pitch = kTileColumns,
                        .positions = table.count(),
                        .sums = sums.data() + (i - begin) * kTileRows * kTileColumns,
                        .count = tile.count,
-                       .columns = std::min(kTileColumns, slopes.channels - tile.panel * kTileColumns),
+                       .columns = columns,
                        .accumulate = first > 0});
       }
     }

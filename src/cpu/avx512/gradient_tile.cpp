@@ -17,6 +17,7 @@ void gradient(const GradientTile& t) {
   const float* slopes = t.slopes;
   for (std::int64_t p = 0; p < t.positions; ++p) {
     const float* row = t.rows[p] + t.first;
+    __builtin_prefetch(t.rows[p + kRowsAhead] + t.first, 0, 2);
     __m512 slope[kVectors];
     unrolled<kVectors>([&](auto v) { slope[v] = _mm512_maskz_loadu_ps(masks[v], slopes + v * kVectorColumns); });
     slopes += t.slope_pitch;

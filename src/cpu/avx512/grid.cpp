@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "cpu/window_taps.h"
+
 namespace graft::kernels::avx512 {
 namespace {
 
@@ -92,13 +94,13 @@ void RowTable<T>::move_to(Index begin, Index end) {
   begin_ = begin;
   end_ = end;
   edges_used_ = 0;
-  rows_.resize(static_cast<std::size_t>(grid_.terms() * count()));
+  rows_.resize(static_cast<std::size_t>(grid_.terms() * count() + kRowsAhead));
   results_.resize(static_cast<std::size_t>(count()));
   Index* result = results_.data();
   for_each_stretch(grid_, begin, end, [&](const Stretch& s) {
     const Index row = s.image * grid_.rows.to_extent + s.row * grid_.rows.to_step + grid_.rows.to_first;
-    for (Index i = 0; i < s.count; ++i)
-      *result++ = row * grid_.columns.to_extent + (s.column + i) * grid_.columns.to_step + grid_.columns.to_first;
+    const Index first = row * grid_.columns.to_extent + s.column * grid_.columns.to_step + grid_.columns.to_first;
+    for (Index i = 0; i < s.count; ++i) *result++ = first + i * grid_.columns.to_step;
   });
   const T** to = rows_.data();
   for (Index p = 0; p < grid_.rows.taps; ++p) {
@@ -109,7 +111,7 @@ void RowTable<T>::move_to(Index begin, Index end) {
 template <class T>
 void RowTable<T>::fill(Index row_tap, Index column_tap, const T** to) {
   const Axis &rows = grid_.rows, &columns = grid_.columns;
-  const bool side_by_side = grid_.run == 1 || pitch_ == channels_;
+  const Index outside = grid_.run == 1 || pitch_ == channels_ ? columns.extent - grid_.run + 1 : 0;  // where a run fails
   for_each_stretch(grid_, begin_, end_, [&](const Stretch& s) {
     const Index row = s.row * rows.step + rows.first + row_tap * rows.tap_step;
     if (row < 0 || row >= rows.extent) {
@@ -117,20 +119,18 @@ void RowTable<T>::fill(Index row_tap, Index column_tap, const T** to) {
       return;
     }
     const T* image_row = source_ + (s.image * rows.extent + row) * columns.extent * pitch_;
-    Index column = s.column * columns.step + columns.first + column_tap * columns.tap_step;
-    for (Index i = 0; i < s.count; ++i, column += columns.step) {
-      if (side_by_side && column >= 0 && column + grid_.run <= columns.extent)
-        *to++ = image_row + column * pitch_;
-      else if (column + grid_.run <= 0 || column >= columns.extent)
-        *to++ = zeros_.data();
-      else
-        *to++ = edge(image_row, column);
-    }
+    const Index column = s.column * columns.step + columns.first + column_tap * columns.tap_step;
+    const graft::cpu::Range inside = graft::cpu::taps_inside(column, s.count, columns.step, outside);
+    for (Index i = 0; i < std::min(inside.begin, s.count); ++i) *to++ = edge(image_row, column + i * columns.step);
+    const T* first = image_row + column * pitch_;
+    for (Index i = inside.begin; i < inside.end; ++i) *to++ = first + i * columns.step * pitch_;
+    for (Index i = inside.end; i < s.count; ++i) *to++ = edge(image_row, column + i * columns.step);
   });
 }
 
 template <class T>
 const T* RowTable<T>::edge(const T* image_row, Index column) {
+  if (column + grid_.run <= 0 || column >= grid_.columns.extent) return zeros_.data();
   if (edges_used_ == edges_.size()) edges_.emplace_back(zeros_.size());
   std::vector<T>& window = edges_[edges_used_++];
   for (Index q = 0; q < grid_.run; ++q) {

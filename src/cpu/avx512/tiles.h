@@ -10,6 +10,9 @@ inline constexpr std::int64_t kTileRows = 12;      // with 32 columns: 24 sums, 
 inline constexpr std::int64_t kTileColumns = 32;   // of one panel of weights
 inline constexpr std::int64_t kVectorColumns = 16;  // a panel with no more columns is so wide
 
+/// So many rows of the table of a gradient are asked for before they are read.
+inline constexpr std::int64_t kRowsAhead = 24;
+
 /// Activations that cost nothing on sums in registers.
 enum class Clamp : std::uint8_t { none, relu, relu6 };
 
@@ -37,8 +40,8 @@ void product_tile(const ProductTile& tile);
 /// A part of the sums of a weights' gradient: for each row r and column c
 ///   sums[r, c] (+)= sum over p of rows[p][r] slopes[p slope_pitch + c], in the order of p.
 struct GradientTile {
-  const float* const* rows = nullptr;
-  std::int64_t first = 0;  ///< row r is element first + r of where rows[p] points
+  const float* const* rows = nullptr;  ///< and kRowsAhead more, which need not be rows
+  std::int64_t first = 0;              ///< row r is element first + r of where rows[p] points
   const float* slopes = nullptr;
   std::int64_t slope_pitch = 0;
   std::int64_t positions = 0;  ///< of p
