@@ -43,6 +43,7 @@ constexpr Index kCachedWeights = 1 << 17;  // half of a second-level cache of 1 
 void convolve(const Grid& grid, const Source& source, const Weights& weights, const Result& y) {
   const Index depth = grid.run * source.channels, panel_count = panels(y.columns), positions = grid.positions();
   const Shares shares(positions, depth, panel_count);
+  const bool streams = y.streams(positions);
   parallel_for(shares.panel_groups * shares.blocks, [&](Index share) {
     const Index group = share / shares.blocks, block = share % shares.blocks;
     RowTable<float> table(grid, source.data, source.pitch, source.channels);
@@ -64,7 +65,8 @@ void convolve(const Grid& grid, const Source& source, const Weights& weights, co
                              .positions = table.results() + begin,
                              .count = part(table.count(), tiles, i + 1) - begin,
                              .columns = columns,
-                             .clamp = y.clamp()};
+                             .clamp = y.clamp(),
+                             .streams = streams};
       product_tile(tile);
       if (!y.activates_after()) return;
       for (Index r = 0; r < tile.count; ++r)
@@ -85,6 +87,7 @@ void convolve(const Grid& grid, const Source& source, const Weights& weights, co
         for (Index i = 0; i < tiles; ++i) compute(panel, i);
       }
     }
+    if (streams) finish_streams();
   });
 }
 

@@ -36,5 +36,12 @@ struct Bounds {
   [[gnu::always_inline]] __m512 operator()(__m512 v) const { return _mm512_min_ps(most, _mm512_max_ps(least, v)); }
 };
 
+[[maybe_unused, gnu::always_inline]] inline void write(float* to, __mmask16 mask, __m512 v, bool streams) {
+  if (streams)
+    _mm512_stream_ps(to, v);
+  else
+    _mm512_mask_storeu_ps(to, mask, v);
+}
+
 }  // namespace
 }  // namespace graft::kernels::avx512

@@ -7,10 +7,12 @@ template <int kRows, int kVectors>
 void product(const ProductTile& t) {
   __m512 sums[kRows][kVectors];
   unrolled<kRows>([&](auto r) { unrolled<kVectors>([&](auto v) { sums[r][v] = _mm512_setzero_ps(); }); });
-  unrolled<kRows>([&](auto r) {  // where the sums will go comes from memory while they are made
-    const float* y = t.y + t.positions[r] * t.y_pitch;
-    unrolled<kVectors>([&](auto v) { __builtin_prefetch(y + v * kVectorColumns, 1); });
-  });
+  if (!t.streams) {
+    unrolled<kRows>([&](auto r) {  // where the sums will go comes from memory while they are made
+      const float* y = t.y + t.positions[r] * t.y_pitch;
+      unrolled<kVectors>([&](auto v) { __builtin_prefetch(y + v * kVectorColumns, 1); });
+    });
+  }
   const float* weights = t.weights;
   for (std::int64_t term = 0; term < t.terms; ++term) {
     const float* ends[kRows];  // counting up to zero from them takes one register less than a bound
@@ -44,8 +46,7 @@ void product(const ProductTile& t) {
   const Bounds bounds(t.clamp);
   unrolled<kRows>([&](auto r) {
     float* y = t.y + t.positions[r] * t.y_pitch;
-    unrolled<kVectors>(
-        [&](auto v) { _mm512_mask_storeu_ps(y + v * kVectorColumns, masks[v], bounds(sums[r][v])); });
+    unrolled<kVectors>([&](auto v) { write(y + v * kVectorColumns, masks[v], bounds(sums[r][v]), t.streams); });
   });
 }
 
@@ -62,5 +63,7 @@ void product_tile(const ProductTile& tile) {
   constexpr std::make_integer_sequence<int, kTileRows> kCounts;
   (tile.columns > kVectorColumns ? pick<2>(tile.count, kCounts) : pick<1>(tile.count, kCounts))(tile);
 }
+
+void finish_streams() { _mm_sfence(); }
 
 }  // namespace graft::kernels::avx512

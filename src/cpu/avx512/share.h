@@ -35,6 +35,12 @@ struct Result {
     part.columns = count;
     return part;
   }
+  /// True if `rows` of them are more than the caches keep until somebody reads them, and can be written around them.
+  bool streams(Index rows) const {
+    constexpr Index kLeastBytes = 24 << 20;
+    return rows * columns * static_cast<Index>(sizeof(float)) >= kLeastBytes && columns % kVectorColumns == 0 &&
+           pitch % kVectorColumns == 0 && reinterpret_cast<std::uintptr_t>(data) % 64 == 0 && !activates_after();
+  }
   /// True for an activation that is applied to what was written.
   bool activates_after() const { return clamp() == Clamp::none && activation != Activation::linear; }
 };

@@ -34,8 +34,11 @@ struct ProductTile {
   std::int64_t count = 0;                   ///< of rows, at most kTileRows
   std::int64_t columns = 0;                 ///< at most kTileColumns
   Clamp clamp = Clamp::none;
+  bool streams = false;  ///< y is written around the caches: whole vectors, at addresses that are multiples of 64
 };
 void product_tile(const ProductTile& tile);
+/// What this thread wrote around the caches is there for others to read.
+void finish_streams();
 
 /// A part of the sums of a weights' gradient: for each row r and column c
 ///   sums[r, c] (+)= sum over p of rows[p][r] slopes[p slope_pitch + c], in the order of p.
@@ -76,6 +79,7 @@ struct WinogradOutput {
   std::int64_t y_row = 0, y_pixel = 0;
   std::int64_t rows = kWinogradOut, columns = kWinogradOut;
   Clamp clamp = Clamp::none;
+  bool streams = false;
 };
 void winograd_output(const WinogradOutput& tile);
 

@@ -72,7 +72,7 @@ void transform_input(const Tiles& tiles, const Source& source, const float* zero
 }
 
 void transform_output(const Tiles& tiles, Index i, const float* from, Index plane, Index first, Index columns,
-                      const Result& y) {
+                      const Result& y, bool streams) {
   const Tile tile = tile_at(tiles, i);
   const Index pixel = (tile.image * tiles.out_height + tile.row) * tiles.out_width + tile.column;
   const WinogradOutput output{
@@ -88,7 +88,8 @@ void transform_output(const Tiles& tiles, Index i, const float* from, Index plan
       .y_pixel = y.pitch,
       .rows = std::min(kWinogradOut, tiles.out_height - tile.row),
       .columns = std::min(kWinogradOut, tiles.out_width - tile.column),
-      .clamp = y.clamp()};
+      .clamp = y.clamp(),
+      .streams = streams};
   winograd_output(output);
   if (!y.activates_after()) return;
   for (Index p = 0; p < output.rows; ++p) {
@@ -153,6 +154,7 @@ std::shared_ptr<const Storage> winograd_backward_input_weights(const ConvGeometr
 void winograd(const Tiles& tiles, const Source& source, const float* weights, const Result& y) {
   const Index depth = source.channels, panel_count = panels(y.columns);
   const Shares shares(tiles, depth, y.columns);
+  const bool streams = y.streams(tiles.images * tiles.out_height * tiles.out_width);
   const std::vector<float> zeros(static_cast<std::size_t>(depth));
   parallel_for(shares.panel_groups * shares.blocks, [&](Index share) {
     const Index group = share / shares.blocks, block = share % shares.blocks;
@@ -191,7 +193,8 @@ void winograd(const Tiles& tiles, const Source& source, const float* weights, co
       }
     }
     for (Index i = 0; i < count; ++i)
-      transform_output(tiles, begin + i, outputs + i * columns, output_plane, first, columns, y);
+      transform_output(tiles, begin + i, outputs + i * columns, output_plane, first, columns, y, streams);
+    if (streams) finish_streams();
   });
 }
 

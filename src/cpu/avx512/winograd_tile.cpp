@@ -110,7 +110,7 @@ void winograd_output(const WinogradOutput& tile) {
           sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, tile.residual + row * tile.residual_row +
                                                                    column * tile.residual_pixel + c));
         }
-        _mm512_mask_storeu_ps(tile.y + row * tile.y_row + column * tile.y_pixel + c, mask, bounds(sum));
+        write(tile.y + row * tile.y_row + column * tile.y_pixel + c, mask, bounds(sum), tile.streams);
       });
     });
   }
