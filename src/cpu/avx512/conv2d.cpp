@@ -49,11 +49,14 @@ void convolve(const Grid& grid, const Source& source, const Weights& weights, co
     RowTable<float> table(grid, source.data, source.pitch, source.channels);
     table.move_to(part(positions, shares.blocks, block), part(positions, shares.blocks, block + 1));
     const Index tiles = (table.count() + kTileRows - 1) / kTileRows;
+    const Index first_panel = part(panel_count, shares.panel_groups, group),
+                end_panel = part(panel_count, shares.panel_groups, group + 1);
     const auto compute = [&](Index panel, Index i) {
       const Index first = panel * kTileColumns, columns = std::min(kTileColumns, y.columns - first);
-      const Index begin = part(table.count(), tiles, i);
+      const Index begin = part(table.count(), tiles, i), count = part(table.count(), tiles, i + 1) - begin;
       const ProductTile tile{.rows = table.rows(0) + begin,
                              .row_stride = table.count(),
+                             .ahead = panel == first_panel && i + 1 < tiles ? count : 0,
                              .terms = grid.terms(),
                              .depth = depth,
                              .weights = weights.panel(first, depth, panel_width(columns)),
@@ -63,7 +66,7 @@ void convolve(const Grid& grid, const Source& source, const Weights& weights, co
                              .y = y.data + first,
                              .y_pitch = y.pitch,
                              .positions = table.results() + begin,
-                             .count = part(table.count(), tiles, i + 1) - begin,
+                             .count = count,
                              .columns = columns,
                              .clamp = y.clamp(),
                              .streams = streams};
@@ -72,18 +75,12 @@ void convolve(const Grid& grid, const Source& source, const Weights& weights, co
       for (Index r = 0; r < tile.count; ++r)
         graft::cpu::activate_row(y.activation, tile.y + tile.positions[r] * tile.y_pitch, columns);
     };
-    const Index begin = part(panel_count, shares.panel_groups, group),
-                end = part(panel_count, shares.panel_groups, group + 1);
-    if ((end - begin) * kTileColumns * grid.terms() * depth <= kCachedWeights) {  // rows of y are written in one go
+    if ((end_panel - first_panel) * kTileColumns * grid.terms() * depth <= kCachedWeights) {  // rows of y are written in one go
       for (Index i = 0; i < tiles; ++i) {
-        if (grid.terms() == 1 && i + 1 < tiles) {
-          const Index b = part(table.count(), tiles, i+1), e=part(table.count(), tiles, i+2);
-          for (Index r = b; r < e; ++r) for (Index k = 0; k < depth; k += 16) __builtin_prefetch(table.rows(0)[r] + k);
-        }
-        for (Index panel = begin; panel < end; ++panel) compute(panel, i);
+        for (Index panel = first_panel; panel < end_panel; ++panel) compute(panel, i);
       }
     } else {
-      for (Index panel = begin; panel < end; ++panel) {
+      for (Index panel = first_panel; panel < end_panel; ++panel) {
         for (Index i = 0; i < tiles; ++i) compute(panel, i);
       }
     }

@@ -11,7 +11,8 @@ void gradient(const GradientTile& t) {
   unrolled<kRows>([&](auto r) {
     unrolled<kVectors>([&](auto v) {
       sums[r][v] =
-          t.accumulate ? _mm512_loadu_ps(t.sums + r * kTileColumns + v * kVectorColumns) : _mm512_setzero_ps();
+          t.accumulate ? _mm512_maskz_loadu_ps(masks[v], t.sums + r * t.sum_pitch + v * kVectorColumns)
+                       : _mm512_setzero_ps();
     });
   });
   const float* slopes = t.slopes;
@@ -27,7 +28,9 @@ void gradient(const GradientTile& t) {
     });
   }
   unrolled<kRows>([&](auto r) {
-    unrolled<kVectors>([&](auto v) { _mm512_storeu_ps(t.sums + r * kTileColumns + v * kVectorColumns, sums[r][v]); });
+    unrolled<kVectors>([&](auto v) {
+      _mm512_mask_storeu_ps(t.sums + r * t.sum_pitch + v * kVectorColumns, masks[v], sums[r][v]);
+    });
   });
 }
 

@@ -15,16 +15,21 @@ void product(const ProductTile& t) {
   }
   const float* weights = t.weights;
   for (std::int64_t term = 0; term < t.terms; ++term) {
-    const float* ends[kRows];  // counting up to zero from them takes one register less than a bound
-    unrolled<kRows>([&](auto r) { ends[r] = t.rows[term * t.row_stride + r] + t.depth; });
-    for (std::int64_t k = -t.depth; k < 0; ++k) {
-      __m512 w[kVectors];
-      unrolled<kVectors>([&](auto v) { w[v] = _mm512_loadu_ps(weights + v * kVectorColumns); });
-      weights += kVectors * kVectorColumns;
-      unrolled<kRows>([&](auto r) {
-        const __m512 x = _mm512_set1_ps(ends[r][k]);
-        unrolled<kVectors>([&](auto v) { sums[r][v] = _mm512_fmadd_ps(x, w[v], sums[r][v]); });
-      });
+    const float* const* rows = t.rows + term * t.row_stride;
+    const float* x[kRows];
+    unrolled<kRows>([&](auto r) { x[r] = rows[r]; });
+    for (std::int64_t k = 0; k < t.depth;) {
+      if (t.ahead > 0) unrolled<kRows>([&](auto r) { __builtin_prefetch(rows[r + t.ahead] + k); });
+      const std::int64_t end = t.depth - k < kVectorColumns ? t.depth : k + kVectorColumns;
+      for (; k < end; ++k) {
+        __m512 w[kVectors];
+        unrolled<kVectors>([&](auto v) { w[v] = _mm512_loadu_ps(weights + v * kVectorColumns); });
+        weights += kVectors * kVectorColumns;
+        unrolled<kRows>([&](auto r) {
+          const __m512 factor = _mm512_set1_ps(x[r][k]);
+          unrolled<kVectors>([&](auto v) { sums[r][v] = _mm512_fmadd_ps(factor, w[v], sums[r][v]); });
+        });
+      }
     }
   }
   __mmask16 masks[kVectors];

@@ -22,6 +22,7 @@ enum class Clamp : std::uint8_t { none, relu, relu6 };
 struct ProductTile {
   const float* const* rows = nullptr;  ///< [terms, row_stride]
   std::int64_t row_stride = 0;
+  std::int64_t ahead = 0;  ///< rows[t][r + ahead] will be read soon, for each r; 0 if they are in the cache
   std::int64_t terms = 1;
   std::int64_t depth = 0;          ///< of k
   const float* weights = nullptr;  ///< [terms, depth, 16 or 32], zeros where there is no column
@@ -40,17 +41,22 @@ void product_tile(const ProductTile& tile);
 /// What this thread wrote around the caches is there for others to read.
 void finish_streams();
 
+/// to[k width + c] = from[c pitch + k] for c below `columns`, at most kTileColumns, and k below `depth`; width is that of
+/// a panel, 16 or 32, filled up with zeros.
+void transpose_panel(const float* from, std::int64_t pitch, std::int64_t columns, std::int64_t depth, float* to);
+
 /// A part of the sums of a weights' gradient: for each row r and column c
-///   sums[r, c] (+)= sum over p of rows[p][r] slopes[p slope_pitch + c], in the order of p.
+///   sums[r pitch + c] (+)= sum over p of rows[p][r] slopes[p slope_pitch + c], in the order of p.
 struct GradientTile {
   const float* const* rows = nullptr;  ///< and kRowsAhead more, which need not be rows
   std::int64_t first = 0;              ///< row r is element first + r of where rows[p] points
   const float* slopes = nullptr;
   std::int64_t slope_pitch = 0;
   std::int64_t positions = 0;  ///< of p
-  float* sums = nullptr;       ///< [rows, 32]
-  std::int64_t count = 0;      ///< of rows, at most kTileRows
-  std::int64_t columns = 0;    ///< at most kTileColumns
+  float* sums = nullptr;
+  std::int64_t sum_pitch = kTileColumns;
+  std::int64_t count = 0;    ///< of rows, at most kTileRows
+  std::int64_t columns = 0;  ///< at most kTileColumns
   bool accumulate = false;
 };
 void gradient_tile(const GradientTile& tile);

@@ -10,28 +10,21 @@ std::string layout(std::string_view use, const ConvGeometry& g) {
   return fmt::format("avx512 {} {} {} {}x{} {}", use, g.out_channels, g.channels, g.kernel_height, g.kernel_width, g.groups);
 }
 
-// to[k, c] = from[c, k]: rows of `from` are the columns of a panel.
-void transpose(const float* from, Index columns, Index length, Index begin, Index end, Index width, float* to) {
-  for (Index c = 0; c < width; ++c) {
-    for (Index k = begin; k < end; ++k) to[k * width + c] = c < columns ? from[c * length + k] : 0.f;
-  }
-}
-
 }  // namespace
 
 Panels pack_forward(const ConvGeometry& g, const Operand& w) {
-  constexpr Index kChunk = 32;  // rows of a panel that are written at once: 4 KiB
+  constexpr Index kChunk = 256;  // of a panel's rows
   const Index length = g.kernel_height * g.kernel_width * g.in_group(), count = panels(g.out_group());
   Panels result{.group_elements = count * length * kTileColumns};
   const auto bytes = static_cast<std::size_t>(g.groups * result.group_elements) * sizeof(float);
   result.storage = packed(w, layout("forward", g), bytes, [&](void* memory) {
-    parallel_for(g.groups * count, [&](Index i) {
-      const Index group = i / count, first = i % count * kTileColumns;
+    const Index chunks = (length + kChunk - 1) / kChunk;
+    parallel_for(g.groups * count * chunks, [&](Index i) {
+      const Index group = i / (count * chunks), first = i / chunks % count * kTileColumns, k = i % chunks * kChunk;
       const Index columns = std::min(kTileColumns, g.out_group() - first);
-      const float* from = w.as<float>() + (group * g.out_group() + first) * length;
-      float* to = static_cast<float*>(memory) + group * result.group_elements + first * length;
-      for (Index k = 0; k < length; k += kChunk)
-        transpose(from, columns, length, k, std::min(k + kChunk, length), panel_width(columns), to);
+      const float* from = w.as<float>() + (group * g.out_group() + first) * length + k;
+      float* to = static_cast<float*>(memory) + group * result.group_elements + first * length + k * panel_width(columns);
+      transpose_panel(from, length, columns, std::min(kChunk, length - k), to);
     });
   });
   return result;
