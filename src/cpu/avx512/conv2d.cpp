@@ -93,17 +93,6 @@ struct WeightTile {
   Index panel, term, first, count;
 };
 
-// A panel side by side: rows that lie a power of two apart would share a few sets of the cache.
-void copy_panel(const Source& from, Index count, float* to) {
-  constexpr Index kAhead = 16;
-  for (Index p = 0; p < count; ++p) {
-    const float* row = from.data + p * from.pitch;
-    __builtin_prefetch(row + kAhead * from.pitch);
-    __builtin_prefetch(row + kAhead * from.pitch + kVectorColumns);
-    std::copy_n(row, from.channels, to + p * kTileColumns);
-  }
-}
-
 // dw[c, term, k] (+)= sum over positions of source[row(position, term), k] slopes[position, c]. A thread owns some tiles
 // and goes over all positions, block by block, so that what it reads of a block stays in the cache for all its tiles.
 void correlate(const Grid& grid, const Source& source, const Source& slopes, float* dw, bool accumulate) {
@@ -127,7 +116,8 @@ void correlate(const Grid& grid, const Source& source, const Source& slopes, flo
         const WeightTile tile = tile_at(i);
         const Index columns = std::min(kTileColumns, slopes.channels - tile.panel * kTileColumns);
         if (tile.panel != copied) {
-          copy_panel({slopes.data + first * slopes.pitch + tile.panel * kTileColumns, slopes.pitch, columns}, table.count(), panel.data());
+          copy_panel(slopes.data + first * slopes.pitch + tile.panel * kTileColumns, slopes.pitch, table.count(), columns,
+                     panel.data());
           copied = tile.panel;
         }
         gradient_tile({.rows = table.rows(tile.term),

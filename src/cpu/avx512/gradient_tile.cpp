@@ -7,14 +7,13 @@ template <int kRows, int kVectors>
 void gradient(const GradientTile& t) {
   __mmask16 masks[kVectors];
   unrolled<kVectors>([&](auto v) { masks[v] = first_lanes(t.columns - v * kVectorColumns); });
-  __m512 sums[kRows][kVectors];
-  unrolled<kRows>([&](auto r) {
-    unrolled<kVectors>([&](auto v) {
-      sums[r][v] =
-          t.accumulate ? _mm512_maskz_loadu_ps(masks[v], t.sums + r * t.sum_pitch + v * kVectorColumns)
-                       : _mm512_setzero_ps();
+  if (t.accumulate) {  // what the sums are added to comes from memory while they are made
+    unrolled<kRows>([&](auto r) {
+      unrolled<kVectors>([&](auto v) { __builtin_prefetch(t.sums + r * t.sum_pitch + v * kVectorColumns, 1); });
     });
-  });
+  }
+  __m512 sums[kRows][kVectors];
+  unrolled<kRows>([&](auto r) { unrolled<kVectors>([&](auto v) { sums[r][v] = _mm512_setzero_ps(); }); });
   const float* slopes = t.slopes;
   for (std::int64_t p = 0; p < t.positions; ++p) {
     const float* row = t.rows[p] + t.first;
@@ -29,7 +28,9 @@ void gradient(const GradientTile& t) {
   }
   unrolled<kRows>([&](auto r) {
     unrolled<kVectors>([&](auto v) {
-      _mm512_mask_storeu_ps(t.sums + r * t.sum_pitch + v * kVectorColumns, masks[v], sums[r][v]);
+      float* to = t.sums + r * t.sum_pitch + v * kVectorColumns;
+      if (t.accumulate) sums[r][v] = _mm512_add_ps(sums[r][v], _mm512_maskz_loadu_ps(masks[v], to));
+      write(to, masks[v], sums[r][v], t.streams);
     });
   });
 }

@@ -6,6 +6,7 @@
 #include "cpu/activate_row.h"
 #include "cpu/avx512/machine.h"
 #include "cpu/avx512/share.h"
+#include "cpu/avx512/weights.h"
 
 // Products with a matrix of weights as it is stored. A block of it is brought into panels, in memory that stays in the
 // second-level cache while all rows go over it; sums over the blocks' depths meet in the result. So the weights are read
@@ -18,8 +19,8 @@ struct Rows {
   Index count, pitch, depth;
 };
 
-// y[r, c] = sum over k of x[r, k] weights[k, c]. pack(first, count, k, depth, to) writes a panel of `count` columns from
-// `first` on.
+// y[r, c] = sum over k of x[r, k] weights[k, c]. pack(begin, end, k, depth, to) writes columns begin .. end-1 of a block
+// of rows k .. k+depth-1 in panels.
 template <class Pack>
 void multiply(const Rows& x, const Result& y, Index block_columns, Index block_depth, const Pack& pack) {
   const Index blocks = (y.columns + block_columns - 1) / block_columns;
@@ -38,8 +39,7 @@ void multiply(const Rows& x, const Result& y, Index block_columns, Index block_d
     for (Index k = 0; k < x.depth; k += block_depth) {
       const Index depth = std::min(block_depth, x.depth - k);
       const bool is_first = k == 0, is_last = k + depth == x.depth;
-      for (Index c = begin; c < end; c += kTileColumns)
-        pack(c, std::min(kTileColumns, end - c), k, depth, panels.data() + (c - begin) * depth);
+      pack(begin, end, k, depth, panels.data());
       for (Index r = 0; r < count; ++r)
         rows[static_cast<std::size_t>(r)] = x.data + (first_row + r) * x.pitch + k;
       for (Index i = 0; i < tiles; ++i) {
@@ -80,19 +80,37 @@ bool linear_forward_supports(const Context&, const Operand& x, const Operand& w,
   return usable(x, w);
 }
 
+// Few rows: sums of products of neighbouring numbers, four columns at a time.
+void multiply_few(const Rows& x, const Operand& w, const Result& y) {
+  parallel_ranges(y.columns, 16 * kDotColumns, [&](Index begin, Index end) {
+    for (Index c = begin; c < end; c += kDotColumns) {
+      const Index first = std::min(c, std::max<Index>(0, y.columns - kDotColumns));
+      float sums[kDotRows][kDotColumns];
+      dot_tile(x.data, x.pitch, x.count, w.as<float>() + first * w.pitch, w.pitch, x.depth, sums);
+      for (Index r = 0; r < x.count; ++r) {
+        for (Index i = 0; i < kDotColumns; ++i) sums[r][i] += y.bias == nullptr ? 0.f : y.bias[first + i];
+        graft::cpu::activate_row(y.activation, sums[r], kDotColumns);
+        std::copy_n(sums[r], kDotColumns, y.data + r * y.pitch + first);
+      }
+    }
+  });
+}
+
 void linear_forward(Context&, const Operand& x, const Operand& w, const Operand& bias, Activation activation,
                     const Operand& y) {
   constexpr Index kColumns = 64, kDepth = 1024;  // rows of w are read 4 KiB at a time
-  multiply({x.as<float>(), x.shape.rows(), x.pitch, w.shape[1]},
-           {.bias = bias.as<float>(),
-            .residual = nullptr,
-            .residual_pitch = 0,
-            .data = y.as<float>(),
-            .pitch = y.pitch,
-            .columns = w.shape[0],
-            .activation = activation},
-           kColumns, kDepth, [&](Index first, Index count, Index k, Index depth, float* to) {
-             transpose_panel(w.as<float>() + first * w.pitch + k, w.pitch, count, depth, to);
+  const Rows rows{x.as<float>(), x.shape.rows(), x.pitch, w.shape[1]};
+  const Result result{.bias = bias.as<float>(),
+                      .data = y.as<float>(),
+                      .pitch = y.pitch,
+                      .columns = w.shape[0],
+                      .activation = activation};
+  if (rows.count <= kDotRows && result.columns >= kDotColumns) return multiply_few(rows, w, result);
+  multiply(rows, result, kColumns, kDepth, [&](Index begin, Index end, Index k, Index depth, float* to) {
+             for (Index c = begin; c < end; c += kTileColumns) {
+               transpose_panel(w.as<float>() + c * w.pitch + k, w.pitch, std::min(kTileColumns, end - c), depth,
+                               to + (c - begin) * depth);
+             }
            });
 }
 
@@ -110,11 +128,18 @@ void linear_backward_input(Context&, const Operand& dz, const Operand& w, Gradie
             .pitch = dx.to.pitch,
             .columns = w.shape[1],
             .activation = Activation::linear},
-           kColumns, kDepth, [&](Index first, Index count, Index k, Index depth, float* to) {
-             const Index width = count > kVectorColumns ? kTileColumns : kVectorColumns;
-             const float* from = w.as<float>() + k * w.pitch + first;
-             for (Index i = 0; i < depth; ++i, from += w.pitch, to += width)
-               std::fill(std::copy_n(from, count, to), to + width, 0.f);
+           kColumns, kDepth, [&](Index begin, Index end, Index k, Index depth, float* to) {
+             constexpr Index kAhead = 8;  // rows of w
+             for (Index i = 0; i < depth; ++i) {
+               const float* from = w.as<float>() + (k + i) * w.pitch;
+               for (Index c = begin; c < end; c += kTileColumns) {
+                 const Index count = std::min(kTileColumns, end - c), width = panel_width(count);
+                 __builtin_prefetch(from + kAhead * w.pitch + c);
+                 __builtin_prefetch(from + kAhead * w.pitch + c + kVectorColumns);
+                 float* panel = to + (c - begin) * depth + i * width;
+                 std::fill(std::copy_n(from + c, count, panel), panel + width, 0.f);
+               }
+             }
            });
 }
 
@@ -123,38 +148,52 @@ bool linear_backward_weight_supports(const Context&, const Operand& x, const Ope
 }
 
 // dw[o, i] (+)= sum over rows r of dz[r, o] x[r, i]: a share is a range of outputs, and adds to dw block by block of rows.
+// Both factors are brought side by side first, dz in tiles and x in panels.
 void linear_backward_weight(Context&, const Operand& x, const Operand& dz, Gradient dw) {
-  constexpr Index kBlockRows = 192, kOutputs = 96;
+  constexpr Index kBlockRows = 192, kOutputs = 192;
   const Index rows = x.shape.rows(), in = dw.to.shape[1], out = dw.to.shape[0];
-  const Index shares = (out + kOutputs - 1) / kOutputs;
+  const Index shares = std::max(std::min<Index>(out, 2 * threads()), (out + kOutputs - 1) / kOutputs);
+  float* to = dw.to.as<float>();
+  const bool streams = rows <= kBlockRows && !dw.accumulate && Result{.data = to, .pitch = dw.to.pitch, .columns = in}.streams(out);
   parallel_for(shares, [&](Index share) {
     const Index begin = part(out, shares, share), count = part(out, shares, share + 1) - begin;
-    const Index tiles = (count + kTileRows - 1) / kTileRows;
+    const Index tiles = (count + kTileRows - 1) / kTileRows, tile_elements = kBlockRows * kTileRows;
     std::vector<float> panel(static_cast<std::size_t>(kBlockRows * kTileColumns));
-    std::vector<const float*> slopes(static_cast<std::size_t>(kBlockRows + kRowsAhead));
+    std::vector<float> slopes(static_cast<std::size_t>(tiles * tile_elements));
+    std::vector<const float*> table(static_cast<std::size_t>(tiles * kBlockRows + kRowsAhead));
+    for (std::size_t i = 0; i < slopes.size(); i += kTileRows) table[i / kTileRows] = slopes.data() + i;
     for (Index first = 0; first < rows; first += kBlockRows) {
       const Index block = std::min(kBlockRows, rows - first);
-      for (Index r = 0; r < block; ++r)
-        slopes[static_cast<std::size_t>(r)] = dz.as<float>() + (first + r) * dz.pitch + begin;
+      for (Index i = 0; i < tiles; ++i) {
+        const Index o = begin + part(count, tiles, i);
+        for (Index r = 0; r < block; ++r) {
+          const float* from = dz.as<float>() + (first + r) * dz.pitch + o;
+          float* tile = slopes.data() + i * tile_elements + r * kTileRows;
+          if (o + kTileRows <= out)
+            std::copy_n(from, kTileRows, tile);  // a constant count needs no call
+          else
+            std::copy_n(from, out - o, tile);
+        }
+      }
       for (Index c = 0; c < in; c += kTileColumns) {
         const Index columns = std::min(kTileColumns, in - c);
-        for (Index r = 0; r < block; ++r)
-          std::copy_n(x.as<float>() + (first + r) * x.pitch + c, columns, panel.data() + r * kTileColumns);
+        copy_panel(x.as<float>() + first * x.pitch + c, x.pitch, block, columns, panel.data());
         for (Index i = 0; i < tiles; ++i) {
           const Index o = part(count, tiles, i);
-          gradient_tile({.rows = slopes.data(),
-                         .first = o,
+          gradient_tile({.rows = table.data() + i * kBlockRows,
                          .slopes = panel.data(),
                          .slope_pitch = kTileColumns,
                          .positions = block,
-                         .sums = dw.to.as<float>() + (begin + o) * dw.to.pitch + c,
+                         .sums = to + (begin + o) * dw.to.pitch + c,
                          .sum_pitch = dw.to.pitch,
                          .count = part(count, tiles, i + 1) - o,
                          .columns = columns,
-                         .accumulate = dw.accumulate || first > 0});
+                         .accumulate = dw.accumulate || first > 0,
+                         .streams = streams});
         }
       }
     }
+    if (streams) finish_streams();
   });
 }
 

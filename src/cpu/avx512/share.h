@@ -1,11 +1,26 @@
 #pragma once
 
+#include <algorithm>
+
 #include "cpu/avx512/grid.h"
 
 namespace graft::kernels::avx512 {
 
 /// Where part i of n begins if `count` things are shared out evenly.
 inline Index part(Index count, Index n, Index i) { return count * i / n; }
+
+/// Brings a panel's columns side by side: rows that lie a power of two apart would share a few sets of the cache.
+inline void copy_panel(const float* from, Index pitch, Index rows, Index columns, float* to) {
+  constexpr Index kAhead = 16;
+  for (Index r = 0; r < rows; ++r, from += pitch, to += kTileColumns) {
+    __builtin_prefetch(from + kAhead * pitch);
+    __builtin_prefetch(from + kAhead * pitch + kVectorColumns);
+    if (columns == kTileColumns)
+      std::copy_n(from, kTileColumns, to);  // a constant count needs no call
+    else
+      std::copy_n(from, columns, to);
+  }
+}
 
 struct Source {
   const float* data;
@@ -14,12 +29,12 @@ struct Source {
 
 /// Where sums go, and what is done to them first.
 struct Result {
-  const float* bias;
-  const float* residual;
-  Index residual_pitch;
-  float* data;
-  Index pitch, columns;
-  Activation activation;
+  const float* bias = nullptr;
+  const float* residual = nullptr;
+  Index residual_pitch = 0;
+  float* data = nullptr;
+  Index pitch = 0, columns = 0;
+  Activation activation = Activation::linear;
 
   Clamp clamp() const {
     return activation == Activation::relu    ? Clamp::relu

@@ -45,6 +45,12 @@ void finish_streams();
 /// a panel, 16 or 32, filled up with zeros.
 void transpose_panel(const float* from, std::int64_t pitch, std::int64_t columns, std::int64_t depth, float* to);
 
+/// sums[r, c] = sum over k of rows[r pitch + k] columns[c pitch + k] for `count` rows and kDotColumns columns: for so few
+/// rows that bringing the columns into a panel would not pay.
+inline constexpr std::int64_t kDotColumns = 4, kDotRows = 4;
+void dot_tile(const float* rows, std::int64_t row_pitch, std::int64_t count, const float* columns,
+              std::int64_t column_pitch, std::int64_t depth, float (&sums)[kDotRows][kDotColumns]);
+
 /// A part of the sums of a weights' gradient: for each row r and column c
 ///   sums[r pitch + c] (+)= sum over p of rows[p][r] slopes[p slope_pitch + c], in the order of p.
 struct GradientTile {
@@ -58,6 +64,7 @@ struct GradientTile {
   std::int64_t count = 0;    ///< of rows, at most kTileRows
   std::int64_t columns = 0;  ///< at most kTileColumns
   bool accumulate = false;
+  bool streams = false;  ///< as of a ProductTile
 };
 void gradient_tile(const GradientTile& tile);
 
