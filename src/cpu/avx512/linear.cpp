@@ -150,7 +150,7 @@ bool linear_backward_weight_supports(const Context&, const Operand& x, const Ope
 // dw[o, i] (+)= sum over rows r of dz[r, o] x[r, i]: a share is a range of outputs, and adds to dw block by block of rows.
 // Both factors are brought side by side first, dz in tiles and x in panels.
 void linear_backward_weight(Context&, const Operand& x, const Operand& dz, Gradient dw) {
-  constexpr Index kBlockRows = 192, kOutputs = 192;
+  constexpr Index kBlockRows = 256, kOutputs = 384;
   const Index rows = x.shape.rows(), in = dw.to.shape[1], out = dw.to.shape[0];
   const Index shares = std::max(std::min<Index>(out, 2 * threads()), (out + kOutputs - 1) / kOutputs);
   float* to = dw.to.as<float>();
