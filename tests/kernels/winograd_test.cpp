@@ -15,6 +15,7 @@
 namespace graft {
 namespace {
 
+using kernels::avx512::Form;
 using kernels::avx512::Tiles;
 
 // The transforms of F(4x4, 3x3) at the points 0, a, -a, b, -b and infinity, in absolute values.
@@ -141,9 +142,8 @@ TEST(Winograd, StaysWithinTheRoundingOfItsTransforms) {
     const Tensor want = Tensor::empty(result, DType::f64), y = Tensor::full(result, 7);
     kernels::conv2d_forward(context, g, wide(x), wide(w), wide(bias), wide(residual), c.activation, want);
     const Tiles tiles = kernels::avx512::forward_tiles(g);
-    const auto weights = kernels::avx512::winograd_forward_weights(g, w);
-    kernels::avx512::winograd(tiles, {x.data<float>(), g.channels, g.channels},
-                              reinterpret_cast<const float*>(weights->data()),
+    const auto weights = kernels::avx512::winograd_forward_weights(g, w, Form::f32);
+    kernels::avx512::winograd<float>(tiles, {x.data<float>(), g.channels, g.channels}, *weights,
                               {bias.data<float>(), residual.data<float>(), c.out, Operand(y).as<float>(), c.out, c.out,
                                c.activation});
     expect_close(y, want, magnitudes(tiles, x, w), g.channels, c.what);
@@ -151,9 +151,9 @@ TEST(Winograd, StaysWithinTheRoundingOfItsTransforms) {
     const Tensor slopes = wide(base).clone(), dx = base.clone();
     kernels::conv2d_backward_input(context, g, wide(dz), wide(w), {slopes, true});
     const Tiles back = kernels::avx512::backward_input_tiles(g);
-    const auto flipped = kernels::avx512::winograd_backward_input_weights(g, w);
+    const auto flipped = kernels::avx512::winograd_backward_input_weights(g, w, Form::f32);
     float* to = Operand(dx).as<float>();
-    kernels::avx512::winograd(back, {dz.data<float>(), c.out, c.out}, reinterpret_cast<const float*>(flipped->data()),
+    kernels::avx512::winograd<float>(back, {dz.data<float>(), c.out, c.out}, *flipped,
                               {nullptr, to, g.channels, to, g.channels, g.channels, Activation::linear});
     Tensor w_flipped = Tensor::empty({g.channels, 3, 3, c.out}, DType::f32);
     for (Index i = 0; i < w.elements(); ++i) {

@@ -145,6 +145,6 @@ const T* RowTable<T>::edge(const T* image_row, Index column) {
 }
 
 template class RowTable<float>;
-template class RowTable<bfloat16>;
+template class RowTable<Half>;
 
 }  // namespace graft::kernels::avx512

@@ -68,6 +68,6 @@ class RowTable {
 };
 
 extern template class RowTable<float>;
-extern template class RowTable<bfloat16>;
+extern template class RowTable<Half>;
 
 }  // namespace graft::kernels::avx512

@@ -22,7 +22,7 @@ struct Rows {
 // y[r, c] = sum over k of x[r, k] weights[k, c]. pack(begin, end, k, depth, to) writes columns begin .. end-1 of a block
 // of rows k .. k+depth-1 in panels.
 template <class Pack>
-void multiply(const Rows& x, const Result& y, Index block_columns, Index block_depth, const Pack& pack) {
+void multiply(const Rows& x, const Result<float>& y, Index block_columns, Index block_depth, const Pack& pack) {
   const Index blocks = (y.columns + block_columns - 1) / block_columns;
   constexpr Index kLeastRows = 96;  // that are worth another copy of a block
   const Index groups =
@@ -45,7 +45,7 @@ void multiply(const Rows& x, const Result& y, Index block_columns, Index block_d
       for (Index i = 0; i < tiles; ++i) {
         const Index row = part(count, tiles, i), rows_of_tile = part(count, tiles, i + 1) - row;
         for (Index c = begin; c < end; c += kTileColumns) {
-          product_tile({.rows = rows.data() + row,
+          product_tile(ProductTile<float>{.rows = rows.data() + row,
                         .row_stride = count,
                         .ahead = c == begin && i + 1 < tiles ? rows_of_tile : 0,
                         .terms = 1,
@@ -81,7 +81,7 @@ bool linear_forward_supports(const Context&, const Operand& x, const Operand& w,
 }
 
 // Few rows: sums of products of neighbouring numbers, four columns at a time.
-void multiply_few(const Rows& x, const Operand& w, const Result& y) {
+void multiply_few(const Rows& x, const Operand& w, const Result<float>& y) {
   parallel_ranges(y.columns, 16 * kDotColumns, [&](Index begin, Index end) {
     for (Index c = begin; c < end; c += kDotColumns) {
       const Index first = std::min(c, std::max<Index>(0, y.columns - kDotColumns));
@@ -100,7 +100,7 @@ void linear_forward(Context&, const Operand& x, const Operand& w, const Operand&
                     const Operand& y) {
   constexpr Index kColumns = 64, kDepth = 1024;  // rows of w are read 4 KiB at a time
   const Rows rows{x.as<float>(), x.shape.rows(), x.pitch, w.shape[1]};
-  const Result result{.bias = bias.as<float>(),
+  const Result<float> result{.bias = bias.as<float>(),
                       .data = y.as<float>(),
                       .pitch = y.pitch,
                       .columns = w.shape[0],
@@ -121,7 +121,7 @@ bool linear_backward_input_supports(const Context&, const Operand& dz, const Ope
 void linear_backward_input(Context&, const Operand& dz, const Operand& w, Gradient dx) {
   constexpr Index kColumns = 256, kDepth = 256;
   multiply({dz.as<float>(), dz.shape.rows(), dz.pitch, w.shape[0]},
-           {.bias = nullptr,
+           Result<float>{.bias = nullptr,
             .residual = dx.accumulate ? dx.to.as<float>() : nullptr,
             .residual_pitch = dx.to.pitch,
             .data = dx.to.as<float>(),
@@ -154,7 +154,7 @@ void linear_backward_weight(Context&, const Operand& x, const Operand& dz, Gradi
   const Index rows = x.shape.rows(), in = dw.to.shape[1], out = dw.to.shape[0];
   const Index shares = std::max(std::min<Index>(out, 2 * threads()), (out + kOutputs - 1) / kOutputs);
   float* to = dw.to.as<float>();
-  const bool streams = rows <= kBlockRows && !dw.accumulate && Result{.data = to, .pitch = dw.to.pitch, .columns = in}.streams(out);
+  const bool streams = rows <= kBlockRows && !dw.accumulate && Result<float>{.data = to, .pitch = dw.to.pitch, .columns = in}.streams(out);
   parallel_for(shares, [&](Index share) {
     const Index begin = part(out, shares, share), count = part(out, shares, share + 1) - begin;
     const Index tiles = (count + kTileRows - 1) / kTileRows, tile_elements = kBlockRows * kTileRows;

@@ -22,17 +22,25 @@ inline void copy_panel(const float* from, Index pitch, Index rows, Index columns
   }
 }
 
+/// Elements of an operand as T: float, or Half for bf16.
+template <class T>
+T* elements(const Operand& x) {
+  return static_cast<T*>(x.data);
+}
+
+template <class T>
 struct Source {
-  const float* data;
+  const T* data;
   Index pitch, channels;
 };
 
 /// Where sums go, and what is done to them first.
+template <class T>
 struct Result {
   const float* bias = nullptr;
-  const float* residual = nullptr;
+  const T* residual = nullptr;
   Index residual_pitch = 0;
-  float* data = nullptr;
+  T* data = nullptr;
   Index pitch = 0, columns = 0;
   Activation activation = Activation::linear;
 
@@ -52,9 +60,9 @@ struct Result {
   }
   /// True if `rows` of them are more than the caches keep until somebody reads them, and can be written around them.
   bool streams(Index rows) const {
-    constexpr Index kLeastBytes = 24 << 20;
-    return rows * columns * static_cast<Index>(sizeof(float)) >= kLeastBytes && columns % kVectorColumns == 0 &&
-           pitch % kVectorColumns == 0 && reinterpret_cast<std::uintptr_t>(data) % 64 == 0 && !activates_after();
+    constexpr Index kLeastBytes = 24 << 20, kLine = 64 / sizeof(T);
+    return rows * columns * static_cast<Index>(sizeof(T)) >= kLeastBytes && columns % kVectorColumns == 0 &&
+           pitch % kLine == 0 && reinterpret_cast<std::uintptr_t>(data) % 64 == 0 && !activates_after();
   }
   /// True for an activation that is applied to what was written.
   bool activates_after() const { return clamp() == Clamp::none && activation != Activation::linear; }

@@ -29,7 +29,7 @@ void transform_weights(const Panels& taps, const std::array<int, 9>& order, Inde
   parallel_for(count * chunks, [&](Index i) {
     const Index first = i / chunks * kTileColumns, width = panel_width(std::min(kTileColumns, columns - first));
     const Index begin = i % chunks * kChunk, end = std::min(begin + kChunk, depth);
-    winograd_weights(taps.group(0) + first * 9 * depth + begin * width, order.data(), depth * width, (end - begin) * width,
+    winograd_weights(taps.group<float>(0) + first * 9 * depth + begin * width, order.data(), depth * width, (end - begin) * width,
                      to + first * depth + begin * width, plane);
   });
 }
@@ -56,9 +56,10 @@ Tile tile_at(const Tiles& tiles, Index i) {
   return {i / across / down, i / across % down * kWinogradOut, i % across * kWinogradOut};
 }
 
-void transform_input(const Tiles& tiles, const Source& source, const float* zeros, Index i, float* to, Index plane) {
+template <class T>
+void transform_input(const Tiles& tiles, const Source<T>& source, const T* zeros, Index i, float* to, Index plane) {
   const Tile tile = tile_at(tiles, i);
-  std::array<const float*, kWinogradTaps> pixels;
+  std::array<const T*, kWinogradTaps> pixels;
   for (Index p = 0; p < kWinogradIn; ++p) {
     const Index row = tile.row - tiles.pad_top + p;
     for (Index q = 0; q < kWinogradIn; ++q) {
@@ -71,11 +72,12 @@ void transform_input(const Tiles& tiles, const Source& source, const float* zero
   winograd_input(pixels.data(), source.channels, to, plane);
 }
 
+template <class T>
 void transform_output(const Tiles& tiles, Index i, const float* from, Index plane, Index first, Index columns,
-                      const Result& y, bool streams) {
+                      const Result<T>& y, bool streams) {
   const Tile tile = tile_at(tiles, i);
   const Index pixel = (tile.image * tiles.out_height + tile.row) * tiles.out_width + tile.column;
-  const WinogradOutput output{
+  const WinogradOutput<T> output{
       .from = from,
       .stride = plane,
       .channels = columns,
@@ -91,10 +93,12 @@ void transform_output(const Tiles& tiles, Index i, const float* from, Index plan
       .clamp = y.clamp(),
       .streams = streams};
   winograd_output(output);
-  if (!y.activates_after()) return;
-  for (Index p = 0; p < output.rows; ++p) {
-    for (Index q = 0; q < output.columns; ++q)
-      graft::cpu::activate_row(y.activation, output.y + p * output.y_row + q * output.y_pixel, columns);
+  if constexpr (std::is_same_v<T, float>) {
+    if (!y.activates_after()) return;
+    for (Index p = 0; p < output.rows; ++p) {
+      for (Index q = 0; q < output.columns; ++q)
+        graft::cpu::activate_row(y.activation, output.y + p * output.y_row + q * output.y_pixel, columns);
+    }
   }
 }
 
@@ -131,31 +135,33 @@ Tiles backward_input_tiles(const ConvGeometry& g) {
           .out_width = g.width};
 }
 
-std::shared_ptr<const Storage> winograd_forward_weights(const ConvGeometry& g, const Operand& w) {
+std::shared_ptr<const Storage> winograd_forward_weights(const ConvGeometry& g, const Operand& w, Form form) {
   const Index elements = kWinogradTaps * panels(g.out_channels) * g.channels * kTileColumns;
-  return packed(w, "avx512 winograd forward", static_cast<std::size_t>(elements) * sizeof(float), [&](void* to) {
+  return packed(w, fmt::format("avx512 winograd forward {}", static_cast<int>(form)), static_cast<std::size_t>(elements) * sizeof(float), [&](void* to) {
     Operand passing = w;
     passing.block = nullptr;
-    transform_weights(pack_forward(g, passing), {0, 1, 2, 3, 4, 5, 6, 7, 8}, g.channels, g.out_channels,
+    transform_weights(pack_forward(g, forward_grid(g), passing, form), {0, 1, 2, 3, 4, 5, 6, 7, 8}, g.channels, g.out_channels,
                       static_cast<float*>(to));
   });
 }
 
-std::shared_ptr<const Storage> winograd_backward_input_weights(const ConvGeometry& g, const Operand& w) {
+std::shared_ptr<const Storage> winograd_backward_input_weights(const ConvGeometry& g, const Operand& w, Form form) {
   const Index elements = kWinogradTaps * panels(g.channels) * g.out_channels * kTileColumns;
-  return packed(w, "avx512 winograd backward input", static_cast<std::size_t>(elements) * sizeof(float), [&](void* to) {
+  return packed(w, fmt::format("avx512 winograd backward input {}", static_cast<int>(form)), static_cast<std::size_t>(elements) * sizeof(float), [&](void* to) {
     Operand passing = w;
     passing.block = nullptr;
-    transform_weights(pack_backward_input(g, backward_input_phases(g), passing), {8, 7, 6, 5, 4, 3, 2, 1, 0},
+    transform_weights(pack_backward_input(g, backward_input_phases(g), passing, form), {8, 7, 6, 5, 4, 3, 2, 1, 0},
                       g.out_channels, g.channels, static_cast<float*>(to));
   });
 }
 
-void winograd(const Tiles& tiles, const Source& source, const float* weights, const Result& y) {
+template <class T>
+void winograd(const Tiles& tiles, const Source<T>& source, const Storage& weights, const Result<T>& y) {
+  const auto* transformed = reinterpret_cast<const float*>(weights.data());
   const Index depth = source.channels, panel_count = panels(y.columns);
   const Shares shares(tiles, depth, y.columns);
   const bool streams = y.streams(tiles.images * tiles.out_height * tiles.out_width);
-  const std::vector<float> zeros(static_cast<std::size_t>(depth));
+  const std::vector<T> zeros(static_cast<std::size_t>(depth));
   parallel_for(shares.panel_groups * shares.blocks, [&](Index share) {
     const Index group = share / shares.blocks, block = share % shares.blocks;
     const Index begin = part(tiles.count(), shares.blocks, block);
@@ -179,11 +185,11 @@ void winograd(const Tiles& tiles, const Source& source, const float* weights, co
         const Index column = panel * kTileColumns;
         for (Index i = 0; i < row_tiles; ++i) {
           const Index row = part(count, row_tiles, i);
-          product_tile({.rows = rows.data() + row,
+          product_tile(ProductTile<float>{.rows = rows.data() + row,
                         .row_stride = count,
                         .terms = 1,
                         .depth = depth,
-                        .weights = weights + (tap * panel_count * kTileColumns + column) * depth,
+                        .weights = transformed + (tap * panel_count * kTileColumns + column) * depth,
                         .y = outputs + tap * output_plane + column - first,
                         .y_pitch = columns,
                         .positions = positions.data() + row,
@@ -197,5 +203,8 @@ void winograd(const Tiles& tiles, const Source& source, const float* weights, co
     if (streams) finish_streams();
   });
 }
+
+template void winograd(const Tiles&, const Source<float>&, const Storage&, const Result<float>&);
+template void winograd(const Tiles&, const Source<Half>&, const Storage&, const Result<Half>&);
 
 }  // namespace graft::kernels::avx512

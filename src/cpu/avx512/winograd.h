@@ -29,10 +29,14 @@ bool winograd_is_faster(const Tiles& tiles, Index depth, Index columns, bool kep
 Tiles forward_tiles(const ConvGeometry& g);
 Tiles backward_input_tiles(const ConvGeometry& g);
 
-/// G g G^T of the weights for y, or of the flipped ones for dx: [36, panel, depth, column].
-std::shared_ptr<const Storage> winograd_forward_weights(const ConvGeometry& g, const Operand& w);
-std::shared_ptr<const Storage> winograd_backward_input_weights(const ConvGeometry& g, const Operand& w);
+/// G g G^T of the weights for y, or of the flipped ones for dx: [36, panel, depth, column]. `form` may be f32 or rounded.
+std::shared_ptr<const Storage> winograd_forward_weights(const ConvGeometry& g, const Operand& w, Form form);
+std::shared_ptr<const Storage> winograd_backward_input_weights(const ConvGeometry& g, const Operand& w, Form form);
 
-void winograd(const Tiles& tiles, const Source& source, const float* weights, const Result& y);
+/// T is float, or Half for images in bf16: the transforms and the sums are in f32 all the same.
+template <class T>
+void winograd(const Tiles& tiles, const Source<T>& source, const Storage& weights, const Result<T>& y);
+extern template void winograd(const Tiles&, const Source<float>&, const Storage&, const Result<float>&);
+extern template void winograd(const Tiles&, const Source<Half>&, const Storage&, const Result<Half>&);
 
 }  // namespace graft::kernels::avx512
