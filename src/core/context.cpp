@@ -25,15 +25,17 @@ std::string_view name(Engine engine) {
       return "native";
     case Engine::library:
       return "library";
+    case Engine::reference:
+      return "reference";
   }
   return {};
 }
 
 Engine engine_from_name(std::string_view text) {
-  for (const Engine engine : {Engine::automatic, Engine::native, Engine::library}) {
+  for (const Engine engine : {Engine::automatic, Engine::native, Engine::library, Engine::reference}) {
     if (name(engine) == text) return engine;
   }
-  fail("[engine] expected auto, native or library, got '{}'", text);
+  fail("[engine] expected auto, native, library or reference, got '{}'", text);
 }
 
 Context& Context::current() {

@@ -13,6 +13,9 @@ struct Implementation {
   void (*run)(Context&, Args...) = nullptr;
   /// Whether it can compute this call; null means every call.
   bool (*supports)(const Context&, Args...) = nullptr;
+  /// Of calls that it can compute, those that `auto` leaves to the library because that was measured to be faster; null
+  /// means none.
+  bool (*yields)(const Context&, Args...) = nullptr;
 
   explicit constexpr operator bool() const { return run != nullptr; }
 };
@@ -25,11 +28,12 @@ struct Supports<void(Context&, Args...)> {
   using Function = bool(const Context&, Args...);
 };
 
-/// What one device has: graft's own kernel and the library's.
+/// What one device has: graft's own kernel, the library's, and graft's own for the instruction set of the machine.
 template <class... Args>
 struct Engines {
   Implementation<Args...> native;
   Implementation<Args...> library;
+  Implementation<Args...> vectorized = {};
 };
 
 [[noreturn]] void fail_no_device(std::string_view kernel, Device device);
@@ -37,8 +41,8 @@ struct Engines {
 [[noreturn]] void fail_unsupported(std::string_view kernel, std::string_view engine, Device device);
 
 /// A row of the kernel contract: a function of the operands, and who computes it on which device. Calling it runs the
-/// implementation that the Context asks for. `auto` takes the library's where there is one that supports the call, and
-/// graft's own otherwise.
+/// implementation that the Context asks for. `native` takes the vectorized one where it supports the call; `auto` the
+/// vectorized one too, unless it yields to the library, then the library's where that supports the call, then native.
 template <class... Args>
 struct Kernel {
   std::string_view name;
@@ -70,7 +74,13 @@ struct Kernel {
       if (!supported(engines.library)) fail_unsupported(name, "library", context.device);
       return engines.library;
     }
-    if (context.engine == Engine::automatic && supported(engines.library)) return engines.library;
+    const bool vectorized = context.engine != Engine::reference && supported(engines.vectorized);
+    if (context.engine == Engine::automatic) {
+      const bool yields = vectorized && engines.vectorized.yields != nullptr && engines.vectorized.yields(context, args...);
+      if (vectorized && !yields) return engines.vectorized;
+      if (supported(engines.library)) return engines.library;
+    }
+    if (vectorized) return engines.vectorized;
     if (!engines.native) fail_no_kernel(name, "native", context.device);
     if (!supported(engines.native)) fail_unsupported(name, "native", context.device);
     return engines.native;
@@ -85,6 +95,15 @@ struct Kernel {
   { run, supports }
 #else
 #define GRAFT_ONEDNN(run, supports) \
+  {}
+#endif
+
+/// A vectorized entry of a kernel table: null in a build for a processor without AVX-512.
+#if GRAFT_HAS_AVX512
+#define GRAFT_AVX512(run, supports, yields) \
+  { run, supports, yields }
+#else
+#define GRAFT_AVX512(run, supports, yields) \
   {}
 #endif
 

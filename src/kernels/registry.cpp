@@ -27,7 +27,8 @@ namespace {
 template <class... Args>
 Entry entry(const Kernel<Args...>& kernel) {
   const auto has = [](const Engines<Args...>& engines) {
-    return Entry::Engines{static_cast<bool>(engines.native), static_cast<bool>(engines.library)};
+    return Entry::Engines{static_cast<bool>(engines.native), static_cast<bool>(engines.library),
+                          static_cast<bool>(engines.vectorized)};
   };
   return {kernel.name, has(kernel.cpu), has(kernel.cuda), has(kernel.emulated)};
 }
@@ -89,7 +90,7 @@ const std::array kEntries{
 std::span<const Entry> all() { return kEntries; }
 
 Built built() {
-  return {.onednn = GRAFT_HAS_ONEDNN, .cuda = GRAFT_HAS_CUDA, .cudnn = GRAFT_HAS_CUDNN, .emulated = GRAFT_HAS_EMULATED};
+  return {.onednn = GRAFT_HAS_ONEDNN, .avx512 = GRAFT_HAS_AVX512, .cuda = GRAFT_HAS_CUDA, .cudnn = GRAFT_HAS_CUDNN, .emulated = GRAFT_HAS_EMULATED};
 }
 
 }  // namespace graft::kernels

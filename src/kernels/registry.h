@@ -10,7 +10,7 @@ namespace graft::kernels {
 struct Entry {
   std::string_view name;
   struct Engines {
-    bool native, library;
+    bool native, library, vectorized;
   } cpu, cuda, emulated;
 };
 
@@ -19,7 +19,7 @@ std::span<const Entry> all();
 
 /// What this build has at all.
 struct Built {
-  bool onednn, cuda, cudnn, emulated;
+  bool onednn, avx512, cuda, cudnn, emulated;
 };
 Built built();
 

@@ -11,12 +11,13 @@ namespace graft {
 /// Who computes an op.
 enum class Engine : std::uint8_t {
   automatic,  ///< the fastest implementation that supports the call
-  native,     ///< graft's own readable kernels, which run everything
+  native,     ///< graft's own kernels, which run everything
   library,    ///< oneDNN on the CPU, cuDNN and cuBLAS on the GPU; an error where the library does not have the op
+  reference,  ///< `native` without the kernels for one instruction set: the readable loops that define each op
 };
 
 std::string_view name(Engine engine);
-/// Reads `auto`, `native`, `library`. Throws Error for anything else.
+/// Reads `auto`, `native`, `library`, `reference`. Throws Error for anything else.
 Engine engine_from_name(std::string_view name);
 
 /// Everything a kernel needs beside its operands. Each thread has a current one.

@@ -1,0 +1,73 @@
+#pragma once
+
+#include <vector>
+
+#include "cpu/avx512/tiles.h"
+#include "kernels/conv2d.h"
+
+// Which pixels meet in a convolution, its gradients included: each position of a grid has a sum, and each tap of the
+// window is a term of it, a row of a source image times a matrix of weights.
+namespace graft::kernels::avx512 {
+
+/// One of the two directions of a grid. Position i and tap p read source pixel i step + first + p tap_step, or zeros
+/// where that lies outside of 0 .. extent-1; the sum belongs to pixel i to_step + to_first of the result.
+struct Axis {
+  Index positions = 0, taps = 1;
+  Index step = 1, first = 0, tap_step = 1, extent = 0;
+  Index to_step = 1, to_first = 0, to_extent = 0;
+};
+
+struct Grid {
+  Index images = 0;
+  Axis rows, columns;
+  Index run = 1;  ///< a tap reads so many pixels from its first one on, as a single row of their channels
+
+  Index positions() const { return images * rows.positions * columns.positions; }
+  Index terms() const { return rows.taps * columns.taps; }
+};
+
+/// The windows of a convolution. With so few channels that a row of one pixel's would be short, a tap is a whole row of
+/// the window.
+Grid forward_grid(const ConvGeometry& g);
+/// Rows and columns of the input that have the same remainder by the stride are seen by the same taps: the gradient of
+/// such a phase is a convolution of dz without stride. `first_tap` and `tap_stride` say which taps of the window.
+struct Phase {
+  Grid grid;
+  Index first_row_tap = 0, first_column_tap = 0, row_tap_stride = 1, column_tap_stride = 1;
+};
+std::vector<Phase> backward_input_phases(const ConvGeometry& g);
+
+/// Where the rows of a range of positions begin, term by term.
+template <class T>
+class RowTable {
+ public:
+  /// `channels` of a source image [images, rows, columns, pitch].
+  RowTable(const Grid& grid, const T* source, Index pitch, Index channels)
+      : grid_(grid), source_(source), pitch_(pitch), channels_(channels), zeros_(static_cast<std::size_t>(grid.run * channels)) {}
+
+  /// Reads positions begin .. end-1 from here on.
+  void move_to(Index begin, Index end);
+
+  Index count() const { return end_ - begin_; }
+  const T* const* rows(Index term) const { return rows_.data() + term * count(); }
+  /// Which row of the result each position is.
+  const Index* results() const { return results_.data(); }
+
+ private:
+  void fill(Index row_tap, Index column_tap, const T** to);
+  const T* edge(const T* image_row, Index column);
+
+  const Grid& grid_;
+  const T* source_;
+  Index pitch_, channels_, begin_ = 0, end_ = 0;
+  std::vector<T> zeros_;
+  std::vector<const T*> rows_;
+  std::vector<Index> results_;
+  std::vector<std::vector<T>> edges_;  // windows that lie across the border, and zeros
+  std::size_t edges_used_ = 0;
+};
+
+extern template class RowTable<float>;
+extern template class RowTable<Half>;
+
+}  // namespace graft::kernels::avx512

@@ -1,0 +1,71 @@
+#pragma once
+
+#include <algorithm>
+
+#include "cpu/avx512/grid.h"
+
+namespace graft::kernels::avx512 {
+
+/// Where part i of n begins if `count` things are shared out evenly.
+inline Index part(Index count, Index n, Index i) { return count * i / n; }
+
+/// Brings a panel's columns side by side: rows that lie a power of two apart would share a few sets of the cache.
+inline void copy_panel(const float* from, Index pitch, Index rows, Index columns, float* to) {
+  constexpr Index kAhead = 16;
+  for (Index r = 0; r < rows; ++r, from += pitch, to += kTileColumns) {
+    __builtin_prefetch(from + kAhead * pitch);
+    __builtin_prefetch(from + kAhead * pitch + kVectorColumns);
+    if (columns == kTileColumns)
+      std::copy_n(from, kTileColumns, to);  // a constant count needs no call
+    else
+      std::copy_n(from, columns, to);
+  }
+}
+
+/// Elements of an operand as T: float, or Half for bf16.
+template <class T>
+T* elements(const Operand& x) {
+  return static_cast<T*>(x.data);
+}
+
+template <class T>
+struct Source {
+  const T* data;
+  Index pitch, channels;
+};
+
+/// Where sums go, and what is done to them first.
+template <class T>
+struct Result {
+  const float* bias = nullptr;
+  const T* residual = nullptr;
+  Index residual_pitch = 0;
+  T* data = nullptr;
+  Index pitch = 0, columns = 0;
+  Activation activation = Activation::linear;
+
+  Clamp clamp() const {
+    return activation == Activation::relu    ? Clamp::relu
+           : activation == Activation::relu6 ? Clamp::relu6
+                                             : Clamp::none;
+  }
+  /// Those of its columns that belong to a group.
+  Result group(Index first, Index count) const {
+    Result part = *this;
+    if (bias != nullptr) part.bias += first;
+    if (residual != nullptr) part.residual += first;
+    part.data += first;
+    part.columns = count;
+    return part;
+  }
+  /// True if `rows` of them are more than the caches keep until somebody reads them, and can be written around them.
+  bool streams(Index rows) const {
+    constexpr Index kLeastBytes = 24 << 20, kLine = 64 / sizeof(T);
+    return rows * columns * static_cast<Index>(sizeof(T)) >= kLeastBytes && columns % kVectorColumns == 0 &&
+           pitch % kLine == 0 && reinterpret_cast<std::uintptr_t>(data) % 64 == 0 && !activates_after();
+  }
+  /// True for an activation that is applied to what was written.
+  bool activates_after() const { return clamp() == Clamp::none && activation != Activation::linear; }
+};
+
+}  // namespace graft::kernels::avx512
