@@ -107,8 +107,8 @@ def take_turns(contestants, rounds, chunk_seconds, probe=None):
     """Seconds a step, by contestant and round, and what the probe says each round. Each gets as many steps a round as take about chunk_seconds."""
     counts, peaks, rates = {}, {}, []
     for contestant in contestants:
-        contestant.ask("steps 1", 600)  # whatever is made at the first step, a compiler's work among it
-        once = contestant.ask("steps 3")["seconds"] / 3
+        contestant.ask("steps 1", 600)
+        once = contestant.ask("steps 3", 600)["seconds"] / 3
         counts[contestant.name] = max(1, min(1000, round(chunk_seconds / once)))
     times = {contestant.name: [] for contestant in contestants}
     for number in range(rounds):

@@ -71,12 +71,12 @@ class Stepper:
         torch.manual_seed(1)
         if options.threads:
             torch.set_num_threads(options.threads)
-        self.model = MODELS[options.model](options.size)
+        network = protocol.NetworkFile(options.weights) if options.weights else None
+        self.model = MODELS[options.model](network.graph["input"]["shape"][0] if network else options.size)
         self.image = self.model.image
         self.parameters = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
         self.moving = set()
-        if options.weights:
-            network = protocol.NetworkFile(options.weights)
+        if network:
             load_weights(self.model, network)
             self.moving = {name.replace(".", "/") for name in network.moving}
         self.input = peer_input((options.batch, self.image, self.image, 3)).to(options.device).contiguous(memory_format=torch.channels_last)
