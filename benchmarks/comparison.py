@@ -11,6 +11,7 @@ import selectors
 import statistics
 import subprocess
 import tempfile
+import time
 
 # Student's t, 97.5 %, for 1 to 30 degrees of freedom.
 T = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080,
@@ -97,18 +98,46 @@ def largest_difference(output, reference):
     return max(abs(a - b) for a, b in zip(output, reference)) / max(abs(b) for b in reference)
 
 
-def take_turns(contestants, rounds, chunk_seconds):
-    """Seconds a step, by contestant and round. Each gets as many steps a round as take about chunk_seconds."""
-    counts, peaks = {}, {}
+def roofline(products, rates, precision):
+    """Seconds that products [operations, bytes] take at least on a machine that reaches these rates."""
+    return sum(max(operations / rates[precision], moved / rates["copy"]) for operations, moved in products)
+
+
+def take_turns(contestants, rounds, chunk_seconds, probe=None):
+    """Seconds a step, by contestant and round, and what the probe says each round. Each gets as many steps a round as take about chunk_seconds."""
+    counts, peaks, rates = {}, {}, []
     for contestant in contestants:
-        contestant.ask("steps 1", 600)  # whatever is made at the first step, a compiler's work among it
-        once = contestant.ask("steps 3")["seconds"] / 3
+        contestant.ask("steps 1", 600)
+        once = contestant.ask("steps 3", 600)["seconds"] / 3
         counts[contestant.name] = max(1, min(1000, round(chunk_seconds / once)))
     times = {contestant.name: [] for contestant in contestants}
     for number in range(rounds):
+        if probe:
+            rates.append(probe.ask("rates"))
         turn = number % len(contestants)
         for contestant in contestants[turn:] + contestants[:turn]:
             done = contestant.ask(f"steps {counts[contestant.name]}", 300)
             times[contestant.name].append(done["seconds"] / done["steps"])
             peaks[contestant.name] = done["peak_bytes"]
-    return times, peaks
+    return times, peaks, rates
+
+
+def start_in_turns(commands, rounds):
+    """Seconds from the start of a process to its first logits, by name and round, and the logits; a round before them brings all files into memory."""
+    times, logits, left_out = {name: [] for name in commands}, {}, {}
+    names = list(commands)
+    for number in range(rounds + 1):
+        turn = number % len(names)
+        for name in [name for name in names[turn:] + names[:turn] if name not in left_out]:
+            began = time.perf_counter()
+            try:
+                started = Contestant(name, commands[name])
+            except Failed as failure:
+                left_out[name] = str(failure)
+                continue
+            seconds = time.perf_counter() - began
+            started.close()
+            logits[name] = started.description["output"]
+            if number > 0:
+                times[name].append(seconds)
+    return {name: found for name, found in times.items() if name not in left_out}, logits, left_out

@@ -6,13 +6,16 @@
 // The first line it prints is JSON and says what is there. Then it reads commands, a line each, and answers each with a
 // line of JSON, so that tools/bench can let several such processes take turns:
 //
-//   weights FILE   writes parameters and statistics as safetensors      {"weights": FILE}
+//   weights FILE   writes the network, and what is frozen in it         {"weights": FILE}
 //   output         the logits of the input that all peers make          {"output": [...]}
 //   steps N        N steps, the device idle before and after them       {"steps": N, "seconds": s, "peak_bytes": b}
+//   products       what a step's products do at least                   {"products": [[operations, bytes], ...]}
 //
 // A step of inference is a forward pass; of training a forward with batch statistics, a backward to every parameter and
-// an update by SGD with momentum. What cannot be done is answered with {"error": sentence}.
-// benchmarks/peers/torch_step.py is PyTorch's side. With --steps it steps at once, prints that answer and ends.
+// an update by SGD with momentum. `head` trains the last layer with weights alone, `finetune` what --train names, with
+// moving statistics; --cached computes what is frozen once, as graft's Trainer does where nothing random stands before
+// it. What cannot be done is answered with {"error": sentence}. benchmarks/peers and benchmarks/libtorch hold the other
+// sides. With --steps it steps at once, prints that answer and ends; with --first the first line is the logits.
 #include <chrono>
 #include <iostream>
 #include <optional>
@@ -33,6 +36,9 @@
 #include "graft/ops/loss.h"
 #include "graft/optim/optimizer.h"
 #include "graft/plan/plan.h"
+#include "graft/train/frozen.h"
+
+#include "products.h"
 
 namespace graft {
 namespace {
@@ -40,12 +46,14 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 struct Options {
-  std::string model = "resnet50", work = "inference", device = "cpu", engine = "auto", precision = "f32";
+  std::string model = "resnet50", work = "inference", device = "cpu", engine = "auto", precision = "f32", weights;
+  std::vector<std::string> train;
   Index batch = 1, size = 0;
   int steps = 0, warmup = 3, threads = 0;
-  bool captured = false, eager = false;
+  bool captured = false, eager = false, cached = false, first = false;
 
-  bool training() const { return work == "training"; }
+  bool training() const { return work != "inference"; }
+  DType dtype() const { return precision == "bf16" ? DType::bf16 : DType::f32; }
 };
 
 // The input of all peers, from -1 to 1: element i is a hash of i, which both sides can compute exactly.
@@ -59,40 +67,29 @@ Tensor peer_input(const Shape& shape) {
   return tensor;
 }
 
-// Multiplications and additions of a forward pass in what both sides count: products of matrices and convolutions.
-double product_operations(const nn::Network& network, const Shape& input) {
-  double total = 0;
-  const nn::Program program = network.lower(input);
-  for (const nn::Program::Call& call : program.calls) {
-    const std::string_view name = call.op->name();
-    if (name != "conv2d" && name != "depthwise_conv2d" && name != "linear" && name != "matmul" && name != "attention")
-      continue;
-    std::vector<Spec> inputs, outputs;
-    for (const nn::Value value : call.inputs) inputs.push_back(program[value].spec);
-    for (const nn::Value value : call.outputs) outputs.push_back(program[value].spec);
-    total += call.op->operations(inputs, outputs);
-  }
-  return total;
-}
-
 class Stepper {
  public:
   explicit Stepper(const Options& options)
       : options_(options), device_(Device::parse(options.device)), network_(make_network(options)) {
-    const Shape& one = network_.input_shape();
-    const Shape shape{options.batch, one[0], one[1], one[2]};
-    operations_ = product_operations(network_, shape);
     network_.to(device_);
-    input_ = peer_input(shape).to(options.precision == "bf16" ? DType::bf16 : DType::f32).to(device_);
+    input_ = peer_input(input_shape()).to(options.dtype()).to(device_);
     if (options.training()) prepare_training();
     if (options.eager) return;
-    if (options.training())
-      training_plan_.emplace(plan::compile_training(network_, shape, {.dtype = input_.dtype(), .given = {}}));
-    else
-      plan_.emplace(plan::compile(network_, shape, {.dtype = input_.dtype(), .record = !options.captured}));
+    if (options.training()) {
+      std::map<std::string, Spec> given;
+      for (const auto& [node, value] : features_) given.emplace(node, value.spec());
+      training_plan_.emplace(
+          plan::compile_training(network_, input_shape(), {.dtype = input_.dtype(), .given = given}));
+    } else {
+      plan_.emplace(plan::compile(network_, input_shape(),
+                                  {.dtype = input_.dtype(), .logits = true, .record = !options.captured}));
+    }
   }
 
   Json describe() {
+    double operations = 0;
+    for (const Product& product : products(network_, input_shape(), options_.dtype(), false))
+      operations += product.operations;
     return {{"peer", "graft"},
             {"version", kVersion},
             {"model", options_.model},
@@ -104,7 +101,7 @@ class Stepper {
             {"image", network_.input_shape()[0]},
             {"captured", options_.captured},
             {"parameters", weights()},
-            {"product_flops", operations_}};
+            {"product_flops", operations}};
   }
 
   Json steps(int count) {
@@ -123,9 +120,17 @@ class Stepper {
 
   Json output() {
     const autograd::NoGrad off;
-    const Tensor scores = network_.run(input_).logits.to(Device{}).to(DType::f32);
+    const Tensor logits = plan_ ? plan_->run(input_).back() : network_.run(input_).logits;
+    const Tensor scores = logits.to(Device{}).to(DType::f32);
     const auto values = scores.values<float>();
     return {{"output", std::vector<float>(values.begin(), values.end())}};
+  }
+
+  Json products_of_step() {
+    Json list = Json::array();
+    for (const Product& product : products(network_, input_shape(), options_.dtype(), options_.training()))
+      list.push_back({product.operations, product.bytes});
+    return {{"products", list}};
   }
 
   Json save(const std::string& file) {
@@ -135,11 +140,22 @@ class Stepper {
 
  private:
   static nn::Network make_network(const Options& options) {
+    if (!options.weights.empty()) return io::load_network(options.weights);
     nn::Network network = models::make(options.model, {.height = options.size, .width = options.size});
     network.seed = 1;
     network.materialize();
-    if (options.training()) network.use_statistics(ops::Statistics::batch);
+    if (options.work == "training") network.use_statistics(ops::Statistics::batch);
+    if (options.work == "head") network.train_last(1);
+    if (options.work == "finetune") {
+      network.freeze();
+      for (const std::string& pattern : options.train) network.unfreeze(pattern);
+    }
     return network;
+  }
+
+  Shape input_shape() const {
+    const Shape& one = network_.input_shape();
+    return {options_.batch, one[0], one[1], one[2]};
   }
 
   void prepare_training() {
@@ -152,6 +168,10 @@ class Stepper {
     optimizer_.emplace(
         optim::OptimizerOptions{.algorithm = optim::Algorithm::sgd, .learning_rate = 1e-3, .momentum = 0.9},
         std::vector{group});
+    if (!options_.cached) return;
+    const autograd::NoGrad off;
+    const std::vector<std::string> border = train::frozen_part(network_, options_.dtype()).border;
+    features_ = network_.run(input_, {.watch = border, .until = border}).watched;
   }
 
   void step() {
@@ -162,12 +182,20 @@ class Stepper {
     }
     optimizer_->zero_grad();
     if (training_plan_) {
-      result_ = training_plan_->run({{{network_.nodes().front().name, input_}}, labels_}).loss;
+      result_ = training_plan_->run({given_in_training(), labels_}).loss;
     } else {
-      result_ = ops::softmax_cross_entropy(network_.run(input_, {.training = true}).logits, labels_);
+      result_ = ops::softmax_cross_entropy(scores_in_training(), labels_);
       autograd::backward(result_);
     }
     optimizer_->step();
+  }
+
+  std::map<std::string, Tensor> given_in_training() const {
+    return features_.empty() ? std::map<std::string, Tensor>{{network_.nodes().front().name, input_}} : features_;
+  }
+
+  Tensor scores_in_training() {
+    return network_.run(features_.empty() ? input_ : Tensor{}, {.training = true, .given = features_}).logits;
   }
 
   void warm_up() {
@@ -201,8 +229,8 @@ class Stepper {
   Options options_;
   Device device_;
   nn::Network network_;
-  double operations_ = 0;
   Tensor input_, labels_, result_;
+  std::map<std::string, Tensor> features_;
   std::optional<optim::Optimizer> optimizer_;
   std::optional<plan::Plan> plan_;
   std::optional<plan::TrainingPlan> training_plan_;
@@ -219,7 +247,8 @@ Json answer(Stepper& stepper, const std::string& line) {
   if (command == "steps") return stepper.steps(std::stoi(argument));
   if (command == "output") return stepper.output();
   if (command == "weights") return stepper.save(argument);
-  return {{"error", fmt::format("expected weights FILE, output or steps N, got '{}'", line)}};
+  if (command == "products") return stepper.products_of_step();
+  return {{"error", fmt::format("expected weights FILE, output, products or steps N, got '{}'", line)}};
 }
 
 void serve(const Options& options) {
@@ -228,7 +257,7 @@ void serve(const Options& options) {
   context.engine = engine_from_name(options.engine);
   context.allow_tf32 = options.precision == "tf32";
   Stepper stepper(options);
-  say(stepper.describe());
+  say(options.first ? stepper.output() : stepper.describe());
   if (options.steps > 0) {
     say(stepper.steps(options.steps));
     return;
@@ -243,7 +272,11 @@ int main(int argc, char** argv) {
   graft::Options o;
   CLI::App app("Steps of a network, taken when asked: graft's side of tools/bench");
   app.add_option("--model", o.model, "A network by name")->capture_default_str();
-  app.add_option("--work", o.work)->check(CLI::IsMember({"inference", "training"}))->capture_default_str();
+  app.add_option("--work", o.work)
+      ->check(CLI::IsMember({"inference", "training", "head", "finetune"}))
+      ->capture_default_str();
+  app.add_option("--train", o.train, "Patterns of the layers that finetune trains")->delimiter(',');
+  app.add_option("--weights", o.weights, "A network file to start from, instead of --model");
   app.add_option("--device", o.device, "cpu, cuda[:N], emulated")->capture_default_str();
   app.add_option("--engine", o.engine)->check(CLI::IsMember({"auto", "native", "library"}))->capture_default_str();
   app.add_option("--precision", o.precision)->check(CLI::IsMember({"f32", "tf32", "bf16"}))->capture_default_str();
@@ -254,6 +287,8 @@ int main(int argc, char** argv) {
   app.add_option("--threads", o.threads, "Of the CPU; all cores if not given");
   app.add_flag("--eager", o.eager, "Op by op, without a plan");
   app.add_flag("--captured", o.captured, "On a GPU: record a step once and replay it");
+  app.add_flag("--cached", o.cached, "In head and finetune: compute what is frozen once");
+  app.add_flag("--first", o.first, "Say the logits first, and count nothing");
   CLI11_PARSE(app, argc, argv);
   try {
     graft::serve(o);

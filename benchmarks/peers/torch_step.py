@@ -7,17 +7,13 @@ inference, autocast with weights in f32 for training, a fused optimizer on a GPU
 CUDA graphs where it can.
 """
 
-import argparse
 import contextlib
-import json
-import resource
-import struct
-import sys
-import time
 
 import torch
 from torch.nn import functional as F
 from torch_models import MODELS
+
+import protocol
 
 
 def peer_input(shape):
@@ -29,26 +25,18 @@ def peer_input(shape):
     return values.reshape(shape).permute(0, 3, 1, 2)
 
 
-def read_safetensors(path):
-    with open(path, "rb") as file:
-        header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
-        data = bytearray(file.read())
-    header.pop("__metadata__", None)
-    for name, entry in header.items():
-        begin, end = entry["data_offsets"]
-        assert entry["dtype"] == "F32", f"{name} is {entry['dtype']}"
-        yield name, torch.frombuffer(data, dtype=torch.float32, offset=begin, count=(end - begin) // 4).reshape(entry["shape"])
-
-
-def load_weights(model, path):
-    """graft's tensors by name: convolutions [Co, Kh, Kw, Ci], depthwise ones [Kh, Kw, C]."""
+def load_weights(model, network):
+    """graft's tensors by name: convolutions [Co, Kh, Kw, Ci], depthwise ones [Kh, Kw, C]. What is frozen there is frozen here."""
     kinds = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
-    state, seen = model.state_dict(), set()
-    for name, value in read_safetensors(path):
+    state, parameters, seen = model.state_dict(), dict(model.named_parameters()), set()
+    constant = {key for key in state if key.endswith("num_batches_tracked")}
+    constant |= {name for name, parameter in parameters.items() if not parameter.requires_grad}
+    for name, shape, data in network.tensors:
         layer, kind = name.rsplit("/", 1)
         key = layer.replace(".", "/") + "." + kinds.get(kind, kind)
         if key not in state:
             key = layer
+        value = torch.frombuffer(data, dtype=torch.float32).reshape(shape)
         if value.dim() == 4:
             value = value.permute(0, 3, 1, 2)
         elif value.dim() == 3:
@@ -56,17 +44,26 @@ def load_weights(model, path):
         assert state[key].shape == value.shape, f"{name}: {tuple(value.shape)} does not fit {tuple(state[key].shape)}"
         with torch.no_grad():
             state[key].copy_(value)
+        if layer in network.frozen and key in parameters:
+            parameters[key].requires_grad_(False)
         seen.add(key)
-    constant = {key for key in state if key.endswith("num_batches_tracked")}
-    constant |= {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     missing = set(state) - seen - constant
     assert not missing, f"no weights for {sorted(missing)[:5]}"
+
+
+def count_operations(model, image, batch):
+    """Multiplications and additions of a forward pass, without computing it."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.device("meta"):
+        MODELS[model](image).eval()(torch.empty(batch, 3, image, image))
+    return counter.get_total_flops()
 
 
 class Stepper:
     def __init__(self, options):
         self.options = options
-        self.training = options.work == "training"
+        self.training = options.work != "inference"
         self.half = options.precision == "bf16"
         self.kind = torch.device(options.device).type
         torch.backends.cudnn.benchmark = True
@@ -74,44 +71,38 @@ class Stepper:
         torch.manual_seed(1)
         if options.threads:
             torch.set_num_threads(options.threads)
-        self.model = MODELS[options.model](options.size)
+        network = protocol.NetworkFile(options.weights) if options.weights else None
+        self.model = MODELS[options.model](network.graph["input"]["shape"][0] if network else options.size)
         self.image = self.model.image
+        self.parameters = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        self.moving = set()
+        if network:
+            load_weights(self.model, network)
+            self.moving = {name.replace(".", "/") for name in network.moving}
         self.input = peer_input((options.batch, self.image, self.image, 3)).to(options.device).contiguous(memory_format=torch.channels_last)
         self.labels = (torch.arange(options.batch) % 1000).to(options.device)
         self.step = None
 
     def describe(self):
-        weights = [p for p in self.model.parameters() if p.requires_grad]
         version = torch.__version__ + (f", cuDNN {torch.backends.cudnn.version()}" if torch.cuda.is_available() else "")
         o = self.options
         return {"peer": "torch.compile" if o.compile else "torch", "version": version, "model": o.model, "work": o.work, "device": o.device,
-                "precision": o.precision, "batch": o.batch, "image": self.image, "parameters": sum(p.numel() for p in weights),
-                "product_flops": self.product_flops()}
-
-    def product_flops(self):
-        from torch.utils.flop_counter import FlopCounterMode
-
-        with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.device("meta"):
-            model = MODELS[self.options.model](self.image).eval()
-            model(torch.empty(self.options.batch, 3, self.image, self.image))
-        return counter.get_total_flops()
-
-    def weights(self, path):
-        load_weights(self.model, path)
-        return {"weights": path}
+                "precision": o.precision, "batch": o.batch, "image": self.image, "parameters": self.parameters,
+                "product_flops": count_operations(o.model, self.image, o.batch)}
 
     def prepare(self):
-        """What the first step needs: weights may still be given before."""
+        """What the first step needs."""
         if self.step:
             return
-        self.model.to(self.options.device, memory_format=torch.channels_last).train(self.training)
+        self.model.to(self.options.device, memory_format=torch.channels_last)
+        self.set_mode()
         if self.half and not self.training:
             self.model.bfloat16()
             self.input = self.input.bfloat16()
-        forward = torch.compile(self.model, mode="reduce-overhead" if self.kind == "cuda" else "default") if self.options.compile else self.model
+        forward = self.forward = self.compiled() if self.options.compile else self.model
         if not self.training:
             def step():
-                with torch.inference_mode():
+                with self.without_gradients():
                     return forward(self.input)
         else:
             optimizer = torch.optim.SGD((p for p in self.model.parameters() if p.requires_grad), lr=1e-3, momentum=0.9, fused=self.kind == "cuda" or None)
@@ -125,13 +116,30 @@ class Stepper:
                 return loss
         self.step = step
 
+    def without_gradients(self):
+        """The documentation of freezing has no_grad; eager mode is faster in inference mode."""
+        return torch.no_grad() if self.options.compile else torch.inference_mode()
+
+    def compiled(self):
+        from torch._inductor import config
+
+        config.freezing = self.kind == "cpu" and not self.training  # folds batch-norms, packs weights
+        return torch.compile(self.model, mode="reduce-overhead" if self.kind == "cuda" else "default")
+
+    def set_mode(self):
+        """Training or inference; a frozen batch-norm keeps to its moving statistics."""
+        self.model.train(self.training)
+        for name, module in self.model.named_children():
+            if name in self.moving:
+                module.eval()
+
     def output(self):
         self.prepare()
         self.model.eval()
-        with torch.inference_mode():
+        with self.without_gradients():
             with torch.autocast(self.kind, torch.bfloat16) if self.half and self.training else contextlib.nullcontext():
-                logits = self.model(self.input)
-        self.model.train(self.training)
+                logits = (self.model if self.training else self.forward)(self.input)
+        self.set_mode()
         return {"output": logits.float().flatten().tolist()}
 
     def wait(self):
@@ -143,46 +151,11 @@ class Stepper:
         for _ in range(self.options.warmup):
             self.step()
         self.options.warmup = 0
-        self.wait()
-        began = time.perf_counter()
-        for _ in range(count):
-            self.step()
-        self.wait()
-        seconds = time.perf_counter() - began
-        peak = torch.cuda.max_memory_allocated() if self.kind == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
-        return {"steps": count, "seconds": seconds, "peak_bytes": peak}
-
-
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--model", choices=MODELS, default="resnet50")
-    parser.add_argument("--work", choices=["inference", "training"], default="inference")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--precision", choices=["f32", "tf32", "bf16"], default="f32")
-    parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--size", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=0)
-    parser.add_argument("--warmup", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--compile", action="store_true")
-    options = parser.parse_args()
-
-    def say(line):
-        print(json.dumps(line), flush=True)
-
-    try:
-        stepper = Stepper(options)
-        say(stepper.describe())
-        if options.steps:
-            say(stepper.steps(options.steps))
-            return
-        for line in sys.stdin:
-            command, *rest = line.split()
-            say({"steps": lambda: stepper.steps(int(rest[0])), "output": stepper.output, "weights": lambda: stepper.weights(rest[0])}[command]())
-    except Exception as error:  # what a peer cannot do, its partner has to hear of
-        say({"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"})
-        sys.exit(1)
+        done = protocol.timed_steps(self.step, count, self.wait)
+        if self.kind == "cuda":
+            done["peak_bytes"] = torch.cuda.max_memory_allocated()
+        return done
 
 
 if __name__ == "__main__":
-    main()
+    protocol.serve(Stepper, protocol.options("--compile"))

@@ -1,4 +1,4 @@
-"""The tools around measurements, on made-up measurements: tools/bench, tools/results-table, tools/spills, tools/gpu-check.
+"""The tools around measurements, on made-up measurements: tools/bench, tools/bench-page, tools/results-table, tools/spills, tools/gpu-check.
 
     python3 tests/project/measurements_test.py BUILD
 """
@@ -8,6 +8,7 @@ import importlib.util
 import json
 import math
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -16,9 +17,10 @@ import unittest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else ROOT / "build/release"
 sys.dont_write_bytecode = True
-sys.path.insert(0, str(ROOT / "benchmarks"))
+sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "benchmarks/peers")]
 
 import comparison  # noqa: E402
+import environments  # noqa: E402
 
 
 def load(tool):
@@ -56,10 +58,49 @@ class Ratio(unittest.TestCase):
         self.assertRaises(comparison.Failed, comparison.largest_difference, [1, math.nan], [1, 2])
 
 
+class Ceiling(unittest.TestCase):
+    def test_is_the_sum_of_what_holds_each_product_back(self):
+        # The first waits for its operations, 100 / 10, the second for its memory, 50 / 5.
+        self.assertAlmostEqual(comparison.roofline([[100, 10], [1, 50]], {"f32": 10, "bf16": 1e9, "copy": 5}, "f32"), 20)
+
+    def test_probe_answers(self):
+        probe = comparison.Contestant("probe", [str(BUILD / "benchmarks/cpu_probe"), "--threads=1"])
+        rates = probe.ask("rates")
+        probe.close()
+        self.assertEqual(probe.description["threads"], 1)
+        for rate in ["f32", "bf16", "copy"]:
+            self.assertGreater(rates[rate], 1e8)
+
+    def test_products_of_vgg16(self):
+        # 13 convolutions and 3 linear layers; a backward has two more each, but for the gradient of the image.
+        for work, count in [("inference", 16), ("training", 3 * 16 - 1), ("head", 2), ("finetune", 3 * 4 - 1)]:
+            with self.subTest(work=work):
+                train = ["--train=block5_conv3,fc1,fc2,predictions"] if work == "finetune" else []
+                step = comparison.Contestant("graft", [str(BUILD / "benchmarks/model_step"), "--model=vgg16", "--size=32", f"--work={work}", *train])
+                products = step.ask("products")["products"]
+                step.close()
+                self.assertEqual(len(products), count)
+                if work == "inference":
+                    # 3x3 windows of 3 channels at 32x32 pixels; 4096 numbers in, 1000 out.
+                    self.assertEqual(products[0], [2 * 9 * 3 * 64 * 32 * 32, 4 * (32 * 32 * (3 + 64) + 9 * 3 * 64)])
+                    self.assertEqual(products[-1], [2 * 4096 * 1000, 4 * (4096 + 1000 + 4096 * 1000)])
+                    self.assertEqual(sum(operations for operations, _ in products), step.description["product_flops"])
+
+
+def is_there(name):
+    """Whether a peer of a CPU is installed."""
+    peer = environments.peers(BUILD, "cpu")[name]
+    needs = [peer.package] if peer.package else []
+    needs += ["torch"] if peer.export or peer.package == "torch" else []
+    finds = "import importlib.util, sys; sys.exit(any(importlib.util.find_spec(name) is None for name in sys.argv[1:]))"
+    python = peer.command[0] if peer.package else environments.python("torch")
+    return pathlib.Path(peer.command[0]).exists() and run(python, "-c", finds, *needs).returncode == 0
+
+
 class Bench(unittest.TestCase):
     def bench(self, folder, *more):
         return run(sys.executable, ROOT / "tools/bench", "--device", "cpu", "--build", BUILD, "--models", "mobilenet", "--size", 32, "--batches", 2, "--precisions", "f32",
-                   "--rounds", 2, "--chunk", 0.01, "--contestants", "graft;graft native;torch", "--out", folder / "bench.json", *more)
+                   "--rounds", 2, "--chunk", 0.01, "--contestants", "graft, cached;graft;graft native;LibTorch;LibTorch, cached;torch", "--out", folder / "bench.json", *more)
 
     def test_takes_turns_checks_and_goes_on_where_it_stopped(self):
         with tempfile.TemporaryDirectory() as scratch:
@@ -67,13 +108,37 @@ class Bench(unittest.TestCase):
             done = self.bench(folder)
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
             report = json.loads((folder / "bench.json").read_text())
-            self.assertEqual([case["work"] for case in report["cases"]], ["inference", "training"])
+            self.assertEqual([case["work"] for case in report["cases"]], ["inference", "training", "head", "finetune", "first"])
             for case in report["cases"]:
+                self.check(case, ["graft native", "LibTorch", "torch"])
                 self.assertEqual(len(case["contestants"]["graft"]["seconds"]), 2)
-                self.assertGreater(case["ratios"]["graft native"]["ratio"], 0)
-                self.assertLess(case["ratios"]["graft native"]["logit_difference"], 1e-4)
-                self.assertTrue("torch" in case["ratios"] or "torch" in case["left_out"])
+                self.assertGreater(case["contestants"]["graft"]["installed_bytes"], 1e6)
+                self.assertEqual(case["work"] == "first", "share_of_ceiling" not in case["contestants"]["graft"])
+                if case["work"] in ("head", "finetune"):
+                    self.check(case, ["graft", "LibTorch, cached"])
             self.assertEqual(self.bench(folder).stdout, "", "what is there already is not run again")
+
+    def check(self, case, names):
+        """Whoever is there takes part with the same logits; whoever is not is left out."""
+        for name in names:
+            with self.subTest(name=name, work=case["work"]):
+                self.assertIn(name, case["ratios"] if name.startswith("graft") or is_there(name) else case["left_out"], case["left_out"])
+                if name in case["ratios"]:
+                    self.assertGreater(case["ratios"][name]["ratio"], 0)
+                    self.assertLess(case["ratios"][name]["logit_difference"], 1e-4)
+
+    def test_peers_that_run_inference(self):
+        names = ["TorchScript", "Keras", "ONNX Runtime", "OpenVINO"]
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = pathlib.Path(scratch)
+            done = self.bench(folder, "--work", "inference", "--contestants", "graft;" + ";".join(names))
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+            self.check(json.loads((folder / "bench.json").read_text())["cases"][0], names)
+
+    def test_refuses_a_contestant_that_it_does_not_know(self):
+        done = self.bench(pathlib.Path("."), "--contestants", "graft;caffe")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("got 'caffe'", done.stderr)
 
     def test_says_why_a_case_was_not_run(self):
         with tempfile.TemporaryDirectory() as scratch:
@@ -126,6 +191,58 @@ class ResultsTable(unittest.TestCase):
 
     def test_readme_is_up_to_date(self):
         done = run(ROOT / "tools/results-table", "--check")
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+
+CPU_RESULT = {
+    "machine": {"date": "2026-01-02", "cpu": "Some <CPU> 9000", "cores": 2, "memory": "24 GB", "gpu": "none", "cuda": "none", "commit": "abc1234"},
+    "command": "tools/bench", "device": "cpu", "threads": 2, "not_run": [],
+    "cases": [{"model": "resnet50", "work": "inference", "precision": "f32", "batch": 16, "asked_batch": 16, "left_out": {"Keras": "Keras: No module named 'keras'"},
+               "ceiling": {"ms": 400.0, "rates": []},
+               "contestants": {"graft": {"images_per_second": 30.0, "median_ms": 533.0, "share_of_ceiling": 0.75, "peak_bytes": 3e8, "installed_bytes": 2e7, "version": "0.1"},
+                               "LibTorch": {"images_per_second": 20.0, "median_ms": 800.0, "share_of_ceiling": 0.5, "peak_bytes": 9e8, "installed_bytes": 5e8, "version": "2.15"}},
+               "ratios": {"LibTorch": {"ratio": 1.5, "low": 1.4, "high": 1.6, "logit_difference": 1e-6}}}],
+}
+
+
+class BenchPage(unittest.TestCase):
+    def setUp(self):
+        self.scratch = tempfile.TemporaryDirectory()
+        self.addCleanup(self.scratch.cleanup)
+        self.folder = pathlib.Path(self.scratch.name)
+        self.result = self.folder / "bench.json"
+        self.result.write_text(json.dumps(CPU_RESULT))
+
+    def test_says_what_was_measured(self):
+        self.assertEqual(run(ROOT / "tools/bench-page", self.result).returncode, 0)
+        text = (self.folder / "bench.html").read_text()
+        for words in ["Some &lt;CPU&gt; 9000", "Inference, f32, batch 16", "ResNet50", "30.0 images/s, 75 % of the ceiling", "20.0 images/s, 50 % of the ceiling; 1.50x (1.40 to 1.60)",
+                      "Left out: Keras: No module named &#x27;keras&#x27;", "<td>LibTorch</td><td>500 MB</td><td>900 MB</td>"]:
+            self.assertIn(words, text)
+        # The ceiling, 40 images a second, is the widest; bars stand to it as their speeds.
+        own, other = (float(width) for width in re.findall(r'<rect [^>]* width="([0-9.]+)"', text))
+        left, end = (float(re.search(pattern, text)[1]) for pattern in [r'<rect [^>]* x="([0-9.]+)"', r'<line [^>]*x1="([0-9.]+)"'])
+        self.assertAlmostEqual(own / other, 1.5, places=2)
+        self.assertAlmostEqual((end - left) / own, 40 / 30, places=2)
+        self.assertNotIn("http", text)
+
+    def test_files_and_checks(self):
+        results = self.folder / "results"
+        self.assertEqual(run(ROOT / "tools/bench-page", "--add", self.result, "--results", results).returncode, 0)
+        self.assertEqual(sorted(path.name for path in results.iterdir()), ["2026-01-02-some-cpu-9000.html", "2026-01-02-some-cpu-9000.json"])
+        self.assertEqual(run(ROOT / "tools/bench-page", "--check", "--results", results).returncode, 0)
+        written = results / "2026-01-02-some-cpu-9000.html"
+        written.write_text(written.read_text().replace("30.0 images/s", "60.0 images/s"))
+        self.assertEqual(run(ROOT / "tools/bench-page", "--check", "--results", results).returncode, 1)
+
+    def test_refuses_numbers_without_their_machine(self):
+        self.result.write_text(json.dumps(CPU_RESULT | {"machine": CPU_RESULT["machine"] | {"commit": "unknown"}}))
+        done = run(ROOT / "tools/bench-page", self.result)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("'commit' is missing", done.stderr)
+
+    def test_pages_are_those_of_their_results(self):
+        done = run(ROOT / "tools/bench-page", "--check")
         self.assertEqual(done.returncode, 0, done.stderr)
 
 

@@ -1,0 +1,155 @@
+"""A case of tools/bench, from the start of everyone who takes part to what the rounds say."""
+
+import pathlib
+import statistics
+import tempfile
+
+import environments
+import machine
+from comparison import Contestant, Failed, largest_difference, ratio, roofline, start_in_turns, take_turns
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+# How far logits may lie apart, as a share of the largest: what the roundings of a whole network come to.
+SCORES_AGREE = {"f32": 1e-3, "tf32": 2e-2, "bf16": 1e-1}
+# What `finetune` trains.
+LAST_BLOCK = {
+    "vgg16": ["block5_*", "fc1", "fc2", "predictions"],
+    "resnet50": ["conv5_block3_*", "predictions"],
+    "mobilenet": ["conv_dw_13*", "conv_pw_13*", "conv_preds"],
+    "inception_v3": [f"{layer}_{number}" for number in range(85, 94) for layer in ["conv2d", "batch_normalization"]] + ["predictions"],
+    "vit_base": ["blocks.11.*", "norm", "head"],
+}
+
+
+def start_first(options, case, names):
+    """The first contestant, and a file of its network, which all others start from."""
+    shared = [f"--{key}={value}" for key, value in case.items()] + [f"--device={options.device}", f"--size={options.size}", f"--threads={options.threads}"]
+    train = [f"--train={','.join(LAST_BLOCK[case['model']])}"] if case["work"] == "finetune" else []
+    return Contestant(names[0], options.peers[names[0]].command + shared + train)
+
+
+def command_of(options, case, name, weights):
+    """What is run for a peer that starts from a network file."""
+    peer = options.peers[name]
+    words = [f"--{key}={value}" for key, value in case.items()] + [f"--device={options.device}", f"--threads={options.threads}"]
+    try:
+        return peer.command + words + [f"--weights={weights}"] + ([environments.exported(weights, peer, case)] if peer.export else [])
+    except ValueError as failure:
+        raise Failed(f"{name}: {failure}") from failure
+
+
+def check_counts(other, first):
+    for count in ["parameters", "product_flops"]:
+        own, theirs = first.description[count], other.description[count]
+        if abs(own - theirs) > 0.01 * own:
+            raise Failed(f"{other.name}: {count} {theirs}, {first.name} has {own}")
+
+
+def check_logits(name, logits, reference, precision):
+    """How far they are apart, as a share of the largest."""
+    difference = largest_difference(logits, reference)
+    if not difference <= SCORES_AGREE[precision]:
+        raise Failed(f"{name}: logits differ by {difference:.1e} of the largest")
+    return difference
+
+
+def join(options, case, names, first, weights, left_out):
+    """Starts the others; whoever does not compute the same is left out. Returns who is kept and how close their logits are."""
+    reference, kept, report = first.ask("output")["output"], [first], {}
+    for name in names[1:]:
+        other = None
+        try:
+            other = Contestant(name, command_of(options, case, name, weights))
+            check_counts(other, first)
+            difference = check_logits(name, other.ask("output", 600)["output"], reference, case["precision"])
+            other.ask("steps 1", 600)  # whatever is made at the first step, a compiler's work among it
+            report[name] = difference
+            kept.append(other)
+        except Failed as failure:
+            left_out[name] = str(failure)
+            if other:
+                other.close()
+            if "memory" in str(failure).lower():
+                raise
+    return kept, report
+
+
+def compare(options, case, first, times, peaks, logit_differences, rates, products):
+    """What the rounds say: each contestant's times, its ratio to the first and, where a probe was asked, its share of the roofline."""
+    found = {"contestants": {}, "ratios": {}}
+    lower = [roofline(products, rate, case["precision"]) for rate in rates]
+    if lower:
+        found["ceiling"] = {"ms": 1e3 * statistics.median(lower), "rates": rates}
+    for name, seconds in times.items():
+        ordered = sorted(seconds)
+        median = ordered[len(ordered) // 2]
+        about = {"best_ms": 1e3 * ordered[0], "median_ms": 1e3 * median, "images_per_second": case["batch"] / median, "seconds": seconds,
+                 "peak_bytes": peaks.get(name, 0), "installed_bytes": environments.installed_bytes(options.peers[name].command[0], options.peers[name].package)}
+        if lower:
+            about["share_of_ceiling"] = statistics.geometric_mean(least / taken for least, taken in zip(lower, seconds))
+        found["contestants"][name] = about
+        if name != first:
+            found["ratios"][name] = ratio(times[first], seconds) | {"logit_difference": logit_differences[name]}
+    return found
+
+
+def run_steps(options, case, names):
+    """Steps of processes that are ready."""
+    left_out, clocks, running = {}, [machine.clocks()], []
+    try:
+        first = start_first(options, case, names)
+        running.append(first)
+        with tempfile.TemporaryDirectory() as folder:
+            weights = first.ask(f"weights {folder}/weights.safetensors")["weights"]
+            kept, differences = join(options, case, names, first, weights, left_out)
+            running += kept[1:]
+            probe = None
+            if options.device == "cpu":
+                probe = Contestant("probe", [str(ROOT / options.build / "benchmarks/cpu_probe"), f"--threads={options.threads}"])
+                running.append(probe)
+            products = first.ask("products")["products"] if probe else []
+            times, peaks, rates = take_turns(kept, options.rounds, options.chunk, probe)
+    finally:
+        for contestant in running:
+            contestant.close()
+    found = compare(options, case, first.name, times, peaks, differences, rates, products)
+    for contestant in kept:
+        found["contestants"][contestant.name] |= {"version": contestant.description["version"], "command": contestant.command[1:]}
+    if probe:
+        found["ceiling"]["with"] = probe.description
+    return dict(case, **found, left_out=left_out, clocks=clocks + [machine.clocks()], image=first.description["image"], product_flops=first.description["product_flops"])
+
+
+def run_first(options, case, names):
+    """Whole processes, from their start to their first logits."""
+    inference, left_out, commands = dict(case, work="inference"), {}, {}
+    with tempfile.TemporaryDirectory() as folder:
+        first = start_first(options, inference, names)
+        try:
+            weights = first.ask(f"weights {folder}/weights.safetensors")["weights"]
+        finally:
+            first.close()
+        for name in names:
+            try:
+                commands[name] = command_of(options, inference, name, weights) + ["--first"]
+            except Failed as failure:
+                left_out[name] = str(failure)
+        times, logits, failed = start_in_turns(commands, options.rounds)
+    left_out |= failed
+    if names[0] not in times:
+        raise Failed(left_out[names[0]])
+    differences = {}
+    for name in [name for name in times if name != names[0]]:
+        try:
+            differences[name] = check_logits(name, logits[name], logits[names[0]], case["precision"])
+        except Failed as failure:
+            left_out[name] = str(failure)
+            del times[name]
+    return dict(case, **compare(options, case, names[0], times, {}, differences, [], []), left_out=left_out, image=first.description["image"])
+
+
+def run_case(options, case):
+    names = [name for name in options.contestants if case["work"] in options.peers[name].works]
+    if not names:
+        raise Failed("nobody takes part")
+    return (run_first if case["work"] == "first" else run_steps)(options, case, names)

@@ -1,0 +1,194 @@
+// LibTorch's side of a comparison, from C++: the commands of benchmarks/model_step.cpp, which says what they are.
+//
+//   libtorch_step --weights=resnet50.safetensors --work=training --precision=bf16 --batch=16
+//
+// The network is the one of the file, run in eager mode, channels last; with --script=FILE a TorchScript module,
+// frozen, which benchmarks/peers/export.py makes. bf16 means bf16 weights in inference and autocast in training. With
+// --cached what is frozen is computed once, as an expert would do it by hand. With --first the first line is the logits
+// and nothing is counted.
+#include <chrono>
+#include <fstream>
+#include <iostream>
+#include <map>
+#include <optional>
+#include <string>
+
+#include <ATen/autocast_mode.h>
+#include <sys/resource.h>
+#include <torch/script.h>
+#include <torch/torch.h>
+
+#include "network.h"
+
+namespace peer {
+namespace {
+
+using Json = nlohmann::json;
+using Options = std::map<std::string, std::string>;
+
+// Element i is a hash of i, from -1 to 1, numbered NHWC: the input of all peers.
+at::Tensor peer_input(std::int64_t batch, std::int64_t image) {
+  at::Tensor tensor = at::empty({batch, image, image, 3});
+  float* values = tensor.data_ptr<float>();
+  for (std::int64_t i = 0; i < tensor.numel(); ++i) {
+    const std::uint32_t hash = static_cast<std::uint32_t>(i) * 2654435761u;
+    values[i] = static_cast<float>(hash >> 8) * 0x1p-23f - 1;
+  }
+  return tensor.permute({0, 3, 1, 2});
+}
+
+// Autocast to bf16 for as long as it lives.
+class Autocast {
+ public:
+  explicit Autocast(bool on) : on_(on) {
+    if (!on_) return;
+    at::autocast::set_autocast_dtype(at::kCPU, at::kBFloat16);
+    at::autocast::set_autocast_enabled(at::kCPU, true);
+  }
+  Autocast(const Autocast&) = delete;
+  Autocast& operator=(const Autocast&) = delete;
+  ~Autocast() {
+    if (!on_) return;
+    at::autocast::set_autocast_enabled(at::kCPU, false);
+    at::autocast::clear_cache();
+  }
+
+ private:
+  bool on_;
+};
+
+class Stepper {
+ public:
+  explicit Stepper(const Options& options)
+      : options_(options), training_(at("work") != "inference"), half_(at("precision") == "bf16") {
+    if (at("precision") == "tf32") throw std::runtime_error("a CPU has no TF32");
+    const at::ScalarType dtype = half_ && !training_ ? at::kBFloat16 : at::kFloat;
+    if (options_.contains("script"))
+      load_script();
+    else
+      network_.emplace(at("weights"), dtype);
+    const std::int64_t image = network_ ? network_->image() : counts_.at("image").get<std::int64_t>();
+    input_ = peer_input(std::stoll(at("batch")), image).to(dtype);
+    if (!training_) return;
+    labels_ = at::arange(input_.size(0), at::kLong) % 1000;
+    optimizer_.emplace(network_->trainable(), torch::optim::SGDOptions(1e-3).momentum(0.9));
+    if (options_.contains("cached")) network_->keep_frozen(input_);
+  }
+
+  Json describe() {
+    if (network_)
+      counts_ = {{"image", network_->image()},
+                 {"parameters", network_->parameters()},
+                 {"product_flops", network_->product_operations(input_)}};
+    Json about{{"peer", script_ ? "TorchScript" : "LibTorch"},
+               {"version", TORCH_VERSION},
+               {"model", at("model")},
+               {"work", at("work")},
+               {"precision", at("precision")},
+               {"batch", input_.size(0)}};
+    about.update(counts_);
+    return about;
+  }
+
+  Json output() {
+    const c10::InferenceMode inference;
+    const Autocast autocast(half_ && training_);
+    const at::Tensor logits = forward(false).to(at::kFloat).contiguous();
+    return {{"output", std::vector<float>(logits.data_ptr<float>(), logits.data_ptr<float>() + logits.numel())}};
+  }
+
+  Json steps(int count) {
+    for (; warmup_ > 0; --warmup_) step();
+    const auto began = std::chrono::steady_clock::now();
+    for (int i = 0; i < count; ++i) step();
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - began;
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    return {{"steps", count}, {"seconds", seconds.count()}, {"peak_bytes", usage.ru_maxrss << 10}};
+  }
+
+ private:
+  const std::string& at(const std::string& name) const {
+    const auto found = options_.find(name);
+    if (found == options_.end()) throw std::runtime_error("expected an option --" + name);
+    return found->second;
+  }
+
+  // A script, and what it counts: for that its maker has left a file beside it.
+  void load_script() {
+    std::ifstream(at("script") + ".json") >> counts_;
+    script_ = torch::jit::load(at("script"));
+    script_->eval();
+    script_ = torch::jit::freeze(*script_);  // optimize_for_inference made MobileNet twice as slow, ResNet50 no faster
+  }
+
+  at::Tensor forward(bool training) {
+    return script_ ? script_->forward({input_}).toTensor() : network_->forward(input_, training);
+  }
+
+  void step() {
+    if (!training_) {
+      const c10::InferenceMode inference;
+      result_ = forward(false);
+      return;
+    }
+    optimizer_->zero_grad();
+    at::Tensor loss;
+    {
+      const Autocast autocast(half_);
+      loss = at::cross_entropy_loss(network_->forward(input_, true), labels_);
+    }
+    loss.backward();
+    optimizer_->step();
+  }
+
+  Options options_;
+  bool training_, half_;
+  std::optional<Network> network_;
+  Json counts_;
+  at::Tensor input_, labels_, result_;
+  std::optional<torch::jit::Module> script_;
+  std::optional<torch::optim::SGD> optimizer_;
+  int warmup_ = 5;
+};
+
+void say(const Json& line) { std::cout << line.dump() << std::endl; }
+
+Json answer(Stepper& stepper, const std::string& line) {
+  if (line == "output") return stepper.output();
+  if (line.starts_with("steps ")) return stepper.steps(std::stoi(line.substr(6)));
+  return {{"error", "expected output or steps N, got '" + line + "'"}};
+}
+
+// `--key=value` and `--key`, over the defaults.
+Options parse(int argc, char** argv) {
+  Options options{{"model", ""}, {"work", "inference"}, {"precision", "f32"}, {"batch", "1"}, {"threads", "0"}};
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    const std::size_t equals = word.find('=');
+    if (!word.starts_with("--")) throw std::runtime_error("expected --key=value, got '" + word + "'");
+    options[word.substr(2, equals - 2)] = equals == std::string::npos ? "" : word.substr(equals + 1);
+  }
+  return options;
+}
+
+void serve(const Options& options) {
+  if (const int threads = std::stoi(options.at("threads")); threads > 0) at::set_num_threads(threads);
+  at::manual_seed(1);
+  Stepper stepper(options);
+  say(options.contains("first") ? stepper.output() : stepper.describe());
+  for (std::string line; std::getline(std::cin, line);) say(answer(stepper, line));
+}
+
+}  // namespace
+}  // namespace peer
+
+int main(int argc, char** argv) {
+  try {
+    peer::serve(peer::parse(argc, argv));
+  } catch (const std::exception& error) {
+    const std::string text = error.what();
+    peer::say({{"error", text.substr(0, text.find('\n'))}});
+    return 1;
+  }
+}
