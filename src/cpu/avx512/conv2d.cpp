@@ -56,12 +56,14 @@ void convolve(const Grid& grid, const Source<T>& source, const Weights<T>& weigh
     const auto compute = [&](Index panel, Index i) {
       const Index first = panel * kTileColumns, columns = std::min(kTileColumns, y.columns - first);
       const Index begin = part(table.count(), tiles, i), count = part(table.count(), tiles, i + 1) - begin;
-      const ProductTile<T> tile{.rows = table.rows(0) + begin,
+      const Index width = panel_width(columns);
+      const graft::cpu::Range terms = grid.terms_of(table.begin() + begin, table.begin() + begin + count);
+      const ProductTile<T> tile{.rows = table.rows(terms.begin) + begin,
                              .row_stride = table.count(),
                              .ahead = panel == first_panel && i + 1 < tiles ? count : 0,
-                             .terms = grid.terms(),
+                             .terms = terms.end - terms.begin,
                              .depth = depth,
-                             .weights = weights.panel(first, depth, panel_width(columns)),
+                             .weights = weights.panel(first, depth, width) + terms.begin * stored_depth<T>(depth) * width,
                              .bias = y.bias == nullptr ? nullptr : y.bias + first,
                              .residual = y.residual == nullptr ? nullptr : y.residual + first,
                              .residual_pitch = y.residual_pitch,
@@ -120,7 +122,7 @@ void correlate(const Grid& grid, const Source<float>& source, const Source<float
         const WeightTile tile = tile_at(i);
         const Index columns = std::min(kTileColumns, slopes.channels - tile.panel * kTileColumns);
         if (tile.panel != copied) {
-          copy_panel(slopes.data + first * slopes.pitch + tile.panel * kTileColumns, slopes.pitch, table.count(), columns,
+          copy_panel(slopes.data + tile.panel * kTileColumns, slopes.pitch, table.results(), table.count(), columns,
                      panel.data());
           copied = tile.panel;
         }

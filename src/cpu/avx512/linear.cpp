@@ -1,5 +1,6 @@
 #include "kernels/linear.h"
 
+#include <numeric>
 #include <vector>
 
 #include "core/parallel.h"
@@ -155,6 +156,8 @@ void linear_backward_weight(Context&, const Operand& x, const Operand& dz, Gradi
   const Index shares = std::max(std::min<Index>(out, 2 * threads()), (out + kOutputs - 1) / kOutputs);
   float* to = dw.to.as<float>();
   const bool streams = rows <= kBlockRows && !dw.accumulate && Result<float>{.data = to, .pitch = dw.to.pitch, .columns = in}.streams(out);
+  std::vector<Index> in_order(static_cast<std::size_t>(kBlockRows));
+  std::iota(in_order.begin(), in_order.end(), Index{0});
   parallel_for(shares, [&](Index share) {
     const Index begin = part(out, shares, share), count = part(out, shares, share + 1) - begin;
     const Index tiles = (count + kTileRows - 1) / kTileRows, tile_elements = kBlockRows * kTileRows;
@@ -177,7 +180,7 @@ void linear_backward_weight(Context&, const Operand& x, const Operand& dz, Gradi
       }
       for (Index c = 0; c < in; c += kTileColumns) {
         const Index columns = std::min(kTileColumns, in - c);
-        copy_panel(x.as<float>() + first * x.pitch + c, x.pitch, block, columns, panel.data());
+        copy_panel(x.as<float>() + first * x.pitch + c, x.pitch, in_order.data(), block, columns, panel.data());
         for (Index i = 0; i < tiles; ++i) {
           const Index o = part(count, tiles, i);
           gradient_tile({.rows = table.data() + i * kBlockRows,

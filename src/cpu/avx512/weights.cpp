@@ -107,12 +107,9 @@ Panels pack_backward_input(const ConvGeometry& g, const std::vector<Phase>& phas
   std::vector<Index> order;  // of taps
   std::string name = layout("backward input", g, form);
   for (const Phase& phase : phases) {
-    for (Index p = 0; p < phase.grid.rows.taps; ++p) {
-      for (Index q = 0; q < phase.grid.columns.taps; ++q) {
-        order.push_back((phase.first_row_tap + p * phase.row_tap_stride) * g.kernel_width + phase.first_column_tap +
-                        q * phase.column_tap_stride);
-        name += fmt::format(" {}", order.back());
-      }
+    for (const Index tap : phase.taps) {
+      order.push_back(tap);
+      name += fmt::format(" {}", tap);
     }
   }
   std::size_t bytes = 0;

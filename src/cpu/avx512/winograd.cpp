@@ -40,7 +40,7 @@ struct Shares {
   Index blocks, panel_groups;
 
   Shares(const Tiles& tiles, Index depth, Index columns) {
-    constexpr Index kElements = 1 << 20, kLeast = 48, kMost = 192;
+    constexpr Index kElements = 1 << 20, kLeast = 72, kMost = 192;
     const Index size = std::clamp(kElements / kWinogradTaps / (depth + columns), kLeast, kMost);
     blocks = (tiles.count() + size - 1) / size;
     if (blocks >= threads()) blocks = (blocks + threads() - 1) / threads() * threads();
