@@ -23,8 +23,9 @@ struct Axis {
   graft::cpu::Range inside(Index i) const;
 };
 
-/// Taps are counted as (outer, inner), positions as (image, outer, inner); or, where outer taps lie outside at the border,
-/// as (outer, image, inner): positions side by side then mostly miss the same taps, which a tile of them leaves out.
+/// Taps are counted as (outer, inner), positions as (image, outer, inner); or, where outer taps lie outside at the
+/// border, as (outer, image, inner): positions side by side then mostly miss the same taps, which a tile of them leaves
+/// out.
 struct Grid {
   Index images = 0;
   Axis outer, inner;
@@ -56,7 +57,11 @@ class RowTable {
  public:
   /// `channels` of a source image [images, rows, columns, pitch].
   RowTable(const Grid& grid, const T* source, Index pitch, Index channels)
-      : grid_(grid), source_(source), pitch_(pitch), channels_(channels), zeros_(static_cast<std::size_t>(grid.run * channels)) {}
+      : grid_(grid),
+        source_(source),
+        pitch_(pitch),
+        channels_(channels),
+        zeros_(static_cast<std::size_t>(grid.run * channels)) {}
 
   /// Reads positions begin .. end-1 from here on.
   void move_to(Index begin, Index end);

@@ -9,8 +9,8 @@ namespace graft::kernels::avx512 {
 /// Where part i of n begins if `count` things are shared out evenly.
 inline Index part(Index count, Index n, Index i) { return count * i / n; }
 
-/// Brings columns of the rows that are listed side by side: rows that lie a power of two apart would share a few sets of
-/// the cache.
+/// Brings columns of the rows that are listed side by side: rows that lie a power of two apart would share a few sets
+/// of the cache.
 inline void copy_panel(const float* from, Index pitch, const Index* rows, Index count, Index columns, float* to) {
   constexpr Index kAhead = 16;
   for (Index r = 0; r < count; ++r, to += kTileColumns) {
@@ -47,9 +47,7 @@ struct Result {
   Activation activation = Activation::linear;
 
   Clamp clamp() const {
-    return activation == Activation::relu    ? Clamp::relu
-           : activation == Activation::relu6 ? Clamp::relu6
-                                             : Clamp::none;
+    return activation == Activation::relu ? Clamp::relu : activation == Activation::relu6 ? Clamp::relu6 : Clamp::none;
   }
   /// Those of its columns that belong to a group.
   Result group(Index first, Index count) const {
