@@ -43,6 +43,7 @@ constexpr Index kCachedWeights = 1 << 17;  // half of a second-level cache of 1 
 template <class T>
 void convolve(const Grid& grid, const Source<T>& source, const Weights<T>& weights, const Result<T>& y) {
   const Index depth = grid.run * source.channels, panel_count = panels(y.columns), positions = grid.positions();
+  if (positions == 0) return;  // a phase that a narrow image does not have
   const Shares shares(positions, depth, panel_count);
   const bool streams = y.streams(positions);
   parallel_for(shares.panel_groups * shares.blocks, [&](Index share) {
