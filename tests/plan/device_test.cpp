@@ -18,10 +18,10 @@ nn::Network branches() {
   const auto relu = [](const char*) { return nn::Activate(Activation::relu); };
   auto x = b.add("pad", nn::ZeroPad(pad(1)), b.input());
   x = b.add("conv", nn::Conv2d({.out = 16, .kernel = 3, .stride = 2, .bias = false}), x);
-  x = b.add("conv_bn", nn::BatchNorm({}), x);
+  x = b.add("conv_bn", nn::BatchNorm(), x);
   x = b.add("conv_relu", relu("conv"), x);
   auto y = b.add("branch1", nn::Conv2d({.out = 16, .kernel = 3, .padding = kSame}), x);
-  y = b.add("branch1_bn", nn::BatchNorm({}), y);
+  y = b.add("branch1_bn", nn::BatchNorm(), y);
   y = b.add("sum", nn::Add(), {y, x});
   y = b.add("sum_relu", relu("sum"), y);
   auto z = b.add("branch2", nn::DepthwiseConv2d({.kernel = 3, .padding = kSame, .activation = Activation::relu6}), x);
@@ -69,8 +69,10 @@ TEST(DevicePlan, ComputesWhatTheCpuDoes) {
     const Tensor input = random_normal({2, 9, 9, 3}, 9).to(DType::f32);
     const Numbers want = train(here, {}, input, labels), got = train(there, device, input, labels);
     for (std::size_t i = 0; i < 2; ++i) EXPECT_LT(difference(got.results[i], want.results[i]), 1e-5);
-    for (const auto& [name, numbers] : want.parameters)
-      EXPECT_LT(difference(got.parameters.at(name), numbers), 1e-4) << name;
+    for (const auto& [name, numbers] : want.parameters) {
+      if (name != "branch1/bias")  // before a norm: its gradient is zero but for rounding
+        EXPECT_LT(difference(got.parameters.at(name), numbers), 1e-4) << name;
+    }
   }
 }
 
