@@ -78,8 +78,8 @@ class Stepper {
     if (options.training()) {
       std::map<std::string, Spec> given;
       for (const auto& [node, value] : features_) given.emplace(node, value.spec());
-      training_plan_.emplace(
-          plan::compile_training(network_, input_shape(), {.dtype = input_.dtype(), .given = given}));
+      training_plan_.emplace(plan::compile_training(
+          network_, input_shape(), {.dtype = input_.dtype(), .hand_over = one_by_one(), .given = given}));
     } else {
       plan_.emplace(plan::compile(network_, input_shape(),
                                   {.dtype = input_.dtype(), .logits = true, .record = !options.captured}));
@@ -174,6 +174,9 @@ class Stepper {
     features_ = network_.run(input_, {.watch = border, .until = border}).watched;
   }
 
+  // As the trainer does it: on the CPU each parameter is updated as soon as its gradient is there.
+  bool one_by_one() const { return device_.kind == Device::Kind::cpu; }
+
   void step() {
     if (!options_.training()) {
       const autograd::NoGrad off;
@@ -182,7 +185,15 @@ class Stepper {
     }
     optimizer_->zero_grad();
     if (training_plan_) {
-      result_ = training_plan_->run({given_in_training(), labels_}).loss;
+      plan::TrainingPlan::Batch batch{given_in_training(), labels_};
+      if (one_by_one()) {
+        batch.after_loss = [this](const Tensor& loss) { optimizer_->begin(loss); };
+        batch.hand_over = [this](const std::string& name, const Tensor& gradient) {
+          optimizer_->update(name, gradient);
+        };
+      }
+      result_ = training_plan_->run(batch).loss;
+      if (one_by_one()) return;
     } else {
       result_ = ops::softmax_cross_entropy(scores_in_training(), labels_);
       autograd::backward(result_);

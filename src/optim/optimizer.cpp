@@ -148,30 +148,33 @@ Optimizer::Step Optimizer::prepare() const {
   return step;
 }
 
+// Counts a step of a parameter, and completes its row with what the step needs.
+UpdateRow Optimizer::next_row(std::size_t group, const NamedTensor& parameter, UpdateRow row) {
+  Tensor weight = parameter.value;
+  State& state = states_.at(parameter.name);
+  const auto steps = static_cast<double>(++*state.steps.mutable_data<std::int64_t>());
+  const Storage::Rounded* const rounded = weight.storage()->rounded();
+  row.weight = weight.raw();
+  if (state.first.defined()) row.first = state.first.raw();
+  if (state.second.defined()) row.second = state.second.raw();
+  if (rounded != nullptr) {
+    row.rounded = rounded->copy->data();
+    row.rounded_dtype = rounded->dtype;
+  }
+  row.rate = learning_rate(group);
+  row.decay = groups_[group].weight_decay.value_or(options_.weight_decay);
+  row.correction1 = 1 - std::pow(options_.beta1, steps);
+  row.correction2 = 1 - std::pow(options_.beta2, steps);
+  const auto copy = rounded != nullptr ? *rounded : Storage::Rounded{};
+  weight.bump_version();
+  if (copy.copy) weight.storage()->keep_rounded(copy.copy, copy.dtype);
+  return row;
+}
+
 void Optimizer::advance(Step& step, const std::function<void(const Tensor& to, const void* from)>& upload) {
   for (Step::Part& part : step.parts) {
     std::vector<UpdateRow> rows = rows_of(part);
-    for (std::size_t i = 0; i < rows.size(); ++i) {
-      Tensor weight = part.parameters[i].value;
-      State& state = states_.at(part.parameters[i].name);
-      const auto steps = static_cast<double>(++*state.steps.mutable_data<std::int64_t>());
-      const Storage::Rounded* const rounded = weight.storage()->rounded();
-      UpdateRow& row = rows[i];
-      row.weight = weight.raw();
-      if (state.first.defined()) row.first = state.first.raw();
-      if (state.second.defined()) row.second = state.second.raw();
-      if (rounded != nullptr) {
-        row.rounded = rounded->copy->data();
-        row.rounded_dtype = rounded->dtype;
-      }
-      row.rate = learning_rate(part.groups[i]);
-      row.decay = groups_[part.groups[i]].weight_decay.value_or(options_.weight_decay);
-      row.correction1 = 1 - std::pow(options_.beta1, steps);
-      row.correction2 = 1 - std::pow(options_.beta2, steps);
-      const auto copy = rounded != nullptr ? *rounded : Storage::Rounded{};
-      weight.bump_version();
-      if (copy.copy) weight.storage()->keep_rounded(copy.copy, copy.dtype);
-    }
+    for (std::size_t i = 0; i < rows.size(); ++i) rows[i] = next_row(part.groups[i], part.parameters[i], rows[i]);
     if (upload)
       upload(part.table, rows.data());
     else
@@ -197,14 +200,53 @@ void Optimizer::launch(const Step& step, const Tensor& loss) {
                           .stops = loss.defined()},
                          squares, loss.defined() ? Operand(loss) : Operand{}, control);
   }
-  for (const Step::Part& part : step.parts) {
-    if (options_.algorithm == Algorithm::sgd)
-      kernels::sgd_update(context, {options_.momentum, options_.nesterov}, table_of(part), control);
-    else
-      kernels::adam_update(context,
-                           {options_.beta1, options_.beta2, options_.epsilon, options_.algorithm == Algorithm::adamw},
-                           table_of(part), control);
+  for (const Step::Part& part : step.parts) apply(part, control);
+}
+
+void Optimizer::apply(const Step::Part& part, const Operand& control) const {
+  Context& context = Context::current();
+  if (options_.algorithm == Algorithm::sgd)
+    kernels::sgd_update(context, {options_.momentum, options_.nesterov}, table_of(part), control);
+  else
+    kernels::adam_update(context,
+                         {options_.beta1, options_.beta2, options_.epsilon, options_.algorithm == Algorithm::adamw},
+                         table_of(part), control);
+}
+
+void Optimizer::begin(const Tensor& loss) {
+  check(device().kind == Device::Kind::cpu && options_.clip_norm == 0 && !options_.loss_scaling,
+        "[optimizer] parameters are updated one by one on the CPU, without clipping and loss scaling");
+  kernels::decide_step(Context::current(), {.stops = true}, Tensor::zeros({}, DType::f64), loss, control_);
+}
+
+void Optimizer::update(const std::string& name, const Tensor& gradient) {
+  Step::Part& part = single_[name];
+  for (std::size_t i = 0; i < groups_.size() && part.parameters.empty(); ++i) {
+    for (const NamedTensor& parameter : groups_[i].parameters) {
+      if (parameter.name != name) continue;
+      part.groups = {i};
+      part.parameters = {parameter};
+      part.chunks = chunks_of(parameter.value);
+      part.table = Tensor::empty({static_cast<Index>(sizeof(UpdateRow))}, DType::u8);
+    }
   }
+  check(!part.parameters.empty(), "[optimizer] there is no parameter '{}'", name);
+  const Tensor& weight = part.parameters[0].value;
+  check(gradient.spec() == weight.spec() && gradient.device() == weight.device(),
+        "[optimizer] expected a gradient of '{}' as {} {} on {}, got {} {} on {}", name, weight.dtype(), weight.shape(),
+        weight.device(), gradient.dtype(), gradient.shape(), gradient.device());
+  part.gradients = {gradient};
+  const UpdateRow row = next_row(part.groups[0], part.parameters[0], rows_of(part)[0]);
+  upload_now(part.table, &row);
+  const Tensor squares = Tensor::zeros({}, DType::f64);
+  kernels::sum_squares(Context::current(), table_of(part), squares);
+  auto& control = *static_cast<StepControl*>(control_.raw());
+  if (!std::isfinite(squares.item())) {
+    control.applies = 0;
+    if (control.failed < 0) control.failed = control.steps - 1;
+  }
+  apply(part, control_);
+  part.gradients.clear();
 }
 
 void Optimizer::step() {

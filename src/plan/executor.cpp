@@ -19,7 +19,8 @@ double bytes_of(const Spec& spec) {
 // A backward computes as much as its forward for each gradient that it makes, as products of matrices do.
 Step describe(const Graph& graph, const Schedule& schedule, const Instruction& instruction) {
   const Graph::Call& call = graph.calls()[instruction.call];
-  Step step{.op = std::string(call.op->name()),
+  const bool update = instruction.kind == Instruction::Kind::hand_over;
+  Step step{.op = update ? "update" : std::string(call.op->name()),
             .attributes = call.op->attributes(),
             .layers = {},
             .inputs = {},
@@ -30,7 +31,7 @@ Step describe(const Graph& graph, const Schedule& schedule, const Instruction& i
   std::vector<Spec> outputs;
   for (const int input : call.inputs) step.inputs.push_back(graph.value(input).spec);
   for (const int output : call.outputs) outputs.push_back(graph.value(output).spec);
-  step.backward = instruction.kind != Instruction::Kind::forward;
+  step.backward = instruction.kind != Instruction::Kind::forward && !update;
   double passes = 1;
   if (step.backward) {
     const auto is_large = [&](int slot) {
@@ -38,6 +39,7 @@ Step describe(const Graph& graph, const Schedule& schedule, const Instruction& i
     };
     passes = static_cast<double>(std::count_if(instruction.dx.begin(), instruction.dx.end(), is_large));
   }
+  if (update) passes = 0;
   step.operations = passes * call.op->operations(step.inputs, outputs);
   if (call.op->is_view()) return step;
   for (const auto* slots : {&instruction.inputs, &instruction.outputs, &instruction.dy, &instruction.dx}) {
@@ -78,29 +80,29 @@ Executor::Executor(const nn::Network& network, DType dtype, bool record, Graph g
   }
 }
 
-std::vector<Tensor> Executor::run(const std::map<std::string, Tensor>& given, const Tensor& seed,
-                                  const Observe& observe) {
-  const Outside outside = bind_outside(given, seed);
+std::vector<Tensor> Executor::run(const Run& run) {
+  const Outside outside = bind_outside(run.given, run.seed);
   std::unique_ptr<Memory> memory = take_memory();
   const autograd::OnDevice on(Context::current(), device_);
   std::vector<Tensor> all;
-  if (record_ && !observe && device_.kind != Device::Kind::cpu) {
-    all = replay(*memory, outside);
+  if (record_ && !run.observe && device_.kind != Device::Kind::cpu) {
+    all = replay(*memory, outside, run);
   } else {
     patch(*memory, outside);
-    execute_all(*memory, observe);
+    execute_all(*memory, outside, run);
     all = results(outside);
   }
   const std::lock_guard lock(mutex_);
   for (const auto& [value, gradient] : schedule_.gradients) {
-    if (graph_.value(value).kind == Graph::Kind::trained) fixed_.at(value).set_grad(fixed_.at(gradient));
+    if (graph_.value(value).kind == Graph::Kind::trained && !schedule_.hands_over)
+      fixed_.at(value).set_grad(fixed_.at(gradient));
   }
   free_.push_back(std::move(memory));
   return all;
 }
 
 // A recording knows addresses: what is given is copied to where it reads, and what it made is copied out.
-std::vector<Tensor> Executor::replay(Memory& memory, const Outside& given) {
+std::vector<Tensor> Executor::replay(Memory& memory, const Outside& given, const Run& run) {
   if (memory.outside.empty()) {
     for (const auto& [block, tensor] : given)
       memory.outside[block] = Tensor::empty(tensor.shape(), tensor.dtype(), device_);
@@ -110,10 +112,11 @@ std::vector<Tensor> Executor::replay(Memory& memory, const Outside& given) {
     if (layout_.homes[static_cast<std::size_t>(block)] == Layout::Home::input) memory.outside[block].copy_from(tensor);
   }
   if (!memory.has_run) {  // libraries choose kernels and take memory at a first call
-    execute_all(memory, {});
+    execute_all(memory, memory.outside, run);
     memory.has_run = true;
   } else {
-    if (!memory.recording) memory.recording = graft::Graph::record(device_, [&] { execute_all(memory, {}); });
+    if (!memory.recording)
+      memory.recording = graft::Graph::record(device_, [&] { execute_all(memory, memory.outside, run); });
     memory.recording->replay(Context::current().stream);
   }
   std::vector<Tensor> all = results(memory.outside);
@@ -132,17 +135,26 @@ std::vector<Tensor> Executor::results(const Outside& outside) const {
   return all;
 }
 
-void Executor::execute_all(Memory& memory, const Observe& observe) {
+void Executor::execute_all(Memory& memory, const Outside& outside, const Run& run) {
+  bool forward = true;
   for (std::size_t i = 0; i < steps_.size(); ++i) {
     const auto start = std::chrono::steady_clock::now();
     try {
-      execute(schedule_.instructions[i], memory.operands[i]);
+      const Instruction& instruction = schedule_.instructions[i];
+      if (forward && instruction.kind != Instruction::Kind::forward) {
+        forward = false;
+        if (run.after_forward) run.after_forward(results(outside));
+      }
+      if (instruction.kind == Instruction::Kind::hand_over)
+        hand_over(instruction, memory, run.hand_over);
+      else
+        execute(instruction, memory.operands[i]);
     } catch (const Error& error) {
       fail("layer '{}': {}", steps_[i].layers.back(), error.what());
     }
-    if (!observe) continue;
+    if (!run.observe) continue;
     synchronize(device_);
-    observe(steps_[i], std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    run.observe(steps_[i], std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   }
 }
 
@@ -170,7 +182,17 @@ void Executor::execute(const Instruction& instruction, Operands& operands) {
     case Instruction::Kind::add:
       kernels::add_into(context, operands.inputs[0], operands.outputs[0]);
       return;
+    case Instruction::Kind::hand_over:
+      return;  // nothing is computed
   }
+}
+
+void Executor::hand_over(const Instruction& instruction, const Memory& memory, const HandOver& to) const {
+  const auto gradient = static_cast<std::size_t>(instruction.inputs[0]);
+  const Place& at = layout_.places[gradient];
+  const std::size_t offset = layout_.blocks[static_cast<std::size_t>(at.block)].offset + at.offset;
+  const Spec& spec = schedule_.slots[gradient];
+  to(graph_.value(instruction.outputs[0]).name, Tensor::over(memory.arena.storage(), offset, spec.shape, spec.dtype));
 }
 
 std::unique_ptr<Executor::Memory> Executor::take_memory() {
@@ -222,7 +244,8 @@ void Executor::fix(int slot, const Constant& constant) {
   }
   if (value.spec.shape.rank() > 1 && device_.kind == Device::Kind::cpu)
     fixed_[slot].storage()->keep_packed(value.kind == Graph::Kind::constant);
-  if (const auto gradient = schedule_.gradients.find(slot); gradient != schedule_.gradients.end()) {
+  if (const auto gradient = schedule_.gradients.find(slot);
+      gradient != schedule_.gradients.end() && !schedule_.hands_over) {
     const PurposeScope purpose(Purpose::gradients);
     fixed_[gradient->second] = Tensor::empty(value.spec.shape, value.spec.dtype, device_);
   }

@@ -18,9 +18,16 @@ class Executor {
   Executor(const nn::Network& network, DType dtype, bool record, Graph graph, Schedule schedule,
            std::vector<int> outputs);
 
-  /// Computes the outputs from what is given, by name. Throws Error if something is missing or is not what the graph
-  /// was made for.
-  std::vector<Tensor> run(const std::map<std::string, Tensor>& given, const Tensor& seed, const Observe& observe);
+  /// What a run is given: see TrainingPlan::Batch.
+  struct Run {
+    const std::map<std::string, Tensor>& given;
+    Tensor seed = {};
+    std::function<void(const std::vector<Tensor>& outputs)> after_forward = {};
+    HandOver hand_over = {};
+    Observe observe = {};
+  };
+  /// Computes the outputs. Throws Error if something is missing or is not what the graph was made for.
+  std::vector<Tensor> run(const Run& run);
 
   const std::string& network() const { return name_; }
   /// What is given, in the graph's order.
@@ -65,9 +72,10 @@ class Executor {
   Outside bind_outside(const std::map<std::string, Tensor>& given, const Tensor& seed) const;
   static void patch(Memory& memory, const Outside& outside);
   std::vector<Tensor> results(const Outside& outside) const;
-  std::vector<Tensor> replay(Memory& memory, const Outside& given);
-  void execute_all(Memory& memory, const Observe& observe);
+  std::vector<Tensor> replay(Memory& memory, const Outside& given, const Run& run);
+  void execute_all(Memory& memory, const Outside& outside, const Run& run);
   void execute(const Instruction& instruction, Operands& operands);
+  void hand_over(const Instruction& instruction, const Memory& memory, const HandOver& to) const;
   Tensor result(int value, const Outside& outside) const;
 
   std::string name_;

@@ -22,7 +22,7 @@ class LayingOut {
       add_block(schedule.slots[slot], value ? graph.values()[slot].kind : Graph::Kind::result);
     }
     for (const auto& [value, gradient] : schedule.gradients) {
-      if (graph.value(value).kind == Graph::Kind::trained) place(gradient).block = -1;
+      if (graph.value(value).kind == Graph::Kind::trained && !schedule.hands_over) place(gradient).block = -1;
     }
     if (schedule.seed >= 0) home(place(schedule.seed).block) = Layout::Home::input;
   }

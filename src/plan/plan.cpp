@@ -57,7 +57,7 @@ std::vector<Tensor> Plan::run(const Tensor& input) const {
 }
 std::vector<Tensor> Plan::run(const std::map<std::string, Tensor>& given) const { return run(given, {}); }
 std::vector<Tensor> Plan::run(const std::map<std::string, Tensor>& given, const Observe& observe) const {
-  return executor_->run(given, {}, observe);
+  return executor_->run({.given = given, .observe = observe});
 }
 
 const std::vector<Step>& Plan::steps() const { return executor_->steps(); }
@@ -78,7 +78,7 @@ TrainingPlan compile_training(const nn::Network& network, const Shape& input, co
   graph.want(loss);
   graph.want(logits);
   rewrite(graph);
-  Schedule schedule = schedule_training(graph, loss);
+  Schedule schedule = schedule_training(graph, loss, options.hand_over);
   return TrainingPlan(std::make_unique<Executor>(network, options.dtype, false, std::move(graph), std::move(schedule),
                                                  std::vector<int>{loss, logits}));
 }
@@ -94,7 +94,10 @@ TrainingPlan::Result TrainingPlan::run(const Batch& batch, const Observe& observ
   if (batch.weights.defined()) given[kWeights] = batch.weights;
   const Tensor seed =
       batch.seed.defined() ? batch.seed : Tensor::full({}, 1, executor_->loss_type(), executor_->device());
-  std::vector<Tensor> results = executor_->run(given, seed, observe);
+  Executor::Run run{.given = given, .seed = seed, .hand_over = batch.hand_over, .observe = observe};
+  if (batch.after_loss)
+    run.after_forward = [&](const std::vector<Tensor>& outputs) { batch.after_loss(outputs.front()); };
+  std::vector<Tensor> results = executor_->run(run);
   return {std::move(results[0]), std::move(results[1])};
 }
 

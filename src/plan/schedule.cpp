@@ -88,6 +88,29 @@ Schedule schedule_forward(const Graph& graph) {
   return schedule;
 }
 
-Schedule schedule_training(const Graph& graph, int loss) { return Backward(graph, loss).take(); }
+Schedule schedule_training(const Graph& graph, int loss, bool hand_over) {
+  Schedule schedule = Backward(graph, loss).take();
+  if (!hand_over) return schedule;
+  std::map<int, std::size_t> completed;  // by slot: the last instruction that writes it
+  for (std::size_t i = 0; i < schedule.instructions.size(); ++i) {
+    for (const int slot : schedule.instructions[i].dx) completed[slot] = i;
+    if (schedule.instructions[i].kind == Instruction::Kind::add) completed[schedule.instructions[i].outputs[0]] = i;
+  }
+  std::multimap<std::size_t, Instruction> added;  // by what they come behind
+  for (const auto& [value, gradient] : schedule.gradients) {
+    if (graph.value(value).kind != Graph::Kind::trained) continue;
+    const std::size_t at = completed.at(gradient);
+    added.emplace(at, Instruction{Instruction::Kind::hand_over, schedule.instructions[at].call, {gradient}, {value}});
+  }
+  std::vector<Instruction> all;
+  for (std::size_t i = 0; i < schedule.instructions.size(); ++i) {
+    all.push_back(std::move(schedule.instructions[i]));
+    const auto [first, last] = added.equal_range(i);
+    for (auto one = first; one != last; ++one) all.push_back(one->second);
+  }
+  schedule.instructions = std::move(all);
+  schedule.hands_over = true;
+  return schedule;
+}
 
 }  // namespace graft::plan

@@ -10,8 +10,9 @@ struct Instruction {
   enum class Kind : std::uint8_t {
     forward,
     backward,
-    zero,  ///< outputs[0] = 0
-    add    ///< outputs[0] += inputs[0]
+    zero,      ///< outputs[0] = 0
+    add,       ///< outputs[0] += inputs[0]
+    hand_over  ///< inputs[0], the gradient of the parameter outputs[0], is complete
   };
   Kind kind = Kind::forward;
   std::size_t call = 0;
@@ -26,12 +27,14 @@ struct Schedule {
   std::vector<Instruction> instructions;
   int seed = -1;                 ///< the slot of d(loss)/d(loss), which comes from outside
   std::map<int, int> gradients;  ///< the slot of the gradient of each value that has one
+  bool hands_over = false;       ///< gradients of parameters lie in the plan's memory, until they are handed over
 };
 
 /// Every call once.
 Schedule schedule_forward(const Graph& graph);
 /// Every call, and from the loss backwards the gradient of every trained value. A call whose inputs need no gradient
-/// has no backward and keeps nothing for one.
-Schedule schedule_training(const Graph& graph, int loss);
+/// has no backward and keeps nothing for one. With `hand_over` a parameter's gradient is handed over once it is
+/// complete, else it is kept.
+Schedule schedule_training(const Graph& graph, int loss, bool hand_over);
 
 }  // namespace graft::plan

@@ -14,7 +14,7 @@ void Profile::add(const plan::Step& step, double seconds) {
     row->operations += step.operations;
     ++row->calls;
   }
-  parts_[step.backward ? "backward" : "forward"] += seconds;
+  parts_[step.op == "update" ? "optimizer" : step.backward ? "backward" : "forward"] += seconds;
 }
 
 std::string Profile::rows(std::string_view title, const std::map<std::string, Row>& table, double total,

@@ -26,6 +26,7 @@ StepRunner::StepRunner(nn::Network& network, optim::Optimizer& optimizer, const 
     : network_(network),
       optimizer_(optimizer),
       options_(options),
+      one_by_one_(on_cpu(network.device()) && options.optimizer.clip_norm == 0 && !options.optimizer.loss_scaling),
       uploader_(network.device()),
       random_state_(Tensor::zeros({2}, DType::i64, network.device())) {}
 
@@ -76,6 +77,7 @@ void StepRunner::compile(Variant& variant, const std::map<std::string, Tensor>& 
   plan::TrainingOptions options{.dtype = options_.precision,
                                 .label_smoothing = options_.label_smoothing,
                                 .weights = variant.weights.defined(),
+                                .hand_over = one_by_one_,
                                 .given = {}};
   const std::string& input = network_.nodes().front().name;
   std::vector<Index> extents{variant.inputs.size()};
@@ -98,14 +100,19 @@ void StepRunner::compute(Variant& variant, Metrics& metrics, Profile* profile, b
   if (options_.optimizer.loss_scaling) batch.seed = ops::cast(optimizer_.loss_scale(), exact(options_.precision));
   plan::Observe observe;
   if (profile != nullptr) observe = [profile](const plan::Step& step, double seconds) { profile->add(step, seconds); };
+  if (one_by_one_) {
+    batch.after_loss = [this](const Tensor& loss) { optimizer_.begin(loss); };
+    batch.hand_over = [this](const std::string& name, const Tensor& gradient) { optimizer_.update(name, gradient); };
+  }
   const auto [loss, logits] = variant.plan->run(batch, observe);
+  metrics.add(logits, variant.inputs.labels, loss);
+  if (one_by_one_) return;
 
   const auto start = Clock::now();
   variant.step = optimizer_.prepare();
   if (!recorded) optimizer_.advance(variant.step);
   optimizer_.launch(variant.step, loss);
   note(profile, "optimizer", start, network_.device());
-  metrics.add(logits, variant.inputs.labels, loss);
 }
 
 void StepRunner::run(const Examples& examples, Generator generator, Metrics& metrics, Profile* profile) {

@@ -48,6 +48,7 @@ class StepRunner {
   nn::Network& network_;
   optim::Optimizer& optimizer_;
   const TrainOptions& options_;
+  bool one_by_one_;  ///< parameters are updated as their gradients come
   Uploader uploader_;
   Tensor random_state_;
   std::map<std::string, Variant> variants_;

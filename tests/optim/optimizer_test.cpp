@@ -51,6 +51,58 @@ TEST(Optimizer, LeavesParametersWithoutAGradientAlone) {
   EXPECT_EQ(optimizer.state().at("w/steps").item(), 1);
 }
 
+TEST(Optimizer, OneByOneIsTheSameAsAllAtOnce) {
+  for (const Algorithm algorithm : {Algorithm::sgd, Algorithm::adam, Algorithm::adamw}) {
+    const OptimizerOptions options{
+        .algorithm = algorithm, .weight_decay = 0.1, .momentum = algorithm == Algorithm::sgd ? 0.9 : 0};
+    const Tensor a = with_gradient({1, 2}, {0.5, -1}), b = with_gradient({3}, {4});
+    const Tensor c = with_gradient({1, 2}, {0.5, -1}), d = with_gradient({3}, {4});
+    Optimizer together(options, {{.parameters = {{"a", a}, {"b", b}}}});
+    Optimizer apart(options, {{.parameters = {{"a", c}}}, {.parameters = {{"b", d}}}});
+    for (int step = 0; step < 3; ++step) {
+      together.step();
+      apart.begin(Tensor::full({}, 1, DType::f64));
+      apart.update("b", d.grad());
+      apart.update("a", c.grad());
+    }
+    EXPECT_THAT(c.values<double>(), testing::ElementsAreArray(a.values<double>()));
+    EXPECT_THAT(d.values<double>(), testing::ElementsAreArray(b.values<double>()));
+    EXPECT_FALSE(apart.outcome().failed);
+  }
+}
+
+TEST(Optimizer, OneByOneStopsAtTheFirstGradientThatIsNotFinite) {
+  const Tensor a = with_gradient({0}, {1}), b = with_gradient({0}, {1});
+  Optimizer optimizer({.algorithm = Algorithm::sgd, .learning_rate = 1}, {{.parameters = {{"a", a}, {"b", b}}}});
+  const Tensor loss = Tensor::full({}, 1, DType::f64);
+  optimizer.begin(loss);
+  optimizer.update("a", a.grad());
+  optimizer.update("b", b.grad());
+  optimizer.begin(loss);
+  optimizer.update("a", a.grad());
+  optimizer.update("b", Tensor::full({1}, std::nan(""), DType::f64));
+  for (int later = 0; later < 2; ++later) {
+    optimizer.begin(loss);
+    optimizer.update("a", a.grad());
+  }
+  EXPECT_EQ(a.data<double>()[0], -2);
+  EXPECT_EQ(b.data<double>()[0], -1);
+  EXPECT_EQ(optimizer.outcome().failed, 1);
+}
+
+TEST(Optimizer, OneByOneLeavesOutAStepWhoseLossIsNotFinite) {
+  const Tensor a = with_gradient({0}, {1});
+  Optimizer optimizer({.algorithm = Algorithm::sgd, .learning_rate = 1}, {{.parameters = {{"a", a}}}});
+  optimizer.begin(Tensor::full({}, INFINITY, DType::f64));
+  optimizer.update("a", a.grad());
+  EXPECT_EQ(a.data<double>()[0], 0);
+  EXPECT_EQ(optimizer.outcome().failed, 0);
+  EXPECT_ERROR(optimizer.update("b", a.grad()), "there is no parameter 'b'");
+  EXPECT_ERROR(optimizer.update("a", Tensor::zeros({2}, DType::f64)), "expected a gradient of 'a' as f64 [1]");
+  Optimizer clipping({.clip_norm = 1}, {{.parameters = {{"a", a}}}});
+  EXPECT_ERROR(clipping.begin(Tensor::full({}, 1)), "without clipping");
+}
+
 TEST(Optimizer, ClipsByTheNormOfAllGradients) {
   const Tensor a = with_gradient({0}, {3}), b = with_gradient({0}, {4});
   Optimizer optimizer({.algorithm = Algorithm::sgd, .learning_rate = 1, .clip_norm = 1},

@@ -141,6 +141,36 @@ TEST(TrainingPlan, WeightsSmoothingAndSeed) {
   expect_alike(got, collect(twin, loss, logits), 1e-4);
 }
 
+TEST(TrainingPlan, HandsOverTheGradientsThatItWouldKeep) {
+  nn::Network network = make({"resnet50"}), twin = make({"resnet50"});
+  const Tensor input = input_of({"resnet50"}).to(DType::f32);
+  const TrainingPlan keeping = compile_training(network, input.shape());
+  const Outcome kept = compiled(network, keeping, input);
+  const TrainingPlan handing = compile_training(twin, input.shape(), {.hand_over = true, .given = {}});
+  std::map<std::string, Tensor> handed;
+  double loss = 0;
+  const auto result = handing.run({{{"input", input}},
+                                   labels(),
+                                   {},
+                                   {},
+                                   [&](const Tensor& value) {
+                                     EXPECT_TRUE(handed.empty());
+                                     loss = value.item();
+                                   },
+                                   [&](const std::string& name, const Tensor& gradient) {
+                                     EXPECT_TRUE(handed.emplace(name, gradient.clone()).second) << name;
+                                   }});
+  EXPECT_EQ(loss, result.loss.item());
+  std::size_t bytes = 0;
+  ASSERT_EQ(handed.size(), kept.gradients.size());
+  for (const auto& [name, gradient] : kept.gradients) {
+    EXPECT_EQ(difference(handed.at(name), gradient), 0) << name;
+    bytes += gradient.bytes();
+    EXPECT_FALSE(twin.parameter(name).value.grad().defined());
+  }
+  EXPECT_LT(handing.memory(), keeping.memory() + bytes / 2) << "they are not all there at once";
+}
+
 TEST(TrainingPlan, BadBatches) {
   nn::Network network = make({"mobilenet"});
   const TrainingPlan plan = compile_training(network, {kBatch, 32, 32, 3});

@@ -9,6 +9,11 @@
 
 #include "graft/core/tensor.h"
 
+namespace graft {
+struct Operand;
+struct UpdateRow;
+}  // namespace graft
+
 namespace graft::optim {
 
 enum class Algorithm : std::uint8_t { sgd, adam, adamw };
@@ -97,6 +102,13 @@ class Optimizer {
   /// finite, it and all later steps leave everything as it is, until somebody asks for the `outcome`. With loss scaling
   /// that is so once a scale of 1 does not help.
   void launch(const Step& step, const Tensor& loss = {});
+  /// A step on the CPU whose gradients come one by one and need not be kept: first `begin`, then an `update` for each.
+  /// If the loss is not finite, updates leave everything as it is; if a gradient is not, that one and those after it
+  /// do, so that parameters whose gradient came before have changed. `outcome` tells. Not with clipping or loss
+  /// scaling, which want all gradients at once.
+  void begin(const Tensor& loss);
+  /// Throws Error if there is no such parameter, or the gradient is not like it.
+  void update(const std::string& parameter, const Tensor& gradient);
   /// Waits for the device.
   StepOutcome outcome() const;
   /// What to multiply the loss by, an f64 scalar that lives where the parameters are; 1 without loss scaling.
@@ -130,11 +142,14 @@ class Optimizer {
     Tensor steps;   ///< i64 scalar
   };
   Device device() const { return control_.device(); }
+  UpdateRow next_row(std::size_t group, const NamedTensor& parameter, UpdateRow row);
+  void apply(const Step::Part& part, const Operand& control) const;
   void sum_squares(const Step& step, const Tensor& sum) const;
 
   OptimizerOptions options_;
   std::vector<Group> groups_;
   std::map<std::string, State> states_;
+  std::map<std::string, Step::Part> single_;  ///< a part for each parameter that was updated by itself
   double factor_ = 1;
   Tensor control_;  ///< f64: see StepControl in kernels/optimizer.h
 };

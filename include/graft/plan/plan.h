@@ -76,10 +76,16 @@ class Plan {
 /// Network::lower does.
 Plan compile(const nn::Network& network, const Shape& input, const CompileOptions& options = {});
 
+/// Takes the gradient of a parameter, `conv1/weight`, which lies in the plan's memory and is gone when this returns.
+using HandOver = std::function<void(const std::string& parameter, const Tensor& gradient)>;
+
 struct TrainingOptions {
-  DType dtype = DType::f32;                ///< of activations
-  double label_smoothing = 0;              ///< of the loss: see ops::softmax_cross_entropy
-  bool weights = false;                    ///< whether examples count differently
+  DType dtype = DType::f32;    ///< of activations
+  double label_smoothing = 0;  ///< of the loss: see ops::softmax_cross_entropy
+  bool weights = false;        ///< whether examples count differently
+  /// Hands each parameter's gradient over as soon as it is complete, while the backward goes on: then gradients need
+  /// not all be there at once. Nothing of the step reads the parameter after that, so it may be updated.
+  bool hand_over = false;
   std::map<std::string, Spec> given = {};  ///< as in CompileOptions
 };
 
@@ -99,12 +105,14 @@ class TrainingPlan {
     Tensor labels;                        ///< i64 [N]
     Tensor weights = {};                  ///< f32 [N], if the plan has them
     Tensor seed = {};                     ///< d(loss)/d(loss), a scalar of the loss's type; undefined for 1
+    std::function<void(const Tensor& loss)> after_loss = {};  ///< called between forward and backward
+    HandOver hand_over = {};                                  ///< for a plan that hands over
   };
   struct Result {
     Tensor loss, logits;
   };
-  /// Computes the loss, and leaves its gradient with respect to each trained parameter in `Parameter::value.grad()`:
-  /// tensors that the next run overwrites. Updates the statistics that the network updates.
+  /// Computes the loss and its gradient with respect to each trained parameter, which is handed over, or left in
+  /// `Parameter::value.grad()`: tensors that the next run overwrites. Updates the statistics that the network updates.
   Result run(const Batch& batch, const Observe& observe = {}) const;
 
   const std::vector<Step>& steps() const;

@@ -112,7 +112,8 @@ class Trainer {
   /// Trains to the end. The network is left with the weights of the last epoch.
   ///
   /// Throws Error, naming the layer, if a loss or a gradient is not finite, and if a frozen parameter changed. On a
-  /// device that is noticed up to a second later, while the weights stay those before the step that went wrong. A run
+  /// device that is noticed up to a second later. A step whose loss is not finite changes no weight; nor does one whose
+  /// gradients are not, but on the CPU without clipping, where weights are updated as their gradients come. A run
   /// that diverged so after an epoch or more leaves best.safetensors, log.jsonl and run.json; it cannot be resumed.
   Report run();
 
