@@ -60,6 +60,7 @@ TEST(Conv2d, GradientsAndEngines) {
       {"pointwise, stride 2: pixels that no window sees", {1, 5, 6, 8}, {16, 1, 1, 8}, {.stride = 2}},
       {"one group a channel, two filters each", {1, 4, 5, 3}, {6, 3, 3, 1}, {.padding = kSame, .groups = 3}},
       {"padding wider than the image", {1, 1, 1, 3}, {2, 3, 3, 3}, {.padding = pad(2)}},
+      {"padding wider than the window", {2, 5, 4, 9}, {20, 1, 1, 9}, {.padding = pad(3)}},
       {"image narrower than the stride", {2, 1, 2, 8}, {8, 3, 3, 8}, {.stride = 3, .padding = pad(1)}},
       {"empty batch", {0, 4, 4, 3}, {2, 3, 3, 3}, {}, true},
   };

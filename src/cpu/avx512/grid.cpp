@@ -54,8 +54,10 @@ AxisPhase phase(Index a, Index stride, Index pad, Index dilation, Index kernel, 
 
 graft::cpu::Range Axis::inside(Index i) const {
   const Index at = i * step + first;
-  if (tap_step > 0) return graft::cpu::taps_inside(at, taps, tap_step, extent);
-  return graft::cpu::taps_inside(extent - 1 - at, taps, -tap_step, extent);  // seen from the other end
+  const graft::cpu::Range range =
+      tap_step > 0 ? graft::cpu::taps_inside(at, taps, tap_step, extent)
+                   : graft::cpu::taps_inside(extent - 1 - at, taps, -tap_step, extent);  // from the other end
+  return {std::min(range.begin, taps), std::min(range.end, taps)};  // no tap at all may lie beyond the last
 }
 
 void Grid::arrange() {
