@@ -34,6 +34,7 @@ class Killed : public CommandTest {
       arguments.push_back(nullptr);
       const int output = open(error.c_str(), O_WRONLY | O_APPEND);
       if (chdir(folder().c_str()) != 0 || dup2(output, 1) < 0 || dup2(output, 2) < 0) _exit(126);
+      setenv("XDG_CACHE_HOME", ".cache", 1);
       execv(GRAFT_COMMAND, arguments.data());
       _exit(127);
     }
