@@ -164,7 +164,8 @@ class Sweeper {
     for (const std::string& layer : layers_) {
       nn::Network network = with_head(backbone_, train_, backbone_.output().name);
       network.unfreeze();
-      for (const nn::LayerEntry& below : backbone_.cut(layer).layers()) network.freeze(below.name);
+      const nn::Network below = backbone_.cut(layer);
+      for (const nn::LayerEntry& entry : below.layers()) network.freeze(entry.name);
       Data data = prepare(network, train_, validation_, options_.train, &shared);
       result_.frozen_seconds += data.frozen_seconds;
       train_depth(layer, network, std::move(data.train), std::move(data.validation));

@@ -152,5 +152,26 @@ TEST_F(Killed, WhileItTrainsOnAugmentedPhotos) {
   expect_same_run(options, out);
 }
 
+// A file of features is reserved whole when it is begun; one that was not finished is never taken for one that was.
+TEST_F(Killed, WhileAFileOfFeaturesIsWritten) {
+  const std::vector<std::string> options = {
+      "--weights", "tiny.safetensors", "--data", "data",           "--head", "8", "--epochs", "6", "--seed",
+      "5",         "--threads",        "1",      "--cache-memory", "0"};
+  const auto files = [&](const std::string& part) {
+    std::error_code none;
+    std::ptrdiff_t count = 0;
+    for (const auto& entry : fs::directory_iterator(folder() / ".cache/graft/features", none))
+      count += entry.path().filename().string().find(part) != std::string::npos;
+    return count;
+  };
+  int attempt = 0;
+  for (; attempt < 10 && files(".partial-") == 0; ++attempt)
+    ASSERT_TRUE(kill_when(options, "run", [&] { return files(".partial-") > 0; })) << shown();
+  ASSERT_LT(attempt, 10) << "no run was killed while it wrote features";
+  expect_same_run(options, "run");
+  EXPECT_EQ(files(".partial-"), 0);
+  EXPECT_EQ(files(".features"), 1);
+}
+
 }  // namespace
 }  // namespace graft::tools

@@ -51,17 +51,17 @@ struct Photos {
   data::ImageFolder train, validation;
 };
 
-struct Run {
+struct Outcome {
   Report report;
   std::map<std::string, std::string> bytes;
   std::string said;
 };
 
-Run run_of(nn::Network network, const Photos& photos, const TrainOptions& options) {
+Outcome run_of(nn::Network network, const Photos& photos, const TrainOptions& options) {
   ContextScope scope;
   if (scope->engine == Engine::automatic) scope->engine = Engine::native;  // whatever the composition of a batch
   testing::internal::CaptureStderr();
-  Run run{Trainer(network, photos.train, photos.validation, options).run(), {}, {}};
+  Outcome run{Trainer(network, photos.train, photos.validation, options).run(), {}, {}};
   run.said = testing::internal::GetCapturedStderr();
   run.bytes = bytes_of(network);
   return run;
@@ -116,9 +116,9 @@ TEST(Caching, GivesTheSameNetworkBitForBitFromAnyPlace) {
     const Photos photos(folder.path());
     TrainOptions plain = quick_options();
     plain.cache_features = false;
-    const Run expected = run_of(row.network(), photos, plain);
+    const Outcome expected = run_of(row.network(), photos, plain);
     const auto same = [&](TrainOptions options, const std::string& line) {
-      const Run got = run_of(row.network(), photos, options);
+      const Outcome got = run_of(row.network(), photos, options);
       EXPECT_THAT(got.report.features, AllOf(HasSubstr(row.border), HasSubstr(line)));
       EXPECT_EQ(got.bytes, expected.bytes) << line;
       EXPECT_EQ(got.report.confusion, expected.report.confusion);
@@ -192,7 +192,7 @@ TEST(Caching, AFileIsFoundAgainWhereItsValuesAreTheSame) {
     row.change(network, folder.path(), options);
     photos.train = data::read_image_folder(folder.path() / "train");
     photos.validation = data::read_image_folder(folder.path() / "validation");
-    const Run run = run_of(network, photos, options);
+    const Outcome run = run_of(network, photos, options);
     EXPECT_THAT(run.report.features, HasSubstr(row.found ? "was computed by an earlier run" : "is computed once"));
     EXPECT_EQ(run.report.frozen_seconds == 0, row.found);
     EXPECT_EQ(files_in(options.cache_folder).size(), row.found ? 1u : 2u);
@@ -205,7 +205,7 @@ TEST(Caching, ADamagedFileIsComputedAnewAndSaid) {
   for (const std::size_t memory : {std::size_t{1} << 20, std::size_t{0}}) {
     TrainOptions options = with_folder(folder.path() / "cache");
     options.cache_bytes = memory;
-    const Run expected = run_of(head_alone(), photos, options);
+    const Outcome expected = run_of(head_alone(), photos, options);
     ASSERT_EQ(files_in(options.cache_folder).size(), 1u);
     const fs::path file = files_in(options.cache_folder).front();
     const std::string whole = content(file);
@@ -221,7 +221,7 @@ TEST(Caching, ADamagedFileIsComputedAnewAndSaid) {
     for (const auto& [what, damage] : damages) {
       SCOPED_TRACE(what);
       damage();
-      const Run run = run_of(head_alone(), photos, options);
+      const Outcome run = run_of(head_alone(), photos, options);
       EXPECT_THAT(run.said, HasSubstr("the values are computed anew\n"));
       EXPECT_EQ(run.bytes, expected.bytes);
       EXPECT_TRUE(content(file) == whole);
@@ -233,14 +233,14 @@ TEST(Caching, ADamagedFileIsComputedAnewAndSaid) {
 TEST(Caching, GoesOnWithoutAFileThatCannotBeWritten) {
   const test::TemporaryFolder folder("cache_full");
   const Photos photos(folder.path());
-  const Run expected = run_of(head_alone(), photos, quick_options());
+  const Outcome expected = run_of(head_alone(), photos, quick_options());
   std::signal(SIGXFSZ, SIG_IGN);
   rlimit before{};
   getrlimit(RLIMIT_FSIZE, &before);
   const rlimit small{1024, before.rlim_max};
   const auto limited = [&](const TrainOptions& options) {
     setrlimit(RLIMIT_FSIZE, &small);
-    Run run = run_of(head_alone(), photos, options);
+    Outcome run = run_of(head_alone(), photos, options);
     setrlimit(RLIMIT_FSIZE, &before);
     EXPECT_EQ(run.bytes, expected.bytes);
     EXPECT_TRUE(files_in(options.cache_folder).empty());
@@ -253,7 +253,7 @@ TEST(Caching, GoesOnWithoutAFileThatCannotBeWritten) {
   EXPECT_THAT(limited(options).report.features, HasSubstr("the frozen part runs in every step: [cache] "));
   options.cache_folder = folder.path() / "train/rows/001.png/cache";  // no folder can be made there
   options.cache_bytes = 1 << 20;
-  const Run run = run_of(head_alone(), photos, options);
+  const Outcome run = run_of(head_alone(), photos, options);
   EXPECT_THAT(run.said, HasSubstr("cannot make the folder"));
   EXPECT_EQ(run.bytes, expected.bytes);
 }
@@ -289,14 +289,14 @@ TEST(Views, AreWhatTheFirstEpochsOfAPlainRunDraw) {
   plain.seed = 3;
   plain.epochs = 6;
   plain.augmentation = data::Augmentation::parse("flip,rotate=20,brightness=0.2");
-  const Run expected = run_of(head_alone(), photos, plain);
+  const Outcome expected = run_of(head_alone(), photos, plain);
   for (const bool in_file : {false, true}) {
     TrainOptions options = plain;
     options.views = 2;
     if (in_file) options.cache_folder = folder.path() / "cache";
     if (in_file) options.cache_bytes = 0;
     for (int start = 0; start < 2; ++start) {
-      const Run run = run_of(head_alone(), photos, options);
+      const Outcome run = run_of(head_alone(), photos, options);
       EXPECT_THAT(run.report.features, HasSubstr("2 views of each of 30 photos and for 10 others"));
       EXPECT_EQ(run.report.features.find("earlier run") != std::string::npos, in_file && start == 1);
       for (std::size_t i = 0; i < 6; ++i) {
