@@ -120,7 +120,11 @@ TEST(BlockEnds, AreTheLastBottleneckOfEachSize) {
   EXPECT_THAT(of("resnet50"), ElementsAre("conv1_relu", "conv2_block3_out", "conv3_block4_out", "conv4_block6_out",
                                           "conv5_block3_out"));
   EXPECT_THAT(of("vgg16"), ElementsAre("block1_conv2", "block2_conv2", "block3_conv3", "block4_conv3", "block5_conv3",
-                                       "block5_pool", "fc2"));
+                                       "block5_pool"));
+  EXPECT_THAT(of("mobilenet"), ElementsAre("conv_pw_1_relu", "conv_pw_3_relu", "conv_pw_5_relu", "conv_pw_11_relu",
+                                           "conv_pw_13_relu"));
+  EXPECT_EQ(block_ends(models::make("vgg16").cut("fc2")).back(), "fc2");
+  EXPECT_ERROR(of("vit_tiny"), "name layers");
 }
 
 }  // namespace
