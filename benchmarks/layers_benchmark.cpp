@@ -31,8 +31,8 @@ struct Options {
   bool training = false, processor_time = false;
 };
 
-// Seconds since some moment, or those that the processors worked for this process: on a machine that others use too, one
-// thread's processor time is the steadier measure.
+// Seconds since some moment, or those that the processors worked for this process: on a machine that others use too,
+// one thread's processor time is the steadier measure.
 double now(const Options& options) {
   if (options.processor_time) return static_cast<double>(std::clock()) / CLOCKS_PER_SEC;
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -56,8 +56,7 @@ std::shared_ptr<const Op> bare(const Op& op) {
     options.activation = Activation::linear;
     return std::make_shared<ops::DepthwiseConv2d>(options, false);
   }
-  if (dynamic_cast<const ops::Linear*>(&op) != nullptr)
-    return std::make_shared<ops::Linear>(Activation::linear, false);
+  if (dynamic_cast<const ops::Linear*>(&op) != nullptr) return std::make_shared<ops::Linear>(Activation::linear, false);
   return nullptr;
 }
 
@@ -115,9 +114,9 @@ Times measure(const Layer& layer, const Options& options) {
     if (options.pass == "forward")
       layer.op->forward(Context::current(), inputs, outputs);
     else
-      layer.op->backward(Context::current(), {inputs, outputs}, slopes,
-                         options.pass == "dx" ? std::vector<Gradient>{{dx, false}, {}}
-                                              : std::vector<Gradient>{{}, {dw, false}});
+      layer.op->backward(
+          Context::current(), {inputs, outputs}, slopes,
+          options.pass == "dx" ? std::vector<Gradient>{{dx, false}, {}} : std::vector<Gradient>{{}, {dw, false}});
     return now(options) - start;
   };
   const Engine ours = engine_from_name(options.engine), theirs = engine_from_name(options.against);
@@ -154,9 +153,9 @@ void compare(const Options& options) {
     theirs += layer.count * times.ours * times.ratio;
     flops += layer.count * work;
   }
-  fmt::print("{} {} batch {} {}: {} {:.2f} ms ({:.1f} GFLOP/s), {} {:.2f} ms, ratio {:.3f}\n", options.model, options.pass,
-             options.batch, options.precision, options.engine, ours * 1e3, flops / ours * 1e-9, options.against,
-             theirs * 1e3, theirs / ours);
+  fmt::print("{} {} batch {} {}: {} {:.2f} ms ({:.1f} GFLOP/s), {} {:.2f} ms, ratio {:.3f}\n", options.model,
+             options.pass, options.batch, options.precision, options.engine, ours * 1e3, flops / ours * 1e-9,
+             options.against, theirs * 1e3, theirs / ours);
 }
 
 }  // namespace
@@ -167,7 +166,9 @@ int main(int argc, char** argv) {
   CLI::App app("The layers of a network, one engine beside another");
   app.add_option("--model", options.model, "A network of the zoo")->capture_default_str();
   app.add_option("--batch", options.batch, "Images")->capture_default_str();
-  app.add_option("--pass", options.pass, "What is timed")->check(CLI::IsMember({"forward", "dx", "dw"}))->capture_default_str();
+  app.add_option("--pass", options.pass, "What is timed")
+      ->check(CLI::IsMember({"forward", "dx", "dw"}))
+      ->capture_default_str();
   app.add_option("--precision", options.precision, "f32 or bf16")->capture_default_str();
   app.add_option("--only", options.only, "Of these ops only: conv2d, depthwise_conv2d or linear");
   app.add_option("--engine", options.engine, "Whose speed")->capture_default_str();

@@ -76,7 +76,8 @@ struct Kernel {
     }
     const bool vectorized = context.engine != Engine::reference && supported(engines.vectorized);
     if (context.engine == Engine::automatic) {
-      const bool yields = vectorized && engines.vectorized.yields != nullptr && engines.vectorized.yields(context, args...);
+      const bool yields =
+          vectorized && engines.vectorized.yields != nullptr && engines.vectorized.yields(context, args...);
       if (vectorized && !yields) return engines.vectorized;
       if (supported(engines.library)) return engines.library;
     }

@@ -23,10 +23,14 @@ namespace avx512 {
 void linear_forward(Context&, const Operand& x, const Operand& w, const Operand& bias, Activation, const Operand& y);
 bool linear_forward_supports(const Context&, const Operand& x, const Operand& w, const Operand& bias, Activation,
                              const Operand& y);
+bool linear_forward_yields(const Context&, const Operand& x, const Operand& w, const Operand& bias, Activation,
+                           const Operand& y);
 void linear_backward_input(Context&, const Operand& dz, const Operand& w, Gradient dx);
 bool linear_backward_input_supports(const Context&, const Operand& dz, const Operand& w, Gradient dx);
+bool linear_backward_input_yields(const Context&, const Operand& dz, const Operand& w, Gradient dx);
 void linear_backward_weight(Context&, const Operand& x, const Operand& dz, Gradient dw);
 bool linear_backward_weight_supports(const Context&, const Operand& x, const Operand& dz, Gradient dw);
+bool linear_backward_weight_yields(const Context&, const Operand& x, const Operand& dz, Gradient dw);
 }  // namespace avx512
 GRAFT_DECLARE_GPU(linear_forward)
 GRAFT_DECLARE_GPU_LIBRARY(cublas, linear_forward)
@@ -38,22 +42,26 @@ GRAFT_DECLARE_GPU_LIBRARY(cublas, linear_backward_weight)
 /// y = activation(x w^T + bias). x [..., in], w [out, in], bias [out] or absent.
 inline constexpr Kernel<const Operand&, const Operand&, const Operand&, Activation, const Operand&> linear_forward{
     "linear",
-    {.native = {cpu::linear_forward}, .library = GRAFT_ONEDNN(onednn::linear_forward, onednn::linear_forward_supports),
-     .vectorized = GRAFT_AVX512(avx512::linear_forward, avx512::linear_forward_supports, nullptr)},
+    {.native = {cpu::linear_forward},
+     .library = GRAFT_ONEDNN(onednn::linear_forward, onednn::linear_forward_supports),
+     .vectorized =
+         GRAFT_AVX512(avx512::linear_forward, avx512::linear_forward_supports, avx512::linear_forward_yields)},
     GRAFT_GPU_AND_LIBRARY(cublas, linear_forward)};
 /// dx (+)= dz w.
 inline constexpr Kernel<const Operand&, const Operand&, Gradient> linear_backward_input{
     "linear_backward_input",
     {.native = {cpu::linear_backward_input},
      .library = GRAFT_ONEDNN(onednn::linear_backward_input, onednn::linear_backward_input_supports),
-     .vectorized = GRAFT_AVX512(avx512::linear_backward_input, avx512::linear_backward_input_supports, nullptr)},
+     .vectorized = GRAFT_AVX512(avx512::linear_backward_input, avx512::linear_backward_input_supports,
+                                avx512::linear_backward_input_yields)},
     GRAFT_GPU_AND_LIBRARY(cublas, linear_backward_input)};
 /// dw (+)= dz^T x. dw has the type of w.
 inline constexpr Kernel<const Operand&, const Operand&, Gradient> linear_backward_weight{
     "linear_backward_weight",
     {.native = {cpu::linear_backward_weight},
      .library = GRAFT_ONEDNN(onednn::linear_backward_weight, onednn::linear_backward_weight_supports),
-     .vectorized = GRAFT_AVX512(avx512::linear_backward_weight, avx512::linear_backward_weight_supports, nullptr)},
+     .vectorized = GRAFT_AVX512(avx512::linear_backward_weight, avx512::linear_backward_weight_supports,
+                                avx512::linear_backward_weight_yields)},
     GRAFT_GPU_AND_LIBRARY(cublas, linear_backward_weight)};
 
 }  // namespace graft::kernels

@@ -90,7 +90,11 @@ const std::array kEntries{
 std::span<const Entry> all() { return kEntries; }
 
 Built built() {
-  return {.onednn = GRAFT_HAS_ONEDNN, .avx512 = GRAFT_HAS_AVX512, .cuda = GRAFT_HAS_CUDA, .cudnn = GRAFT_HAS_CUDNN, .emulated = GRAFT_HAS_EMULATED};
+  return {.onednn = GRAFT_HAS_ONEDNN,
+          .avx512 = GRAFT_HAS_AVX512,
+          .cuda = GRAFT_HAS_CUDA,
+          .cudnn = GRAFT_HAS_CUDNN,
+          .emulated = GRAFT_HAS_EMULATED};
 }
 
 }  // namespace graft::kernels

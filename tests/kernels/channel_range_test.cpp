@@ -87,19 +87,19 @@ class Operands {
   std::vector<Tensor> memory_;
 };
 
-// Runs a call on operands of their own on the CPU, and on ranges of wider rows on each device: beside margins of 16
-// bytes, where vectors fit, and of other sizes, where they do not.
+// Runs a call on operands of their own on the CPU with its readable kernels, and with all of graft's on ranges of wider
+// rows on each device: beside margins of 16 bytes, where vectors fit, and of other sizes, where they do not.
 template <class Call>
 void expect_ranges_work(const Call& call) {
-  const auto run = [&](Device device, Margins margins) {
+  const auto run = [&](Device device, Margins margins, Engine engine = Engine::native) {
     ContextScope scope;
-    scope->engine = Engine::native;
+    scope->engine = engine;
     scope->device = device;
     Operands operands(device, margins);
     call(Context::current(), operands);
     return operands.results();
   };
-  const std::vector<float> want = run({}, {});
+  const std::vector<float> want = run({}, {}, Engine::reference);
   std::vector<Device> devices = test::devices();
   devices.push_back({});
   for (const Device device : devices) {

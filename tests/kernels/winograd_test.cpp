@@ -75,13 +75,15 @@ std::vector<double> magnitudes(const Tiles& tiles, const Tensor& x, const Tensor
           }
           for (Index o = 0; o < out; ++o) {
             for (std::size_t e = 0; e < 36; ++e)
-              products[static_cast<std::size_t>(o)][e] += d[e] * transformed[static_cast<std::size_t>(o * depth + c) * 36 + e];
+              products[static_cast<std::size_t>(o)][e] +=
+                  d[e] * transformed[static_cast<std::size_t>(o * depth + c) * 36 + e];
           }
         }
         for (Index i = row; i < std::min(row + 4, tiles.out_height); ++i) {
           for (Index j = column; j < std::min(column + 4, tiles.out_width); ++j) {
             for (Index o = 0; o < out; ++o) {
-              double& sum = sums[static_cast<std::size_t>(((n * tiles.out_height + i) * tiles.out_width + j) * out + o)];
+              double& sum =
+                  sums[static_cast<std::size_t>(((n * tiles.out_height + i) * tiles.out_width + j) * out + o)];
               for (std::size_t e = 0; e < 36; ++e)
                 sum += t.output[static_cast<std::size_t>(i - row)][e / 6] * products[static_cast<std::size_t>(o)][e] *
                        t.output[static_cast<std::size_t>(j - column)][e % 6];
@@ -94,8 +96,8 @@ std::vector<double> magnitudes(const Tiles& tiles, const Tensor& x, const Tensor
   return sums;
 }
 
-// Each product is rounded at most `depth` times where it is summed, and at most 30 times in the transforms of its factors
-// and of the result, bias and residual included.
+// Each product is rounded at most `depth` times where it is summed, and at most 30 times in the transforms of its
+// factors and of the result, bias and residual included.
 void expect_close(const Tensor& got, const Tensor& want, const std::vector<double>& magnitude, Index depth,
                   const std::string& what) {
   for (Index i = 0; i < got.elements(); ++i) {
@@ -143,9 +145,9 @@ TEST(Winograd, StaysWithinTheRoundingOfItsTransforms) {
     kernels::conv2d_forward(context, g, wide(x), wide(w), wide(bias), wide(residual), c.activation, want);
     const Tiles tiles = kernels::avx512::forward_tiles(g);
     const auto weights = kernels::avx512::winograd_forward_weights(g, w, Form::f32);
-    kernels::avx512::winograd<float>(tiles, {x.data<float>(), g.channels, g.channels}, *weights,
-                              {bias.data<float>(), residual.data<float>(), c.out, Operand(y).as<float>(), c.out, c.out,
-                               c.activation});
+    kernels::avx512::winograd<float>(
+        tiles, {x.data<float>(), g.channels, g.channels}, *weights,
+        {bias.data<float>(), residual.data<float>(), c.out, Operand(y).as<float>(), c.out, c.out, c.activation});
     expect_close(y, want, magnitudes(tiles, x, w), g.channels, c.what);
 
     const Tensor slopes = wide(base).clone(), dx = base.clone();
@@ -154,7 +156,7 @@ TEST(Winograd, StaysWithinTheRoundingOfItsTransforms) {
     const auto flipped = kernels::avx512::winograd_backward_input_weights(g, w, Form::f32);
     float* to = Operand(dx).as<float>();
     kernels::avx512::winograd<float>(back, {dz.data<float>(), c.out, c.out}, *flipped,
-                              {nullptr, to, g.channels, to, g.channels, g.channels, Activation::linear});
+                                     {nullptr, to, g.channels, to, g.channels, g.channels, Activation::linear});
     Tensor w_flipped = Tensor::empty({g.channels, 3, 3, c.out}, DType::f32);
     for (Index i = 0; i < w.elements(); ++i) {
       const Index ci = i % g.channels, tap = i / g.channels % 9, co = i / g.channels / 9;

@@ -54,6 +54,8 @@ TEST(Conv2d, GradientsAndEngines) {
       {"prime channels", {1, 5, 5, 17}, {19, 3, 3, 17}, {.padding = kSame}, true},
       {"whole vectors", {2, 6, 5, 16}, {40, 3, 3, 16}, {.padding = kSame}, true, true},
       {"whole vectors, stride 2, groups", {1, 7, 6, 32}, {32, 3, 3, 16}, {.stride = 2, .padding = pad(1), .groups = 2}},
+      {"rows of several tiles: 1x5", {2, 5, 9, 12}, {34, 1, 5, 12}, {.padding = kSame}, true},
+      {"columns of several tiles: 5x1", {3, 9, 5, 9}, {20, 5, 1, 9}, {.stride = {2, 1}, .padding = kSame}},
       {"stride 3 with dilation 2", {1, 11, 10, 8}, {8, 3, 2, 8}, {.stride = 3, .dilation = 2, .padding = pad(1)}},
       {"pointwise, stride 2: pixels that no window sees", {1, 5, 6, 8}, {16, 1, 1, 8}, {.stride = 2}},
       {"one group a channel, two filters each", {1, 4, 5, 3}, {6, 3, 3, 1}, {.padding = kSame, .groups = 3}},

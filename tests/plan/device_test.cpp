@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include "graft/nn/layers.h"
 #include "graft/plan/plan.h"
 
 #include "plan/support.h"

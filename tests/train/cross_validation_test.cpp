@@ -37,7 +37,7 @@ TEST(CrossValidation, OfPhotosComputesFrozenFeaturesOnce) {
   const test::TemporaryFolder folder("cross");
   const auto photos = test::stripe_photos(folder.path(), 20, 1);
   ContextScope scope;
-  scope->engine = Engine::native;
+  scope->engine = Engine::reference;
   CrossValidation results[2];
   for (const bool cache : {false, true}) {
     nn::Network network = small_network();

@@ -213,7 +213,7 @@ Trained train_photos(const std::filesystem::path& folder, nn::Network network, b
 TEST(CachedFeatures, GiveTheSameNetworkBitForBit) {
   const test::TemporaryFolder folder("cached");
   ContextScope scope;
-  scope->engine = Engine::native;  // whose arithmetic does not depend on the composition of a batch
+  scope->engine = Engine::reference;  // whose arithmetic does not depend on the composition of a batch
   for (const DType precision : {DType::f32, DType::bf16}) {
     Trained cached = train_photos(folder.path(), frozen_backbone(0.4), true, precision);
     Trained plain = train_photos(folder.path(), frozen_backbone(0.4), false, precision);
@@ -230,7 +230,7 @@ TEST(CachedFeatures, GiveTheSameNetworkBitForBit) {
 TEST(CachedFeatures, MayHoldTheInputToo) {
   const test::TemporaryFolder folder("input_too");
   ContextScope scope;
-  scope->engine = Engine::native;
+  scope->engine = Engine::reference;
   const auto build = [] {
     nn::Builder b({.height = 12, .width = 12});
     const auto a = b.add("a", nn::Conv2d({.out = 4, .kernel = 3, .padding = kSame}), b.input());

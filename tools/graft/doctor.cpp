@@ -113,13 +113,15 @@ Json reached(Device device) {
 }
 
 Json examine() {
-  std::vector<std::string> by_library, by_native, on_gpu, warnings;
+  std::vector<std::string> vectorized, by_library, by_native, on_gpu, warnings;
+  Json features = Json::object();
+  for (const Feature& feature : cpu_features()) features[feature.name] = feature.there;
+  const bool has_avx512 = features.value("avx512bw", false);
   for (const kernels::Entry& kernel : kernels::all()) {
+    if (kernel.cpu.vectorized && has_avx512) vectorized.emplace_back(kernel.name);
     (kernel.cpu.library ? by_library : by_native).emplace_back(kernel.name);
     if (kernel.cuda.library) on_gpu.emplace_back(kernel.name);
   }
-  Json features = Json::object();
-  for (const Feature& feature : cpu_features()) features[feature.name] = feature.there;
 
   if (!GRAFT_HAS_ONEDNN)
     warnings.emplace_back(
@@ -145,25 +147,27 @@ Json examine() {
   if (features.contains("avx512_bf16") && !features["avx512_bf16"] && !features["amx_bf16"])
     warnings.emplace_back("this CPU has no bf16 arithmetic: --precision bf16 saves memory, not time");
 
-  return {{"graft", kVersion},
-          {"build",
-           {{"compiler", __VERSION__},
-            {"onednn", GRAFT_HAS_ONEDNN ? Json(onednn_version()) : Json(false)},
-            {"hdf5", GRAFT_HAS_HDF5 != 0},
-            {"turbojpeg", GRAFT_HAS_TURBOJPEG != 0},
-            {"openmp", GRAFT_HAS_OPENMP != 0},
-            {"cuda", GRAFT_HAS_CUDA != 0},
-            {"cudnn", cudnn_version()},
-            {"cublas", cublas_version()},
-            {"emulated", GRAFT_HAS_EMULATED != 0}}},
-          {"cpu", {{"model", proc_field("/proc/cpuinfo", "model name")}, {"features", features}}},
-          {"threads", threads()},
-          {"memory", {{"total_mib", mebibytes("MemTotal")}, {"available_mib", mebibytes("MemAvailable")}}},
-          {"devices", devices()},
-          {"tf32", Context::current().allow_tf32},
-          {"reaches", reached(Context::current().device)},
-          {"auto", {{"library", by_library}, {"native", by_native}, {"cuda_library", on_gpu}}},
-          {"warnings", warnings}};
+  return {
+      {"graft", kVersion},
+      {"build",
+       {{"compiler", __VERSION__},
+        {"onednn", GRAFT_HAS_ONEDNN ? Json(onednn_version()) : Json(false)},
+        {"hdf5", GRAFT_HAS_HDF5 != 0},
+        {"turbojpeg", GRAFT_HAS_TURBOJPEG != 0},
+        {"openmp", GRAFT_HAS_OPENMP != 0},
+        {"avx512", GRAFT_HAS_AVX512 != 0},
+        {"cuda", GRAFT_HAS_CUDA != 0},
+        {"cudnn", cudnn_version()},
+        {"cublas", cublas_version()},
+        {"emulated", GRAFT_HAS_EMULATED != 0}}},
+      {"cpu", {{"model", proc_field("/proc/cpuinfo", "model name")}, {"features", features}}},
+      {"threads", threads()},
+      {"memory", {{"total_mib", mebibytes("MemTotal")}, {"available_mib", mebibytes("MemAvailable")}}},
+      {"devices", devices()},
+      {"tf32", Context::current().allow_tf32},
+      {"reaches", reached(Context::current().device)},
+      {"auto", {{"vectorized", vectorized}, {"library", by_library}, {"native", by_native}, {"cuda_library", on_gpu}}},
+      {"warnings", warnings}};
 }
 
 void show(const Json& found) {
@@ -188,7 +192,11 @@ void show(const Json& found) {
     say("reaches        {}: {:.1f} GB/s in copies{}\n", reaches["device"].get<std::string>(),
         reaches["copy_gb_per_s"].get<double>(), products);
   }
-  say("engine auto    oneDNN first for: {}\n",
+  say("engine auto    graft's AVX-512 kernels where they are faster: {}\n",
+      found["auto"]["vectorized"].empty()
+          ? "none"
+          : fmt::format("{}", fmt::join(found["auto"]["vectorized"].get<std::vector<std::string>>(), ", ")));
+  say("               oneDNN first for: {}\n",
       found["auto"]["library"].empty()
           ? "nothing"
           : fmt::format("{}", fmt::join(found["auto"]["library"].get<std::vector<std::string>>(), ", ")));

@@ -3,24 +3,25 @@
 #include <algorithm>
 #include <numeric>
 
-#include "cpu/window_taps.h"
-
 namespace graft::kernels::avx512 {
 namespace {
 
 constexpr Index kFewChannels = 8;  // for which a tap is a row of the window
 
-// The positions of one image row that lie side by side in a range.
+// The positions of one image and outer position that lie side by side in a range.
 struct Stretch {
-  Index image, row, column, count;
+  Index image, outer, inner, count;
 };
 
 template <class Body>
 void for_each_stretch(const Grid& grid, Index begin, Index end, const Body& body) {
-  const Index width = grid.columns.positions;
+  const Index length = grid.inner.positions;
   for (Index at = begin; at < end;) {
-    const Index image_row = at / width, column = at % width, count = std::min(width - column, end - at);
-    body(Stretch{image_row / grid.rows.positions, image_row % grid.rows.positions, column, count});
+    const Index line = at / length, inner = at % length, count = std::min(length - inner, end - at);
+    if (grid.images_inside)
+      body(Stretch{line % grid.images, line / grid.images, inner, count});
+    else
+      body(Stretch{line / grid.outer.positions, line % grid.outer.positions, inner, count});
     at += count;
   }
 }
@@ -51,23 +52,48 @@ AxisPhase phase(Index a, Index stride, Index pad, Index dilation, Index kernel, 
 
 }  // namespace
 
+graft::cpu::Range Axis::inside(Index i) const {
+  const Index at = i * step + first;
+  if (tap_step > 0) return graft::cpu::taps_inside(at, taps, tap_step, extent);
+  return graft::cpu::taps_inside(extent - 1 - at, taps, -tap_step, extent);  // seen from the other end
+}
+
+void Grid::arrange() {
+  const graft::cpu::Range first = outer.inside(0), last = outer.inside(outer.positions - 1);
+  images_inside = last.end - last.begin < outer.taps || first.end - first.begin < outer.taps;
+}
+
+graft::cpu::Range Grid::terms_of(Index begin, Index end) const {
+  if (!images_inside) return {0, terms()};
+  const Index length = images * inner.positions;
+  const graft::cpu::Range first = outer.inside(begin / length), last = outer.inside((end - 1) / length);
+  const Index from = std::min(first.begin, last.begin);
+  return {from * inner.taps, std::max(from, std::max(first.end, last.end)) * inner.taps};
+}
+
 Grid forward_grid(const ConvGeometry& g) {
   Grid grid{.images = g.batch,
-            .rows = {.positions = g.out_height,
-                     .taps = g.kernel_height,
-                     .step = g.stride_height,
-                     .first = -g.pad_top,
-                     .tap_step = g.dilation_height,
-                     .extent = g.height,
-                     .to_extent = g.out_height},
-            .columns = {.positions = g.out_width,
-                        .taps = g.kernel_width,
-                        .step = g.stride_width,
-                        .first = -g.pad_left,
-                        .tap_step = g.dilation_width,
-                        .extent = g.width,
-                        .to_extent = g.out_width}};
-  if (g.in_group() <= kFewChannels && g.dilation_width == 1) std::swap(grid.run, grid.columns.taps);
+            .outer = {.positions = g.out_height,
+                      .taps = g.kernel_height,
+                      .step = g.stride_height,
+                      .first = -g.pad_top,
+                      .tap_step = g.dilation_height,
+                      .extent = g.height,
+                      .to_extent = g.out_height,
+                      .apart = g.width,
+                      .to_apart = g.out_width},
+            .inner = {.positions = g.out_width,
+                      .taps = g.kernel_width,
+                      .step = g.stride_width,
+                      .first = -g.pad_left,
+                      .tap_step = g.dilation_width,
+                      .extent = g.width,
+                      .to_extent = g.out_width}};
+  if (g.in_group() <= kFewChannels && g.dilation_width == 1)
+    std::swap(grid.run, grid.inner.taps);
+  else if (g.kernel_height == 1)
+    std::swap(grid.outer, grid.inner);
+  grid.arrange();
   return grid;
 }
 
@@ -75,15 +101,20 @@ std::vector<Phase> backward_input_phases(const ConvGeometry& g) {
   std::vector<Phase> phases;
   for (Index a = 0; a < g.stride_height; ++a) {
     for (Index b = 0; b < g.stride_width; ++b) {
-      const AxisPhase rows =
-          phase(a, g.stride_height, g.pad_top, g.dilation_height, g.kernel_height, g.height, g.out_height);
-      const AxisPhase columns =
-          phase(b, g.stride_width, g.pad_left, g.dilation_width, g.kernel_width, g.width, g.out_width);
-      phases.push_back({.grid = {.images = g.batch, .rows = rows.axis, .columns = columns.axis},
-                        .first_row_tap = rows.first_tap,
-                        .first_column_tap = columns.first_tap,
-                        .row_tap_stride = rows.tap_stride,
-                        .column_tap_stride = columns.tap_stride});
+      AxisPhase rows = phase(a, g.stride_height, g.pad_top, g.dilation_height, g.kernel_height, g.height, g.out_height);
+      AxisPhase columns = phase(b, g.stride_width, g.pad_left, g.dilation_width, g.kernel_width, g.width, g.out_width);
+      rows.axis.apart = g.out_width;
+      rows.axis.to_apart = g.width;
+      Phase result{.grid = {.images = g.batch, .outer = rows.axis, .inner = columns.axis}, .taps = {}};
+      for (Index p = 0; p < rows.axis.taps; ++p) {
+        for (Index q = 0; q < columns.axis.taps; ++q) {
+          result.taps.push_back((rows.first_tap + p * rows.tap_stride) * g.kernel_width + columns.first_tap +
+                                q * columns.tap_stride);
+        }
+      }
+      if (g.kernel_height == 1) std::swap(result.grid.outer, result.grid.inner);  // which leaves the order of its terms
+      result.grid.arrange();
+      phases.push_back(std::move(result));
     }
   }
   return phases;
@@ -96,48 +127,50 @@ void RowTable<T>::move_to(Index begin, Index end) {
   edges_used_ = 0;
   rows_.resize(static_cast<std::size_t>(grid_.terms() * count() + kRowsAhead));
   results_.resize(static_cast<std::size_t>(count()));
+  const Axis &outer = grid_.outer, &inner = grid_.inner;
   Index* result = results_.data();
   for_each_stretch(grid_, begin, end, [&](const Stretch& s) {
-    const Index row = s.image * grid_.rows.to_extent + s.row * grid_.rows.to_step + grid_.rows.to_first;
-    const Index first = row * grid_.columns.to_extent + s.column * grid_.columns.to_step + grid_.columns.to_first;
-    for (Index i = 0; i < s.count; ++i) *result++ = first + i * grid_.columns.to_step;
+    const Index first = s.image * outer.to_extent * inner.to_extent +
+                        (s.outer * outer.to_step + outer.to_first) * outer.to_apart +
+                        (s.inner * inner.to_step + inner.to_first) * inner.to_apart;
+    for (Index i = 0; i < s.count; ++i) *result++ = first + i * inner.to_step * inner.to_apart;
   });
   const T** to = rows_.data();
-  for (Index p = 0; p < grid_.rows.taps; ++p) {
-    for (Index q = 0; q < grid_.columns.taps; ++q, to += count()) fill(p, q, to);
+  for (Index p = 0; p < outer.taps; ++p) {
+    for (Index q = 0; q < inner.taps; ++q, to += count()) fill(p, q, to);
   }
 }
 
 template <class T>
-void RowTable<T>::fill(Index row_tap, Index column_tap, const T** to) {
-  const Axis &rows = grid_.rows, &columns = grid_.columns;
-  const Index outside = grid_.run == 1 || pitch_ == channels_ ? columns.extent - grid_.run + 1 : 0;  // where a run fails
+void RowTable<T>::fill(Index outer_tap, Index inner_tap, const T** to) {
+  const Axis &outer = grid_.outer, &inner = grid_.inner;
+  const Index end = grid_.run == 1 || pitch_ == channels_ ? inner.extent - grid_.run + 1 : 0;  // of where a run begins
   for_each_stretch(grid_, begin_, end_, [&](const Stretch& s) {
-    const Index row = s.row * rows.step + rows.first + row_tap * rows.tap_step;
-    if (row < 0 || row >= rows.extent) {
+    const Index line = s.outer * outer.step + outer.first + outer_tap * outer.tap_step;
+    if (line < 0 || line >= outer.extent) {
       to = std::fill_n(to, s.count, zeros_.data());
       return;
     }
-    const T* image_row = source_ + (s.image * rows.extent + row) * columns.extent * pitch_;
-    const Index column = s.column * columns.step + columns.first + column_tap * columns.tap_step;
-    const graft::cpu::Range inside = graft::cpu::taps_inside(column, s.count, columns.step, outside);
-    for (Index i = 0; i < std::min(inside.begin, s.count); ++i) *to++ = edge(image_row, column + i * columns.step);
-    const T* first = image_row + column * pitch_;
-    for (Index i = inside.begin; i < inside.end; ++i) *to++ = first + i * columns.step * pitch_;
-    for (Index i = inside.end; i < s.count; ++i) *to++ = edge(image_row, column + i * columns.step);
+    const T* start = source_ + (s.image * outer.extent * inner.extent + line * outer.apart) * pitch_;
+    const Index pixel = s.inner * inner.step + inner.first + inner_tap * inner.tap_step;
+    const graft::cpu::Range inside = graft::cpu::taps_inside(pixel, s.count, inner.step, end);
+    for (Index i = 0; i < std::min(inside.begin, s.count); ++i) *to++ = edge(start, pixel + i * inner.step);
+    const T* first = start + pixel * inner.apart * pitch_;
+    for (Index i = inside.begin; i < inside.end; ++i) *to++ = first + i * inner.step * inner.apart * pitch_;
+    for (Index i = inside.end; i < s.count; ++i) *to++ = edge(start, pixel + i * inner.step);
   });
 }
 
 template <class T>
-const T* RowTable<T>::edge(const T* image_row, Index column) {
-  if (column + grid_.run <= 0 || column >= grid_.columns.extent) return zeros_.data();
+const T* RowTable<T>::edge(const T* line, Index pixel) {
+  if (pixel + grid_.run <= 0 || pixel >= grid_.inner.extent) return zeros_.data();
   if (edges_used_ == edges_.size()) edges_.emplace_back(zeros_.size());
   std::vector<T>& window = edges_[edges_used_++];
   for (Index q = 0; q < grid_.run; ++q) {
     T* to = window.data() + q * channels_;
-    const bool inside = column + q >= 0 && column + q < grid_.columns.extent;
+    const bool inside = pixel + q >= 0 && pixel + q < grid_.inner.extent;
     if (inside)
-      std::copy_n(image_row + (column + q) * pitch_, channels_, to);
+      std::copy_n(line + (pixel + q) * pitch_, channels_, to);
     else
       std::fill_n(to, channels_, T{});
   }

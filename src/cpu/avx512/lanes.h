@@ -1,9 +1,9 @@
 #pragma once
 
-#include <immintrin.h>
-
 #include <limits>
 #include <utility>
+
+#include <immintrin.h>
 
 #include "cpu/avx512/tiles.h"
 
@@ -17,7 +17,8 @@ template <int n, class Body>
 [[gnu::always_inline]] inline void unrolled(const Body& body) {
   [&]<int... i>(std::integer_sequence<int, i...>) __attribute__((always_inline)) {
     (body(std::integral_constant<int, i>{}), ...);
-  }(std::make_integer_sequence<int, n>{});
+  }
+  (std::make_integer_sequence<int, n>{});
 }
 
 /// The first `count` of 16 lanes; all of them for more, none for less than one.

@@ -2,8 +2,8 @@
 
 #include "cpu/avx512/lanes.h"
 
-// The tile of a product for any type of elements. Element<T> says how they are multiplied: kDepth neighbours at once, as
-// `factor` repeats them in all lanes and a vector of kVector weights holds them for 16 columns.
+// The tile of a product for any type of elements. Element<T> says how they are multiplied: kDepth neighbours at once,
+// as `factor` repeats them in all lanes and a vector of kVector weights holds them for 16 columns.
 namespace graft::kernels::avx512 {
 namespace {
 
@@ -62,7 +62,8 @@ void product(const ProductTile<T>& t) {
   const Bounds bounds(t.clamp);
   unrolled<kRows>([&](auto r) {
     T* y = t.y + t.positions[r] * t.y_pitch;
-    unrolled<kVectors>([&](auto v) { Element::store(y + v * kVectorColumns, masks[v], bounds(sums[r][v]), t.streams); });
+    unrolled<kVectors>(
+        [&](auto v) { Element::store(y + v * kVectorColumns, masks[v], bounds(sums[r][v]), t.streams); });
   });
 }
 

@@ -9,16 +9,18 @@ namespace graft::kernels::avx512 {
 /// Where part i of n begins if `count` things are shared out evenly.
 inline Index part(Index count, Index n, Index i) { return count * i / n; }
 
-/// Brings a panel's columns side by side: rows that lie a power of two apart would share a few sets of the cache.
-inline void copy_panel(const float* from, Index pitch, Index rows, Index columns, float* to) {
+/// Brings columns of the rows that are listed side by side: rows that lie a power of two apart would share a few sets
+/// of the cache.
+inline void copy_panel(const float* from, Index pitch, const Index* rows, Index count, Index columns, float* to) {
   constexpr Index kAhead = 16;
-  for (Index r = 0; r < rows; ++r, from += pitch, to += kTileColumns) {
-    __builtin_prefetch(from + kAhead * pitch);
-    __builtin_prefetch(from + kAhead * pitch + kVectorColumns);
+  for (Index r = 0; r < count; ++r, to += kTileColumns) {
+    const float* next = from + rows[std::min(r + kAhead, count - 1)] * pitch;
+    __builtin_prefetch(next);
+    __builtin_prefetch(next + kVectorColumns);
     if (columns == kTileColumns)
-      std::copy_n(from, kTileColumns, to);  // a constant count needs no call
+      std::copy_n(from + rows[r] * pitch, kTileColumns, to);  // a constant count needs no call
     else
-      std::copy_n(from, columns, to);
+      std::copy_n(from + rows[r] * pitch, columns, to);
   }
 }
 
@@ -45,9 +47,7 @@ struct Result {
   Activation activation = Activation::linear;
 
   Clamp clamp() const {
-    return activation == Activation::relu    ? Clamp::relu
-           : activation == Activation::relu6 ? Clamp::relu6
-                                             : Clamp::none;
+    return activation == Activation::relu ? Clamp::relu : activation == Activation::relu6 ? Clamp::relu6 : Clamp::none;
   }
   /// Those of its columns that belong to a group.
   Result group(Index first, Index count) const {

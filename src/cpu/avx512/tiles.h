@@ -6,8 +6,8 @@
 // this header and intrinsics: a function that is inline in two of them must not exist.
 namespace graft::kernels::avx512 {
 
-inline constexpr std::int64_t kTileRows = 12;      // with 32 columns: 24 sums, 2 weights and a factor in 32 registers
-inline constexpr std::int64_t kTileColumns = 32;   // of one panel of weights
+inline constexpr std::int64_t kTileRows = 12;       // with 32 columns: 24 sums, 2 weights and a factor in 32 registers
+inline constexpr std::int64_t kTileColumns = 32;    // of one panel of weights
 inline constexpr std::int64_t kVectorColumns = 16;  // a panel with no more columns is so wide
 
 using Half = std::uint16_t;  ///< a bf16 number
@@ -20,8 +20,8 @@ enum class Clamp : std::uint8_t { none, relu, relu6 };
 
 /// A few rows of a product, a panel of columns wide: for each row r and column c
 ///   y[r, c] = clamp(sum over terms t and k of rows[t][r][k] weights[t, k, c] + bias[c] + residual[r, c]),
-/// summed in f32 in the order of t, then k. T is float, or Half for images and weights in bf16; the weights then stand in
-/// pairs, [terms, depth / 2 rounded up, columns, 2], and both products of a pair are added at once.
+/// summed in f32 in the order of t, then k. T is float, or Half for images and weights in bf16; the weights then stand
+/// in pairs, [terms, depth / 2 rounded up, columns, 2], and both products of a pair are added at once.
 template <class T>
 struct ProductTile {
   const T* const* rows = nullptr;  ///< [terms, row_stride]
@@ -46,15 +46,15 @@ void product_tile(const ProductTile<Half>& tile);  // needs the instructions for
 /// What this thread wrote around the caches is there for others to read.
 void finish_streams();
 
-/// to[k width + c] = from[c pitch + k] for c below `columns`, at most kTileColumns, and k below `depth`; width is that of
-/// a panel, 16 or 32, filled up with zeros.
+/// to[k width + c] = from[c pitch + k] for c below `columns`, at most kTileColumns, and k below `depth`; width is that
+/// of a panel, 16 or 32, filled up with zeros.
 void transpose_panel(const float* from, std::int64_t pitch, std::int64_t columns, std::int64_t depth, float* to);
 
 /// Rounds rows k of a panel, [depth, width], and puts them in pairs, [depth / 2 rounded up, width, 2].
 void pair_panel(const float* from, std::int64_t depth, std::int64_t width, Half* to);
 
-/// sums[r, c] = sum over k of rows[r pitch + k] columns[c pitch + k] for `count` rows and kDotColumns columns: for so few
-/// rows that bringing the columns into a panel would not pay.
+/// sums[r, c] = sum over k of rows[r pitch + k] columns[c pitch + k] for `count` rows and kDotColumns columns: for so
+/// few rows that bringing the columns into a panel would not pay.
 inline constexpr std::int64_t kDotColumns = 4, kDotRows = 4;
 void dot_tile(const float* rows, std::int64_t row_pitch, std::int64_t count, const float* columns,
               std::int64_t column_pitch, std::int64_t depth, float (&sums)[kDotRows][kDotColumns]);
@@ -83,8 +83,8 @@ inline constexpr std::int64_t kWinogradTaps = 36, kWinogradIn = 6, kWinogradOut 
 void winograd_input(const float* const* pixels, std::int64_t channels, float* to, std::int64_t stride);
 void winograd_input(const Half* const* pixels, std::int64_t channels, float* to, std::int64_t stride);
 
-/// to[i stride + e] = element i of G g G^T, g the 3x3 weights taps[tap_order[0..8] tap_stride + e], for e below `count`,
-/// a multiple of 16.
+/// to[i stride + e] = element i of G g G^T, g the 3x3 weights taps[tap_order[0..8] tap_stride + e], for e below
+/// `count`, a multiple of 16.
 void winograd_weights(const float* taps, const int* tap_order, std::int64_t tap_stride, std::int64_t count, float* to,
                       std::int64_t stride);
 

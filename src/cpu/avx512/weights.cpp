@@ -35,7 +35,7 @@ class Chunk {
       transpose_panel(w.as<float>() + from, pitch, columns, depth, values_.data());
       return;
     }
-    std::array<float, static_cast<std::size_t>(kChunk* kTileColumns)> wide;
+    std::array<float, static_cast<std::size_t>(kChunk * kTileColumns)> wide;
     for (Index c = 0; c < columns; ++c) copy(w, from + c * pitch, depth, wide.data() + c * kChunk);
     transpose_panel(wide.data(), kChunk, columns, depth, values_.data());
   }
@@ -75,14 +75,17 @@ void write_panels(Index groups, Index terms, Index depth, Index columns, Form fo
     const Index rows = std::min(kChunk, depth - k), width = panel_width(in_panel);
     Chunk chunk;
     fill(chunk, group, term, first, in_panel, k, rows);
-    chunk.write(form, memory, group * count * terms * stored * kTileColumns + first * terms * stored + term * stored * width + k * width);
+    chunk.write(
+        form, memory,
+        group * count * terms * stored * kTileColumns + first * terms * stored + term * stored * width + k * width);
   });
 }
 
 Panels allocate(Index groups, Index terms, Index depth, Index columns, Form form, std::size_t& bytes) {
   const Index stored = form == Form::pairs ? stored_depth<Half>(depth) : depth;
   Panels result{.group_elements = panels(columns) * terms * stored * kTileColumns};
-  bytes = static_cast<std::size_t>(groups * result.group_elements) * (form == Form::pairs ? sizeof(Half) : sizeof(float));
+  bytes =
+      static_cast<std::size_t>(groups * result.group_elements) * (form == Form::pairs ? sizeof(Half) : sizeof(float));
   return result;
 }
 
@@ -107,12 +110,9 @@ Panels pack_backward_input(const ConvGeometry& g, const std::vector<Phase>& phas
   std::vector<Index> order;  // of taps
   std::string name = layout("backward input", g, form);
   for (const Phase& phase : phases) {
-    for (Index p = 0; p < phase.grid.rows.taps; ++p) {
-      for (Index q = 0; q < phase.grid.columns.taps; ++q) {
-        order.push_back((phase.first_row_tap + p * phase.row_tap_stride) * g.kernel_width + phase.first_column_tap +
-                        q * phase.column_tap_stride);
-        name += fmt::format(" {}", order.back());
-      }
+    for (const Index tap : phase.taps) {
+      order.push_back(tap);
+      name += fmt::format(" {}", tap);
     }
   }
   std::size_t bytes = 0;

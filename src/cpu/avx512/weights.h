@@ -6,8 +6,8 @@
 #include "cpu/avx512/grid.h"
 
 // Weights in panels of kTileColumns columns, [panel, term, depth, column], so that a tile reads them in order. The last
-// panel has the columns that are left, filled up with zeros to one vector or two. For bf16 they are rounded, and stand in
-// pairs of neighbours in depth.
+// panel has the columns that are left, filled up with zeros to one vector or two. For bf16 they are rounded, and stand
+// in pairs of neighbours in depth.
 namespace graft::kernels::avx512 {
 
 inline Index panels(Index columns) { return (columns + kTileColumns - 1) / kTileColumns; }

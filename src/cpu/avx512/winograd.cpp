@@ -9,7 +9,8 @@
 namespace graft::kernels::avx512 {
 namespace {
 
-constexpr Index kLine = 16;  // floats between the planes of a workspace: planes of a power of two would share cache sets
+constexpr Index kLine =
+    16;  // floats between the planes of a workspace: planes of a power of two would share cache sets
 
 // Memory of this thread, as large as any call needed so far.
 float* workspace(Index count) {
@@ -29,8 +30,8 @@ void transform_weights(const Panels& taps, const std::array<int, 9>& order, Inde
   parallel_for(count * chunks, [&](Index i) {
     const Index first = i / chunks * kTileColumns, width = panel_width(std::min(kTileColumns, columns - first));
     const Index begin = i % chunks * kChunk, end = std::min(begin + kChunk, depth);
-    winograd_weights(taps.group<float>(0) + first * 9 * depth + begin * width, order.data(), depth * width, (end - begin) * width,
-                     to + first * depth + begin * width, plane);
+    winograd_weights(taps.group<float>(0) + first * 9 * depth + begin * width, order.data(), depth * width,
+                     (end - begin) * width, to + first * depth + begin * width, plane);
   });
 }
 
@@ -40,7 +41,7 @@ struct Shares {
   Index blocks, panel_groups;
 
   Shares(const Tiles& tiles, Index depth, Index columns) {
-    constexpr Index kElements = 1 << 20, kLeast = 48, kMost = 192;
+    constexpr Index kElements = 1 << 20, kLeast = 72, kMost = 192;
     const Index size = std::clamp(kElements / kWinogradTaps / (depth + columns), kLeast, kMost);
     blocks = (tiles.count() + size - 1) / size;
     if (blocks >= threads()) blocks = (blocks + threads() - 1) / threads() * threads();
@@ -137,22 +138,24 @@ Tiles backward_input_tiles(const ConvGeometry& g) {
 
 std::shared_ptr<const Storage> winograd_forward_weights(const ConvGeometry& g, const Operand& w, Form form) {
   const Index elements = kWinogradTaps * panels(g.out_channels) * g.channels * kTileColumns;
-  return packed(w, fmt::format("avx512 winograd forward {}", static_cast<int>(form)), static_cast<std::size_t>(elements) * sizeof(float), [&](void* to) {
-    Operand passing = w;
-    passing.block = nullptr;
-    transform_weights(pack_forward(g, forward_grid(g), passing, form), {0, 1, 2, 3, 4, 5, 6, 7, 8}, g.channels, g.out_channels,
-                      static_cast<float*>(to));
-  });
+  return packed(w, fmt::format("avx512 winograd forward {}", static_cast<int>(form)),
+                static_cast<std::size_t>(elements) * sizeof(float), [&](void* to) {
+                  Operand passing = w;
+                  passing.block = nullptr;
+                  transform_weights(pack_forward(g, forward_grid(g), passing, form), {0, 1, 2, 3, 4, 5, 6, 7, 8},
+                                    g.channels, g.out_channels, static_cast<float*>(to));
+                });
 }
 
 std::shared_ptr<const Storage> winograd_backward_input_weights(const ConvGeometry& g, const Operand& w, Form form) {
   const Index elements = kWinogradTaps * panels(g.channels) * g.out_channels * kTileColumns;
-  return packed(w, fmt::format("avx512 winograd backward input {}", static_cast<int>(form)), static_cast<std::size_t>(elements) * sizeof(float), [&](void* to) {
-    Operand passing = w;
-    passing.block = nullptr;
-    transform_weights(pack_backward_input(g, backward_input_phases(g), passing, form), {8, 7, 6, 5, 4, 3, 2, 1, 0},
-                      g.out_channels, g.channels, static_cast<float*>(to));
-  });
+  return packed(w, fmt::format("avx512 winograd backward input {}", static_cast<int>(form)),
+                static_cast<std::size_t>(elements) * sizeof(float), [&](void* to) {
+                  Operand passing = w;
+                  passing.block = nullptr;
+                  transform_weights(pack_backward_input(g, backward_input_phases(g), passing, form),
+                                    {8, 7, 6, 5, 4, 3, 2, 1, 0}, g.out_channels, g.channels, static_cast<float*>(to));
+                });
 }
 
 template <class T>
@@ -179,22 +182,21 @@ void winograd(const Tiles& tiles, const Source<T>& source, const Storage& weight
     for (Index i = 0; i < count; ++i) positions[static_cast<std::size_t>(i)] = i;
     const Index row_tiles = (count + kTileRows - 1) / kTileRows;
     for (Index tap = 0; tap < kWinogradTaps; ++tap) {
-      for (Index i = 0; i < count; ++i)
-        rows[static_cast<std::size_t>(i)] = inputs + tap * input_plane + i * depth;
+      for (Index i = 0; i < count; ++i) rows[static_cast<std::size_t>(i)] = inputs + tap * input_plane + i * depth;
       for (Index panel = first_panel; panel < end_panel; ++panel) {
         const Index column = panel * kTileColumns;
         for (Index i = 0; i < row_tiles; ++i) {
           const Index row = part(count, row_tiles, i);
           product_tile(ProductTile<float>{.rows = rows.data() + row,
-                        .row_stride = count,
-                        .terms = 1,
-                        .depth = depth,
-                        .weights = transformed + (tap * panel_count * kTileColumns + column) * depth,
-                        .y = outputs + tap * output_plane + column - first,
-                        .y_pitch = columns,
-                        .positions = positions.data() + row,
-                        .count = part(count, row_tiles, i + 1) - row,
-                        .columns = std::min(kTileColumns, y.columns - column)});
+                                          .row_stride = count,
+                                          .terms = 1,
+                                          .depth = depth,
+                                          .weights = transformed + (tap * panel_count * kTileColumns + column) * depth,
+                                          .y = outputs + tap * output_plane + column - first,
+                                          .y_pitch = columns,
+                                          .positions = positions.data() + row,
+                                          .count = part(count, row_tiles, i + 1) - row,
+                                          .columns = std::min(kTileColumns, y.columns - column)});
         }
       }
     }

@@ -29,7 +29,8 @@ bool winograd_is_faster(const Tiles& tiles, Index depth, Index columns, bool kep
 Tiles forward_tiles(const ConvGeometry& g);
 Tiles backward_input_tiles(const ConvGeometry& g);
 
-/// G g G^T of the weights for y, or of the flipped ones for dx: [36, panel, depth, column]. `form` may be f32 or rounded.
+/// G g G^T of the weights for y, or of the flipped ones for dx: [36, panel, depth, column]. `form` may be f32 or
+/// rounded.
 std::shared_ptr<const Storage> winograd_forward_weights(const ConvGeometry& g, const Operand& w, Form form);
 std::shared_ptr<const Storage> winograd_backward_input_weights(const ConvGeometry& g, const Operand& w, Form form);
 

@@ -25,9 +25,8 @@ void output(const WinogradOutput<T>& tile) {
     __m512 half[6][4];  // the columns transformed: half[column][row]
     unrolled<6>([&](auto column) {
       __m512 m[6];
-      unrolled<6>([&](auto row) {
-        m[row] = _mm512_maskz_loadu_ps(mask, tile.from + (row * 6 + column) * tile.stride + c);
-      });
+      unrolled<6>(
+          [&](auto row) { m[row] = _mm512_maskz_loadu_ps(mask, tile.from + (row * 6 + column) * tile.stride + c); });
       output_transform(m, half[column]);
     });
     unrolled<4>([&](auto row) {
@@ -39,8 +38,8 @@ void output(const WinogradOutput<T>& tile) {
         if (column >= tile.columns) return;
         __m512 sum = _mm512_add_ps(t[column], bias);
         if (tile.residual != nullptr) {
-          sum = _mm512_add_ps(sum, Element<T>::load(mask, tile.residual + row * tile.residual_row +
-                                                                   column * tile.residual_pixel + c));
+          sum = _mm512_add_ps(
+              sum, Element<T>::load(mask, tile.residual + row * tile.residual_row + column * tile.residual_pixel + c));
         }
         Element<T>::store(tile.y + row * tile.y_row + column * tile.y_pixel + c, mask, bounds(sum), tile.streams);
       });

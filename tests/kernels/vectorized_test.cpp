@@ -1,0 +1,73 @@
+#include <gtest/gtest.h>
+
+#include "graft/core/tensor.h"
+
+#include "kernels/conv2d.h"
+#include "kernels/linear.h"
+
+#if GRAFT_HAS_AVX512
+#include "cpu/avx512/machine.h"
+
+namespace graft {
+namespace {
+
+// A kernel that silently left a network's layers to another would pass every other test, slowly.
+TEST(Vectorized, TakesTheLayersOfNetworks) {
+  if (!kernels::avx512::has_avx512()) GTEST_SKIP() << "this processor has no AVX-512";
+  struct Case {
+    std::string what;
+    Shape image;
+    Index out;
+    Window window;
+  };
+  const std::vector<Case> cases{
+      {"first layer", {1, 32, 32, 3}, 16, {.kernel = 7, .stride = 2, .padding = pad(3)}},
+      {"3x3", {2, 14, 14, 32}, 64, {.kernel = 3, .padding = kSame}},
+      {"1x1, stride 2", {2, 7, 7, 64}, 32, {.stride = 2}},
+      {"1x7", {1, 17, 17, 16}, 16, {.kernel = {1, 7}, .padding = kSame}},
+  };
+  std::vector<DType> dtypes{DType::f32};
+  if (kernels::avx512::has_avx512_bf16()) dtypes.push_back(DType::bf16);
+  ContextScope scope;
+  scope->engine = Engine::native;
+  Context& context = Context::current();
+  for (const Case& c : cases) {
+    for (const DType dtype : dtypes) {
+      const ConvGeometry g{lay("conv2d", c.window, c.image), c.out};
+      const Tensor x = Tensor::zeros(c.image, dtype),
+                   y = Tensor::zeros({g.batch, g.out_height, g.out_width, c.out}, dtype),
+                   w = Tensor::zeros({c.out, g.kernel_height, g.kernel_width, g.channels}, DType::f32);
+      const Operand none;
+      EXPECT_EQ(kernels::conv2d_forward.choose(context, g, x, w, none, none, Activation::relu, y).run,
+                &kernels::avx512::conv2d_forward)
+          << c.what;
+      EXPECT_EQ(kernels::conv2d_backward_input.choose(context, g, y, w, Gradient{x, false}).run,
+                &kernels::avx512::conv2d_backward_input)
+          << c.what;
+      if (dtype == DType::f32) {
+        EXPECT_EQ(kernels::conv2d_backward_weight.choose(context, g, x, y, Gradient{w, false}).run,
+                  &kernels::avx512::conv2d_backward_weight)
+            << c.what;
+      }
+    }
+  }
+  const Tensor x = Tensor::zeros({4, 64}), w = Tensor::zeros({10, 64}), y = Tensor::zeros({4, 10});
+  EXPECT_EQ(kernels::linear_forward.choose(context, x, w, Operand(), Activation::linear, y).run,
+            &kernels::avx512::linear_forward);
+  EXPECT_EQ(kernels::linear_backward_input.choose(context, y, w, Gradient{x, false}).run,
+            &kernels::avx512::linear_backward_input);
+  EXPECT_EQ(kernels::linear_backward_weight.choose(context, x, y, Gradient{w, false}).run,
+            &kernels::avx512::linear_backward_weight);
+}
+
+TEST(Vectorized, IsNotTheReference) {
+  ContextScope scope;
+  scope->engine = Engine::reference;
+  const Tensor x = Tensor::zeros({4, 64}), w = Tensor::zeros({10, 64}), y = Tensor::zeros({4, 10});
+  EXPECT_EQ(kernels::linear_forward.choose(Context::current(), x, w, Operand(), Activation::linear, y).run,
+            &kernels::cpu::linear_forward);
+}
+
+}  // namespace
+}  // namespace graft
+#endif
