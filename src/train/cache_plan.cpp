@@ -47,7 +47,8 @@ class Planner {
     return seconds;
   }
 
-  CacheCut cost_of(const FrozenPart& part) const {
+  /// Cuts come in order of computation: one that is found may be where a later one starts.
+  CacheCut cost_of(const FrozenPart& part) {
     CacheCut cut{.part = part, .bytes = part.bytes * static_cast<std::size_t>(jobs_.rows())};
     const auto bytes = static_cast<double>(cut.bytes);
     cut.found = layouts_.has_value();
@@ -60,8 +61,11 @@ class Planner {
         new_bytes += layout.file_bytes();
       }
       cut.found = false;
-      computing += photo_seconds(job, speed_, static_cast<double>(std::max<Index>(1, job.views))) +
-                   static_cast<double>(job.rows()) * part.operations / speed_.operations;
+      computing += start_
+                       ? static_cast<double>(job.rows()) * (static_cast<double>(start_->bytes) / speed_.file_read +
+                                                            (part.operations - start_->operations) / speed_.operations)
+                       : photo_seconds(job, speed_, static_cast<double>(std::max<Index>(1, job.views))) +
+                             static_cast<double>(job.rows()) * part.operations / speed_.operations;
     }
     const double writing = static_cast<double>(new_bytes) / speed_.file_write;
     const bool fits_memory = cut.bytes <= options_.cache_bytes;
@@ -76,6 +80,7 @@ class Planner {
         (static_cast<double>(part.bytes) / (cut.place == Place::file ? speed_.file_read : speed_.memory_read) +
          part.repeated / speed_.operations);
     cut.seconds = cut.once_seconds + jobs_.passes * cut.epoch_seconds;
+    if (cut.found && pays_to_start_from(part, speed_)) start_ = part;
     return cut;
   }
 
@@ -86,6 +91,7 @@ class Planner {
   FeatureFolder folder_;
   std::optional<FeatureLayouts> layouts_;
   std::uint64_t allowance_ = 0;
+  std::optional<FrozenPart> start_;
 };
 
 std::string photos_text(const FeatureJobs& jobs) {
@@ -117,10 +123,8 @@ std::string line_of(const nn::Network& network, const FeatureJobs& jobs, const C
   line += fmt::format(": {:.2f} GFLOP a photo saved in every epoch, about {} instead of {}", cut.part.operations * 1e-9,
                       seconds_text(cut.seconds), seconds_text(plan.plain_seconds));
   if (const std::size_t rest = plan.cuts.back().part.nodes.size() - cut.part.nodes.size(); rest > 0)
-    line += fmt::format(
-        "; the {} frozen layers behind it run in every step, which costs less than reading what they "
-        "make",
-        rest);
+    line += fmt::format("; what is frozen behind it ({} layer{}) runs in every step, which costs less than keeping it",
+                        rest, rest == 1 ? "" : "s");
   if (jobs.train.job < 0)
     line += "; for training it runs in every step, since augmentation changes the training photos (--views keeps some)";
   return line;
@@ -149,7 +153,7 @@ CachePlan plan_jobs(nn::Network& network, const FeatureJobs& jobs, const TrainOp
         fmt::format("{} runs in every step: augmentation changes the training photos (--views keeps some)", whole);
     return plan;
   }
-  const Planner planner(network, jobs, options);
+  Planner planner(network, jobs, options);
   plan.plain_seconds = planner.plain_seconds(parts.back());
   double best = plan.plain_seconds;
   const CacheCut* smallest = nullptr;

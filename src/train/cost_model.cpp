@@ -9,4 +9,8 @@ Speed speed_of(Device device, DType dtype) {
   return {.operations = dtype == DType::f64 ? 5e10 : 1e11};
 }
 
+bool pays_to_start_from(const FrozenPart& before, const Speed& speed) {
+  return static_cast<double>(before.bytes) / speed.file_read < speed.photo_first + before.operations / speed.operations;
+}
+
 }  // namespace graft::train

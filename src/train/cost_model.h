@@ -1,7 +1,6 @@
 #pragma once
 
-#include "graft/core/device.h"
-#include "graft/core/dtype.h"
+#include "graft/train/frozen.h"
 
 namespace graft::train {
 
@@ -16,6 +15,9 @@ struct Speed {
   double photo_again = 1e-4;      ///< seconds to make the network's input of a photo that was read before
   double photo_augmented = 5e-4;  ///< the same, changed by augmentation
 };
+
+/// Whether to go on from values of `before` that are kept in a file, rather than from the photos.
+bool pays_to_start_from(const FrozenPart& before, const Speed& speed);
 
 Speed speed_of(Device device, DType dtype);
 

@@ -182,9 +182,7 @@ class JobRunner {
             const ComputedFeatures& before)
       : network_(network), cut_(cut), options_(options), display_(display) {
     if (before.stores.empty() || !lies_before(before.part, cut.part)) return;
-    const Speed speed = speed_of(network.device(), options.precision);
-    const double saved = before.part.operations / speed.operations + speed.photo_first;
-    if (static_cast<double>(before.part.bytes) / speed.file_read < saved) before_ = &before;
+    if (pays_to_start_from(before.part, speed_of(network.device(), options.precision))) before_ = &before;
   }
 
   std::shared_ptr<const FeatureStore> in_memory(const FeatureJob& job, std::size_t number) {
@@ -248,6 +246,23 @@ void write_copy(const FeatureStore& store, const FrozenPart& part, const Feature
   }
 }
 
+// The deepest values before the chosen cut that an earlier run left.
+ComputedFeatures found_before(const FeatureJobs& jobs, const CachePlan& plan, const FeatureLayouts& layouts,
+                              const FeatureFolder& folder, ProgressDisplay& display) {
+  for (int i = plan.chosen - 1; i >= 0; --i) {
+    const CacheCut& cut = plan.cuts[static_cast<std::size_t>(i)];
+    if (!cut.found) continue;
+    try {
+      ComputedFeatures found{.part = cut.part, .stores = {}};
+      for (const FeatureJob& job : jobs.jobs) found.stores.push_back(folder.open(layouts(cut.part, job)));
+      return found;
+    } catch (const Error& error) {
+      display.say(fmt::format("{}; it is left out", error.what()));
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 ComputedFeatures compute_jobs(nn::Network& network, const FeatureJobs& jobs, const CachePlan& plan,
@@ -257,10 +272,12 @@ ComputedFeatures compute_jobs(nn::Network& network, const FeatureJobs& jobs, con
   ComputedFeatures computed{.part = cut->part, .stores = {}};
   computed.stores.resize(jobs.jobs.size());
   const FeatureFolder folder(options.cache_folder);
+  std::optional<FeatureLayouts> layout_of;
+  if (!options.cache_folder.empty()) layout_of.emplace(network, options);
   std::vector<FeatureLayout> layouts(jobs.jobs.size());
   Index missing = 0;
   for (std::size_t i = 0; i < jobs.jobs.size(); ++i) {
-    if (cut->in_file) layouts[i] = FeatureLayouts(network, options)(cut->part, jobs.jobs[i]);
+    if (cut->in_file) layouts[i] = (*layout_of)(cut->part, jobs.jobs[i]);
     if (cut->in_file && folder.holds(layouts[i])) {
       try {
         const auto file = folder.open(layouts[i]);
@@ -272,7 +289,9 @@ ComputedFeatures compute_jobs(nn::Network& network, const FeatureJobs& jobs, con
     if (!computed.stores[i]) missing += jobs.jobs[i].rows();
   }
   display.start_frozen(missing);
-  JobRunner runner(network, *cut, options, display, before);
+  ComputedFeatures found;
+  if (missing > 0 && before.stores.empty() && layout_of) found = found_before(jobs, plan, *layout_of, folder, display);
+  JobRunner runner(network, *cut, options, display, before.stores.empty() ? found : before);
   for (std::size_t i = 0; i < jobs.jobs.size(); ++i) {
     if (computed.stores[i]) continue;
     const FeatureJob& job = jobs.jobs[i];

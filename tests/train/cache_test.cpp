@@ -59,7 +59,7 @@ struct Outcome {
 
 Outcome run_of(nn::Network network, const Photos& photos, const TrainOptions& options) {
   ContextScope scope;
-  if (scope->engine == Engine::automatic) scope->engine = Engine::native;  // whatever the composition of a batch
+  if (scope->engine == Engine::automatic) scope->engine = Engine::reference;  // whatever the composition of a batch
   testing::internal::CaptureStderr();
   Outcome run{Trainer(network, photos.train, photos.validation, options).run(), {}, {}};
   run.said = testing::internal::GetCapturedStderr();
@@ -178,8 +178,8 @@ TEST(Caching, AFileIsFoundAgainWhereItsValuesAreTheSame) {
       {"a photo less", [](nn::Network&, const fs::path& f, TrainOptions&) { fs::remove(f / "train/rows/003.png"); },
        false},
       {"the precision", [](nn::Network&, const fs::path&, TrainOptions& o) { o.precision = DType::bf16; }, false},
-      {"the engine",
-       [](nn::Network&, const fs::path&, TrainOptions&) { Context::current().engine = Engine::reference; }, false},
+      {"the engine", [](nn::Network&, const fs::path&, TrainOptions&) { Context::current().engine = Engine::native; },
+       false},
   };
   for (const Row& row : rows) {
     SCOPED_TRACE(row.what);
@@ -197,6 +197,37 @@ TEST(Caching, AFileIsFoundAgainWhereItsValuesAreTheSame) {
     EXPECT_EQ(run.report.frozen_seconds == 0, row.found);
     EXPECT_EQ(files_in(options.cache_folder).size(), row.found ? 1u : 2u);
   }
+}
+
+// The file of an earlier run that trained more layers is a place to start from: the photos are not read again.
+TEST(Caching, GoesOnFromAShallowerFile) {
+  ContextScope scope;
+  scope->engine = Engine::reference;
+  const test::TemporaryFolder folder("cache_deeper");
+  const Photos photos(folder.path());
+  nn::Network shallow = head_alone();
+  shallow.unfreeze("conv2");
+  TrainOptions options = with_folder(folder.path() / "cache");
+  run_of(shallow, photos, options);
+  const Outcome expected = run_of(head_alone(), photos, quick_options());
+  nn::Network network = head_alone();
+  const CachePlan plan = plan_caching(network, photos.train, photos.validation, options);
+  const auto found = [](const CacheCut& cut) { return cut.found; };
+  EXPECT_EQ(std::count_if(plan.cuts.begin(), plan.cuts.end(), found), 1);
+  ASSERT_NE(plan.cut(), nullptr);
+  EXPECT_FALSE(plan.cut()->found);
+  EXPECT_LT(plan.cut()->once_seconds, 40 * 1e-3) << "less than reading a photo takes";
+  const Outcome deeper = run_of(head_alone(), photos, options);
+  EXPECT_EQ(deeper.bytes, expected.bytes);
+  EXPECT_EQ(files_in(options.cache_folder).size(), 2u);
+
+  fs::remove(files_in(options.cache_folder)[0]);
+  fs::remove(files_in(options.cache_folder)[0]);
+  run_of(shallow, photos, options);
+  fs::resize_file(files_in(options.cache_folder)[0], 5000);
+  const Outcome damaged = run_of(head_alone(), photos, options);
+  EXPECT_THAT(damaged.said, HasSubstr("it is left out\n"));
+  EXPECT_EQ(damaged.bytes, expected.bytes);
 }
 
 TEST(Caching, ADamagedFileIsComputedAnewAndSaid) {
