@@ -48,7 +48,8 @@ Frame frame_of(const std::vector<Series>& series, bool share) {
   return {x, share ? Axis{0, 1, 0.2} : axis(0, top, 5)};
 }
 
-std::string grid(const Frame& frame, bool share) {
+std::string grid(const Frame& frame, const ChartOptions& options) {
+  const bool share = options.share;
   std::string svg;
   for (double y = frame.y.from; y <= frame.y.to + frame.y.step / 2; y += frame.y.step) {
     svg += fmt::format(R"(<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>)", kLeft, kWidth - kRight,
@@ -61,11 +62,11 @@ std::string grid(const Frame& frame, bool share) {
     svg += fmt::format(R"(<text x="{:.1f}" y="{}" text-anchor="middle">{:.0f}</text>)", frame.px(x),
                        kHeight - kBottom + 18, x);
   }
-  return svg + fmt::format(R"(<text x="{}" y="{}" text-anchor="middle">epoch</text>)", (kLeft + kWidth - kRight) / 2,
-                           kHeight - 4);
+  return svg + fmt::format(R"(<text x="{}" y="{}" text-anchor="middle">{}</text>)", (kLeft + kWidth - kRight) / 2,
+                           kHeight - 4, escape(options.along));
 }
 
-std::string curve(const Frame& frame, const Series& series, bool share) {
+std::string curve(const Frame& frame, const Series& series, const ChartOptions& options) {
   std::string path, points;
   bool pen_down = false;
   for (std::size_t i = 0; i < series.values.size(); ++i) {
@@ -78,9 +79,9 @@ std::string curve(const Frame& frame, const Series& series, bool share) {
     path += fmt::format("{}{:.1f} {:.1f}", pen_down ? "L" : "M", x, y);
     pen_down = true;
     points += fmt::format(
-        R"svg(<circle cx="{:.1f}" cy="{:.1f}" r="3" fill="var(--s{})"><title>{}, epoch {}: {}</title></circle>)svg", x,
-        y, series.color, escape(series.name), i + 1,
-        share ? fmt::format("{:.1f} %", 100 * *value) : fmt::format("{:.4g}", *value));
+        R"svg(<circle cx="{:.1f}" cy="{:.1f}" r="3" fill="var(--s{})"><title>{}, {} {}: {}</title></circle>)svg", x, y,
+        series.color, escape(series.name), escape(options.along), i + 1,
+        options.share ? fmt::format("{:.1f} %", 100 * *value) : fmt::format("{:.4g}", *value));
   }
   return fmt::format(R"svg(<path class="curve" stroke="var(--s{})"{} d="{}"/>)svg", series.color,
                      series.dashed ? R"( stroke-dasharray="5 4")" : "", path) +
@@ -94,8 +95,8 @@ std::string line_chart(const std::vector<Series>& series, const ChartOptions& op
   std::string html = fmt::format("<h3>{}</h3>", escape(options.title));
   html +=
       fmt::format(R"(<svg viewBox="0 0 {} {}" role="img" aria-label="{}">)", kWidth, kHeight, escape(options.title)) +
-      grid(frame, options.share);
-  for (const Series& one : series) html += curve(frame, one, options.share);
+      grid(frame, options);
+  for (const Series& one : series) html += curve(frame, one, options);
   html += R"(</svg><div class="legend">)";
   for (const Series& one : series) {
     html += fmt::format(

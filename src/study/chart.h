@@ -6,7 +6,8 @@
 
 namespace graft::study {
 
-/// A line of a chart: a value for each epoch, from 1. Where there is none, the line has a gap.
+/// A line of a chart: a value for each epoch (or what else ChartOptions says), from 1. Where there is none, the line
+/// has a gap.
 struct Series {
   std::string name;
   std::vector<std::optional<double>> values;
@@ -16,10 +17,11 @@ struct Series {
 
 struct ChartOptions {
   std::string title;
-  bool share = false;  ///< values are shares, shown as per cent from 0 to 100
+  bool share = false;           ///< values are shares, shown as per cent from 0 to 100
+  std::string along = "epoch";  ///< what is counted from left to right
 };
 
-/// An SVG of lines over the epochs, with axes and a legend. Every point tells its value when it is pointed at.
+/// An SVG of lines from left to right, with axes and a legend. Every point tells its value when it is pointed at.
 std::string line_chart(const std::vector<Series>& series, const ChartOptions& options);
 
 }  // namespace graft::study

@@ -57,21 +57,33 @@ CrossValidation cross_validate(nn::Network& network, std::shared_ptr<const Featu
 CrossValidation cross_validate(nn::Network& network, const data::ImageFolder& photos, const TrainOptions& options,
                                const CrossValidationOptions& cross) {
   check_classes(network, photos);
-  const FrozenPart part = frozen_part(network, options.precision);
-  const Caching caching = decide_caching(network, part, photos.size(), 0, options);
-  CrossValidation result;
-  if (caching.train) {
-    ProgressDisplay display(options.progress, options.epochs, 1);
-    display.start_frozen(photos.size());
-    const auto features = photo_features(network, part, photos, options, display);
-    display.end_frozen();
-    result = cross_validate(network, features, options, cross);
-  } else {
-    result = all_folds(network, photos.labels, options, cross, [&](const data::Split& split, const TrainOptions& fold) {
+  FeatureJobs jobs = feature_jobs(photos, {}, options);
+  if (options.augmentation.any()) jobs = {};  // every fold counts its photos anew, so each would change them otherwise
+  jobs.passes = static_cast<double>(options.epochs * cross.folds) * static_cast<double>(cross.seeds.size());
+  const CachePlan plan = plan_jobs(network, jobs, options);
+  ProgressDisplay display(options.progress, options.epochs, 1);
+  display.say(plan.line);
+  const ComputedFeatures computed = compute_jobs(network, jobs, plan, options, display);
+  const auto train = [&](const data::Split& split, TrainOptions fold) {
+    if (computed.stores.empty()) {
+      fold.cache_folder.clear();  // folds are not met again
       return Trainer(network, photos.select(split.train), photos.select(split.validation), fold).run();
-    });
-  }
-  result.features = caching.line;
+    }
+    const auto source = [&](const std::vector<Index>& examples, const BatchOptions& batch) {
+      JobRows rows{jobs.train.job, {}};
+      std::vector<Index> labels;
+      for (const Index example : examples) {
+        rows.rows.push_back(jobs.train.rows[static_cast<std::size_t>(example)]);
+        labels.push_back(photos.labels[static_cast<std::size_t>(example)]);
+      }
+      return job_source(jobs, computed, rows, std::move(labels), batch);
+    };
+    return Trainer(network, source(split.train, {.batch = fold.batch, .shuffle = true, .seed = fold.seed}),
+                   source(split.validation, {.batch = fold.batch}), fold)
+        .run();
+  };
+  CrossValidation result = all_folds(network, photos.labels, options, cross, train);
+  result.features = computed.trouble.empty() ? plan.line : computed.trouble;
   return result;
 }
 

@@ -15,6 +15,9 @@ void check_options(const TrainOptions& o) {
   check(o.batch >= 1, "[train] expected a batch of at least 1, got {}", o.batch);
   check(o.label_smoothing >= 0 && o.label_smoothing < 1, "[train] label smoothing must be in [0, 1), got {}",
         o.label_smoothing);
+  check(o.views >= 0, "[train] expected views of 0 (new ones in each epoch) or more, got {}", o.views);
+  check(o.views == 0 || o.augmentation.any(),
+        "[train] {} views of each photo need an augmentation, or they are all alike", o.views);
   check(o.patience >= 0, "[train] expected a patience of 0 epochs (never stop early) or more, got {}", o.patience);
   check(is_floating(o.precision), "[train] expected precision f32, bf16, f16 or f64, got {}", o.precision);
   for (const double weight : o.class_weights) {
@@ -27,31 +30,33 @@ void check_options(const TrainOptions& o) {
 json to_json(const TrainOptions& o) {
   json rates = json::array();
   for (const auto& [pattern, rate] : o.learning_rate_of) rates.push_back({pattern, rate});
-  return {{"epochs", o.epochs},
-          {"batch", o.batch},
-          {"optimizer", name(o.optimizer.algorithm)},
-          {"learning_rate", o.optimizer.learning_rate},
-          {"weight_decay", o.optimizer.weight_decay},
-          {"momentum", o.optimizer.momentum},
-          {"nesterov", o.optimizer.nesterov},
-          {"beta1", o.optimizer.beta1},
-          {"beta2", o.optimizer.beta2},
-          {"epsilon", o.optimizer.epsilon},
-          {"clip_norm", o.optimizer.clip_norm},
-          {"learning_rate_of", rates},
-          {"schedule", name(o.schedule.kind)},
-          {"schedule_total", o.schedule.total},
-          {"schedule_every", o.schedule.every},
-          {"schedule_decay", o.schedule.decay},
-          {"schedule_last", o.schedule.last},
-          {"warmup", o.schedule.warmup},
-          {"label_smoothing", o.label_smoothing},
-          {"class_weights", o.class_weights},
-          {"patience", o.patience},
-          {"seed", o.seed},
-          {"augmentation", o.augmentation.to_string()},
-          {"precision", name(o.precision)},
-          {"cache_features", o.cache_features}};
+  json options{{"epochs", o.epochs},
+               {"batch", o.batch},
+               {"optimizer", name(o.optimizer.algorithm)},
+               {"learning_rate", o.optimizer.learning_rate},
+               {"weight_decay", o.optimizer.weight_decay},
+               {"momentum", o.optimizer.momentum},
+               {"nesterov", o.optimizer.nesterov},
+               {"beta1", o.optimizer.beta1},
+               {"beta2", o.optimizer.beta2},
+               {"epsilon", o.optimizer.epsilon},
+               {"clip_norm", o.optimizer.clip_norm},
+               {"learning_rate_of", rates},
+               {"schedule", name(o.schedule.kind)},
+               {"schedule_total", o.schedule.total},
+               {"schedule_every", o.schedule.every},
+               {"schedule_decay", o.schedule.decay},
+               {"schedule_last", o.schedule.last},
+               {"warmup", o.schedule.warmup},
+               {"label_smoothing", o.label_smoothing},
+               {"class_weights", o.class_weights},
+               {"patience", o.patience},
+               {"seed", o.seed},
+               {"augmentation", o.augmentation.to_string()},
+               {"precision", name(o.precision)},
+               {"cache_features", o.cache_features}};
+  if (o.views > 0) options["views"] = o.views;
+  return options;
 }
 
 namespace {

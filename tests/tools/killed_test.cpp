@@ -34,6 +34,7 @@ class Killed : public CommandTest {
       arguments.push_back(nullptr);
       const int output = open(error.c_str(), O_WRONLY | O_APPEND);
       if (chdir(folder().c_str()) != 0 || dup2(output, 1) < 0 || dup2(output, 2) < 0) _exit(126);
+      setenv("XDG_CACHE_HOME", ".cache", 1);
       execv(GRAFT_COMMAND, arguments.data());
       _exit(127);
     }
@@ -149,6 +150,27 @@ TEST_F(Killed, WhileItTrainsOnAugmentedPhotos) {
   kill_while_writing(options, out, "checkpoint.safetensors");
   ASSERT_TRUE(kill_when(options, out, [&] { return epochs_in_log(out) >= 9; })) << shown();
   expect_same_run(options, out);
+}
+
+// A file of features is reserved whole when it is begun; one that was not finished is never taken for one that was.
+TEST_F(Killed, WhileAFileOfFeaturesIsWritten) {
+  const std::vector<std::string> options = {
+      "--weights", "tiny.safetensors", "--data", "data",           "--head", "8", "--epochs", "6", "--seed",
+      "5",         "--threads",        "1",      "--cache-memory", "0"};
+  const auto files = [&](const std::string& part) {
+    std::error_code none;
+    std::ptrdiff_t count = 0;
+    for (const auto& entry : fs::directory_iterator(folder() / ".cache/graft/features", none))
+      count += entry.path().filename().string().find(part) != std::string::npos;
+    return count;
+  };
+  int attempt = 0;
+  for (; attempt < 10 && files(".partial-") == 0; ++attempt)
+    ASSERT_TRUE(kill_when(options, "run", [&] { return files(".partial-") > 0; })) << shown();
+  ASSERT_LT(attempt, 10) << "no run was killed while it wrote features";
+  expect_same_run(options, "run");
+  EXPECT_EQ(files(".partial-"), 0);
+  EXPECT_EQ(files(".features"), 1);
 }
 
 }  // namespace

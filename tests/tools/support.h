@@ -42,8 +42,9 @@ class CommandTest : public testing::Test {
  protected:
   /// `arguments` as a shell reads them, `before` in the same shell; paths are relative to folder().
   Outcome graft(const std::string& arguments, const std::string& before = "") const {
-    const std::string line = "cd '" + folder().string() + "' && " + before + "OMP_NUM_THREADS=1 '" GRAFT_COMMAND "' " +
-                             arguments + " > .out 2> .error";
+    const std::string line = "cd '" + folder().string() + "' && " + before +
+                             "XDG_CACHE_HOME=.cache OMP_NUM_THREADS=1 '" GRAFT_COMMAND "' " + arguments +
+                             " > .out 2> .error";
     const int status = std::system(line.c_str());
     return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_text(folder() / ".out"), read_text(folder() / ".error")};
   }

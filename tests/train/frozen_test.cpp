@@ -261,7 +261,7 @@ TEST(CachedFeatures, DecisionIsSaid) {
   const auto photos = test::stripe_photos(folder.path(), 12, 1);
   const auto line = [&](const std::function<void(TrainOptions&)>& change, nn::Network network = frozen_backbone()) {
     auto options = quick_options();
-    options.epochs = 1;
+    options.epochs = 2;
     change(options);
     return Trainer(network, photos, photos, options).run().features;
   };

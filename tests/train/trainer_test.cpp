@@ -193,7 +193,7 @@ TEST(Trainer, ShowsHowFarTheFrozenPartIs) {
     network.freeze();
     network.unfreeze("head");
     auto options = quick_options();
-    options.epochs = 1;
+    options.epochs = 2;
     options.batch = 8;
     options.progress = progress;
     options.out = folder.path() / std::to_string(static_cast<int>(progress));

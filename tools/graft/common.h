@@ -96,6 +96,7 @@ void add_summary(CLI::App& app);
 void add_predict(CLI::App& app);
 void add_features(CLI::App& app);
 void add_finetune(CLI::App& app);
+void add_sweep(CLI::App& app);
 void add_evaluate(CLI::App& app);
 void add_report(CLI::App& app);
 void add_doctor(CLI::App& app);

@@ -2,13 +2,12 @@
 #include <set>
 
 #include "graft/core/context.h"
-#include "graft/data/split.h"
 #include "graft/io/file.h"
 #include "graft/io/network_file.h"
 #include "graft/train/cross_validation.h"
 #include "graft/train/trainer.h"
 
-#include "common.h"
+#include "training.h"
 
 namespace graft::tools {
 namespace {
@@ -16,15 +15,16 @@ namespace {
 namespace fs = std::filesystem;
 
 struct Options {
-  fs::path weights, data, validation, out;
-  double validation_split = 0.2;
+  fs::path weights, out;
+  DataOptions data;
+  CacheOptions cache;
   std::vector<std::string> freeze, unfreeze, rates;
   int train_last = 0;
   std::string batch_norm = "moving", cut, head = "none", optimizer = "adam", schedule = "constant", augment,
               precision = "f32";
   double dropout = 0;
   int folds = 0, fold_seeds = 5;
-  bool keep_head = false, random_weights = false, no_cache = false, json = false, quiet = false;
+  bool keep_head = false, random_weights = false, explain_plan = false, json = false, quiet = false;
   train::TrainOptions train;
 };
 
@@ -58,14 +58,6 @@ std::vector<std::pair<std::string, double>> rates_of(const std::vector<std::stri
     rates.emplace_back(text.substr(0, equals), number(text.substr(equals + 1), "--lr-of"));
   }
   return rates;
-}
-
-// The part that a head is grafted on.
-nn::Network backbone_of(const nn::Network& network, const std::string& cut) {
-  const std::string at = !cut.empty() ? cut : !network.features.empty() ? network.features : network.output().name;
-  nn::Network backbone = network.cut(at);
-  backbone.features = at;
-  return backbone;
 }
 
 // Which layers before the head are trained. Nothing of the backbone unless asked for.
@@ -127,20 +119,6 @@ nn::Network prepare_network(const Options& options, const std::vector<std::strin
   return network;
 }
 
-struct Photos {
-  data::ImageFolder train, validation;
-};
-
-Photos read_photos(const Options& options) {
-  const data::ImageFolder all = data::read_image_folder(options.data);
-  check(all.classes.size() >= 2, "{}: expected folders of at least two classes, got only '{}'", options.data.string(),
-        all.classes.front());
-  if (!options.validation.empty()) return {all, data::read_image_folder(options.validation)};
-  if (options.validation_split == 0) return {all, {}};
-  const data::Split split = data::stratified_split(all.labels, options.validation_split, options.train.seed);
-  return {all.select(split.train), all.select(split.validation)};
-}
-
 Json files_of(const data::ImageFolder& photos) {
   Json list = Json::array();
   for (std::size_t i = 0; i < photos.files.size(); ++i) list.push_back({photos.files[i].string(), photos.labels[i]});
@@ -154,33 +132,23 @@ void describe_run(const Options& options, const nn::Network& network, const Phot
     if (layer.trainable && !layer.parameters.empty()) trained.push_back(layer.name);
   }
   const Json json{{"weights", options.weights.string()}, {"random_weights", options.random_weights},
-                  {"data", options.data.string()},       {"trained_layers", trained},
+                  {"data", options.data.data.string()},  {"trained_layers", trained},
                   {"batch_norm", options.batch_norm},    {"validation", files_of(photos.validation)}};
   io::write_file_atomically(options.out / "data.json", json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
-// Whether a path is in a folder, or the folder itself; links are followed as far as they exist.
-bool is_inside(const fs::path& path, const fs::path& folder) {
-  std::error_code error;
-  const fs::path relative = fs::weakly_canonical(path, error).lexically_relative(fs::weakly_canonical(folder, error));
-  return !error && !relative.empty() && *relative.begin() != "..";
-}
-
 void check_options(const Options& options) {
-  check_usage(options.folds > 0 || !options.out.empty(), "--out is required: the folder for the run's files");
-  for (const fs::path& data : {options.data, options.validation}) {
-    check_usage(options.out.empty() || data.empty() || !is_inside(options.out, data),
-                "--out {} lies in {}, where every folder is a class; choose another", options.out.string(),
-                data.string());
-  }
+  check_usage(options.folds > 0 || options.explain_plan || !options.out.empty(),
+              "--out is required: the folder for the run's files");
+  check_outside(options.out, options.data);
   if (options.keep_head) {
     check_usage(options.cut.empty() && options.head == "none" && options.dropout == 0,
                 "--keep-head trains the head that is there: leave out --cut, --head and --dropout");
   }
   check_usage(options.dropout >= 0 && options.dropout < 1, "--dropout: expected a share in [0, 1), got {}",
               options.dropout);
-  check_usage(options.validation_split >= 0 && options.validation_split < 1,
-              "--validation-split: expected a share in [0, 1), got {}", options.validation_split);
+  check_usage(options.train.views == 0 || !options.augment.empty(),
+              "--views keeps versions that --augment makes: name some");
   check_usage(options.train.optimizer.momentum == 0 || options.optimizer == "sgd",
               "--momentum is an option of --optimizer sgd, not of {}", options.optimizer);
 }
@@ -236,7 +204,7 @@ void show(const Options& options, const nn::Network& network, const Photos& phot
 
 // Trains on all folds but one, again and again, and writes no run: how good such a classifier is, not the classifier.
 void cross_validate(const Options& options) {
-  const data::ImageFolder photos = data::read_image_folder(options.data);
+  const data::ImageFolder photos = data::read_image_folder(options.data.data);
   nn::Network network = prepare_network(options, photos.classes);
   train::CrossValidationOptions cross{.folds = options.folds, .seeds = {}};
   for (int i = 0; i < options.fold_seeds; ++i) {
@@ -263,23 +231,21 @@ void finetune(Options options) {
   options.train.learning_rate_of = rates_of(options.rates);
   options.train.augmentation = data::Augmentation::parse(options.augment);
   options.train.precision = dtype_from_name(options.precision);
-  options.train.cache_features = !options.no_cache;
+  apply(options.cache, options.train);
   options.train.out = options.out;
   options.train.progress = options.quiet ? train::Progress::none : train::Progress::automatic;
   if (options.folds > 0) return cross_validate(options);
-  const Photos photos = read_photos(options);
+  const Photos photos = read_photos(options.data, options.train.seed);
   nn::Network network = prepare_network(options, photos.train.classes);
+  if (options.explain_plan)
+    return print_cache_plan(train::plan_caching(network, photos.train, photos.validation, options.train), options.json);
   const train::Report report = train(options, network, photos);
   show(options, network, photos, report);
 }
 
-void add_data_options(CLI::App& c, Options& o) {
+void add_run_options(CLI::App& c, Options& o) {
   c.add_option("--weights", o.weights, "The network to start from")->required()->type_name("FILE");
-  c.add_option("--data", o.data, "A folder with a folder of photos for each class")->required()->type_name("DIR");
-  CLI::Option* validation = c.add_option("--validation", o.validation, "The same, never trained on")->type_name("DIR");
-  CLI::Option* split = c.add_option("--validation-split", o.validation_split,
-                                    "Share of each class of --data that is kept for validation; 0 for none")
-                           ->excludes(validation);
+  const auto [validation, split] = tools::add_data_options(c, o.data);
   CLI::Option* out =
       c.add_option("--out", o.out, "The folder for best.safetensors, last.safetensors, run.json and log.jsonl")
           ->type_name("RUN");
@@ -376,8 +342,13 @@ void add_training_options(CLI::App& c, Options& o) {
   c.add_option("--workers", t.workers, "Threads that read photos; by default as many as --threads, at most 4")
       ->check(positive())
       ->group(kGroup);
-  c.add_flag("--no-cache", o.no_cache, "Run frozen layers in every step, even where their values could be kept")
+  c.add_option(
+       "--views", t.views,
+       "With --augment: so many versions of each photo, whose frozen part is computed once; 0: new ones in each "
+       "epoch")
+      ->check(not_negative())
       ->group(kGroup);
+  add_cache_options(c, o.cache, kGroup);
   c.add_flag("--profile", t.profile, "Print where the time went")->excludes(c.get_option("--folds"))->group(kGroup);
 }
 
@@ -388,9 +359,12 @@ void add_finetune(CLI::App& app) {
   CLI::App* c = add_command(app, "finetune", "Graft a new head onto a network and train it on a folder of photos",
                             "graft finetune --weights efficientnet.safetensors --data flowers --head 256 --dropout 0.3 "
                             "--epochs 20 --out flowers-run");
-  add_data_options(*c, *o);
+  add_run_options(*c, *o);
   add_network_options(*c, *o);
   add_training_options(*c, *o);
+  c->add_flag("--explain-plan", o->explain_plan,
+              "Print where the frozen part could be cut, what each way costs and which is taken, and train nothing")
+      ->excludes(c->get_option("--folds"));
   c->add_flag("--json", o->json, "Print the result as JSON");
   c->add_flag("--quiet", o->quiet, "No progress on standard error");
   add_machine_options(*c);

@@ -41,6 +41,7 @@ int run(int argc, char** argv) {
   add_predict(app);
   add_features(app);
   add_finetune(app);
+  add_sweep(app);
   add_evaluate(app);
   add_report(app);
   add_doctor(app);

@@ -20,7 +20,7 @@ struct CrossValidation {
 
 /// Trains once a seed and fold on the other folds, stratified by class, each time from the weights that the network has
 /// now, and takes the accuracy on the fold after the last epoch. What is frozen is computed once for all of it, where
-/// no augmentation stands before it and its values fit into `options.cache_bytes`. The network is left as it was.
+/// no augmentation stands before it and that is cheapest: see plan_caching. The network is left as it was.
 ///
 /// Throws Error as Trainer does, if `options.out` is set, or if there are fewer examples than folds.
 CrossValidation cross_validate(nn::Network& network, const data::ImageFolder& photos, const TrainOptions& options,

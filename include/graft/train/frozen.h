@@ -15,11 +15,16 @@ struct FrozenPart {
   std::vector<std::string> nodes = {};   ///< in order of computation, without the input
   std::vector<std::string> border = {};  ///< nodes of it, or the input, that the rest of the network reads
   std::size_t bytes = 0;                 ///< of the border's values, for one example
-  double operations = 0;                 ///< floating-point operations of the frozen part, for one example
+  double operations = 0;                 ///< floating-point operations of these nodes, for one example
+  double repeated = 0;                   ///< of frozen nodes that are left out, which every step computes anew
 };
 
 /// Finds it for training with activations of `dtype`. Throws Error if all of the network is frozen.
 FrozenPart frozen_part(nn::Network& network, DType dtype = DType::f32);
+
+/// Its beginnings, in order of computation, each with one node more: where the network may be cut so that what comes
+/// before is computed once and what comes behind in every step. The last is `frozen_part`; empty if nothing is frozen.
+std::vector<FrozenPart> frozen_cuts(nn::Network& network, DType dtype = DType::f32);
 
 /// Runs the frozen part once over a data set, in inference, and keeps the border's values in memory. `after_batch` is
 /// told how many examples each batch had.

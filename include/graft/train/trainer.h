@@ -35,9 +35,19 @@ struct TrainOptions {
   data::Augmentation augmentation = {};
   DType precision =
       DType::f32;  ///< of activations: f32, bf16, f16 (the loss is then scaled), or f64 if the parameters are
-  bool cache_features = true;  ///< compute what is frozen once, where nothing random stands before it
-  std::size_t cache_bytes = std::size_t{2} << 30;  ///< for cached features
-  int workers = 0;                                 ///< threads that read photos; 0: see data::LoaderOptions
+  bool cache_features = true;  ///< compute what is frozen once, where nothing random stands before it and it pays
+  std::size_t cache_bytes = std::size_t{2} << 30;  ///< of memory for cached features
+  /// Where files of cached features are kept and found again; empty for memory alone. Values go there that find no room
+  /// in memory, and others if writing them takes less time than computing them did.
+  std::filesystem::path cache_folder = {};
+  /// That all files in the folder may take, the ones longest unused are removed; a new one never takes more than half
+  /// of what is free on the disk.
+  std::uint64_t cache_file_bytes = std::uint64_t{32} << 30;
+  /// With augmentation: make so many versions of each training photo and compute what is frozen once for each. Epoch e,
+  /// from 0, uses version e mod views, which is what a run without them draws in epoch e mod views. 0: new ones in each
+  /// epoch.
+  Index views = 0;
+  int workers = 0;  ///< threads that read photos; 0: see data::LoaderOptions
 
   std::filesystem::path out = {};  ///< where the run's files go; empty for none
   bool resume = false;  ///< continue the run in `out`; one that was killed before its first checkpoint starts anew
@@ -98,8 +108,8 @@ struct Report {
 ///                           finished, stopped early, or diverged with the reason as `error`
 class Trainer {
  public:
-  /// Trains on photos; `validation` may be empty. What is frozen is computed once for all epochs where no augmentation
-  /// stands before it and its values fit into `options.cache_bytes`.
+  /// Trains on photos; `validation` may be empty. What is frozen is computed once for all epochs where that is
+  /// cheapest: see plan_caching.
   ///
   /// Throws Error for options that make no sense, classes that are not the network's, or if nothing is trainable.
   Trainer(nn::Network& network, const data::ImageFolder& train, const data::ImageFolder& validation,

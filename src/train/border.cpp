@@ -1,0 +1,23 @@
+#include "train/border.h"
+
+#include <cstring>
+
+namespace graft::train {
+
+void FeatureRows::put(std::span<const Index> rows, std::span<const Tensor> values) {
+  for (std::size_t node = 0; node < nodes_.size(); ++node) {
+    const Tensor& value = values[node];
+    Tensor& all = features_.values[nodes_[node]];
+    if (!all.defined()) {
+      const PurposeScope purpose(Purpose::features);
+      all = Tensor::empty(value.shape().with(0, rows_), value.dtype());
+    }
+    const std::size_t bytes = value.bytes() / rows.size();
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      std::memcpy(static_cast<std::byte*>(all.raw()) + static_cast<std::size_t>(rows[i]) * bytes,
+                  static_cast<const std::byte*>(value.raw()) + i * bytes, bytes);
+    }
+  }
+}
+
+}  // namespace graft::train
