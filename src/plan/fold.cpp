@@ -120,7 +120,7 @@ void fold_batch_norm(Graph& graph) {
                        constant(call, true, norm->moving_variance())};
     const int weight_value = before->inputs[1];
     const Constant weight = constant(*before, true, 1), bias = constant(*before, convolution.has_bias, 2);
-    const Spec& spec = graph.value(weight_value).spec;
+    const Spec spec = graph.value(weight_value).spec;  // a copy: constants are added below
     const bool first_axis = !convolution.depthwise;
     std::vector<int> inputs{
         before->inputs[0],
