@@ -155,6 +155,15 @@ RESULT = {
                "contestants": {"graft, captured": {"images_per_second": 3000.4}, "graft native, captured": {"images_per_second": 2000.0}, "torch": {"images_per_second": 2500.0}},
                "ratios": {"torch": {"ratio": 1.2, "low": 1.15, "high": 1.25}}}],
 }
+CPU_RESULT = {
+    "machine": {"date": "2026-01-02", "cpu": "Some <CPU> 9000", "cores": 2, "memory": "24 GB", "gpu": "none", "cuda": "none", "commit": "abc1234"},
+    "command": "tools/bench", "device": "cpu", "threads": 2, "not_run": [],
+    "cases": [{"model": "resnet50", "work": "inference", "precision": "f32", "batch": 16, "asked_batch": 16, "left_out": {"Keras": "Keras: No module named 'keras'"},
+               "ceiling": {"ms": 400.0, "rates": []},
+               "contestants": {"graft": {"images_per_second": 30.0, "median_ms": 533.0, "share_of_ceiling": 0.75, "peak_bytes": 3e8, "installed_bytes": 2e7, "version": "0.1"},
+                               "LibTorch": {"images_per_second": 20.0, "median_ms": 800.0, "share_of_ceiling": 0.5, "peak_bytes": 9e8, "installed_bytes": 5e8, "version": "2.15"}},
+               "ratios": {"LibTorch": {"ratio": 1.5, "low": 1.4, "high": 1.6, "logit_difference": 1e-6}}}],
+}
 README = "before\n<!-- results: written by tools/results-table -->\nold\n<!-- end of results -->\nafter\n"
 
 
@@ -171,17 +180,26 @@ class ResultsTable(unittest.TestCase):
 
     def test_says_that_nothing_was_measured(self):
         done, readme = self.table()
-        self.assertEqual((done.returncode, readme), (0, README.replace("old", "On a GPU: not yet measured.")))
+        self.assertEqual((done.returncode, readme), (0, README.replace("old", "On a CPU: not yet measured.\n\nOn a GPU: not yet measured.")))
 
     def test_writes_what_was_measured(self):
         (self.folder / "bench.json").write_text(json.dumps(RESULT))
         done, readme = self.table("--add", self.folder / "bench.json")
         self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn("| ResNet50, training | 256 | bf16 | 3,000 | 2,000 | 2,500: 1.20x (1.15 to 1.25) | - |", readme)
+        self.assertIn("| ResNet50, training | 256 | bf16 | 3,000 | 2,000 | 2,500: 1.20x (1.15 to 1.25) |", readme)
         self.assertIn("H100", readme)
         self.assertEqual(self.table("--check")[0].returncode, 0)
         (self.folder / "README.md").write_text(readme.replace("3,000", "4,000"))
         self.assertEqual(self.table("--check")[0].returncode, 1)
+
+    def test_has_a_table_of_a_cpu(self):
+        (self.folder / "results").mkdir()
+        (self.folder / "results/2026-01-02-some-cpu.json").write_text(json.dumps(CPU_RESULT))
+        done, readme = self.table()
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("2 cores of a CPU (Some <CPU> 9000), 2026-01-02, at commit abc1234", readme)
+        self.assertIn("| ResNet50, inference | 16 | f32 | 30 | 20: 1.50x (1.40 to 1.60) |", readme)
+        self.assertIn("On a GPU: not yet measured.", readme)
 
     def test_refuses_numbers_without_their_machine(self):
         (self.folder / "bench.json").write_text(json.dumps(RESULT | {"machine": RESULT["machine"] | {"gpu": "none"}}))
@@ -192,18 +210,6 @@ class ResultsTable(unittest.TestCase):
     def test_readme_is_up_to_date(self):
         done = run(ROOT / "tools/results-table", "--check")
         self.assertEqual(done.returncode, 0, done.stderr)
-
-
-CPU_RESULT = {
-    "machine": {"date": "2026-01-02", "cpu": "Some <CPU> 9000", "cores": 2, "memory": "24 GB", "gpu": "none", "cuda": "none", "commit": "abc1234"},
-    "command": "tools/bench", "device": "cpu", "threads": 2, "not_run": [],
-    "cases": [{"model": "resnet50", "work": "inference", "precision": "f32", "batch": 16, "asked_batch": 16, "left_out": {"Keras": "Keras: No module named 'keras'"},
-               "ceiling": {"ms": 400.0, "rates": []},
-               "contestants": {"graft": {"images_per_second": 30.0, "median_ms": 533.0, "share_of_ceiling": 0.75, "peak_bytes": 3e8, "installed_bytes": 2e7, "version": "0.1"},
-                               "LibTorch": {"images_per_second": 20.0, "median_ms": 800.0, "share_of_ceiling": 0.5, "peak_bytes": 9e8, "installed_bytes": 5e8, "version": "2.15"}},
-               "ratios": {"LibTorch": {"ratio": 1.5, "low": 1.4, "high": 1.6, "logit_difference": 1e-6}}}],
-}
-
 
 class BenchPage(unittest.TestCase):
     def setUp(self):
