@@ -111,6 +111,11 @@ std::vector<Tensor> Executor::replay(Memory& memory, const Outside& given, const
   for (const auto& [block, tensor] : given) {
     if (layout_.homes[static_cast<std::size_t>(block)] == Layout::Home::input) memory.outside[block].copy_from(tensor);
   }
+  if (const Switches now = Switches::now(); memory.switches != now) {
+    memory.recording.reset();
+    memory.has_run = false;
+    memory.switches = now;
+  }
   if (!memory.has_run) {  // libraries choose kernels and take memory at a first call
     execute_all(memory, memory.outside, run);
     memory.has_run = true;

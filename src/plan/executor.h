@@ -51,6 +51,17 @@ class Executor {
     int block;
     std::size_t offset;
   };
+  // Of a Context, what decides which kernels run.
+  struct Switches {
+    Engine engine = Engine::automatic;
+    bool allow_tf32 = false, allow_unproved = false;
+
+    static Switches now() {
+      const Context& context = Context::current();
+      return {context.engine, context.allow_tf32, context.allow_unproved};
+    }
+    friend bool operator==(const Switches&, const Switches&) = default;
+  };
   // What a run needs for itself.
   struct Memory {
     Tensor arena;
@@ -60,6 +71,7 @@ class Executor {
     // Of runs that are recorded: tensors that stay where they are, and the recording.
     Outside outside;
     std::optional<graft::Graph> recording;
+    Switches switches;  // what the kernels were chosen by
     bool has_run = false;
   };
 

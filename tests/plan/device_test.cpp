@@ -66,6 +66,16 @@ TEST(DevicePlan, ComputesWhatTheCpuDoes) {
       const Tensor input = random_normal({2, 9, 9, 3}, run).to(DType::f32);
       EXPECT_LT(difference(plan.run(input).front(), reference.run(input).front()), 1e-5) << "run " << run;
     }
+    {  // other kernels than those recorded: TF32 reads fewer bits
+      const Tensor input = random_normal({2, 9, 9, 3}, 0).to(DType::f32);
+      const Tensor exact = plan.run(input).front();
+      ContextScope scope;
+      scope->allow_tf32 = true;
+      EXPECT_GT(difference(plan.run(input).front(), exact), 1e-7);
+      EXPECT_LT(difference(plan.run(input).front(), exact), 1e-2);
+      scope->allow_tf32 = false;
+      EXPECT_EQ(difference(plan.run(input).front(), exact), 0);
+    }
     const Tensor input = random_normal({2, 9, 9, 3}, 9).to(DType::f32);
     const Numbers want = train(here, {}, input, labels), got = train(there, device, input, labels);
     for (std::size_t i = 0; i < 2; ++i) EXPECT_LT(difference(got.results[i], want.results[i]), 1e-5);

@@ -59,6 +59,14 @@ TEST_F(DeviceOption, FinetunesAsOnTheCpu) {
   expect_same_networks("device/last.safetensors", "cpu/last.safetensors");
 }
 
+// Whatever the order of the options.
+TEST_F(DeviceOption, HasALibraryOfItsOwnOrNone) {
+  save();
+  for (const std::string options : {"--engine library --device emulated", "--device emulated --engine library"})
+    expect_failure(graft("predict --weights tiny.safetensors data/red/0.png " + options), 1,
+                   "the emulated device runs graft's own kernels alone");
+}
+
 TEST_F(DeviceOption, RunsAConvertedModelAsOnTheCpu) {
   convert();
   const std::string finetune =

@@ -42,7 +42,27 @@ CLI::Validator not_negative() {
                       [](double value) { return value >= 0 && std::isfinite(value); });
 }
 
+namespace {
+
+// Whether this build has the library of the chosen device: asked before the work.
+void check_library() {
+  const Context& context = Context::current();
+  if (context.engine != Engine::library) return;
+  const kernels::Built built = kernels::built();
+  check(context.device.kind != Device::Kind::cpu || built.onednn,
+        "--engine library: this build of graft is without oneDNN: install libdnnl-dev and configure with "
+        "-DGRAFT_WITH_ONEDNN=ON");
+  check(context.device.kind != Device::Kind::cuda || built.cudnn,
+        "--engine library: this build of graft is without cuDNN: run tools/fetch-cudnn-frontend and configure with "
+        "-DGRAFT_WITH_CUDNN=ON");
+  check(context.device.kind != Device::Kind::emulated,
+        "--engine library: the emulated device runs graft's own kernels alone; use auto or native");
+}
+
+}  // namespace
+
 void add_machine_options(CLI::App& command) {
+  command.parse_complete_callback(check_library);
   // CLI11 runs these while it parses, so they hold for the whole command.
   command
       .add_option_function<int>(
@@ -51,14 +71,8 @@ void add_machine_options(CLI::App& command) {
       ->group("Machine");
   command
       .add_option_function<std::string>(
-          "--engine",
-          [](const std::string& text) {
-            Context::current().engine = engine_from_name(text);
-            check(text != "library" || kernels::built().onednn,
-                  "--engine library: this build of graft is without oneDNN: install libdnnl-dev and configure with "
-                  "-DGRAFT_WITH_ONEDNN=ON");
-          },
-          "auto (the fastest), native (graft's own kernels) or library (oneDNN)")
+          "--engine", [](const std::string& text) { Context::current().engine = engine_from_name(text); },
+          "auto (the fastest), native (graft's own kernels) or library (oneDNN; cuDNN and cuBLAS on a GPU)")
       ->check(CLI::IsMember({"auto", "native", "library"}))
       ->group("Machine");
   command
