@@ -18,6 +18,17 @@ struct Moments {
   Channels<double> mean, variance;
 };
 
+/// Adds a block to the moments of `before` rows, of which those of the block are so large a `share` of both.
+template <class Sum>
+void merge_block(const Sum* means, const Sum* squares, double share, double before, double* __restrict mean,
+                 double* __restrict variance, Index begin, Index end) {
+  for (Index c = begin; c < end; ++c) {
+    const double distance = static_cast<double>(means[c]) - mean[c];
+    mean[c] += distance * share;
+    variance[c] += static_cast<double>(squares[c]) + distance * distance * before * share;
+  }
+}
+
 /// The moments of all rows from those of blocks of `block` rows, the last one maybe shorter: the means and the sums of
 /// (x - mean)^2, each [blocks, channels]. Blocks are merged by Chan, Golub and LeVeque: with d the distance of two
 /// means, squares add up to a.squares + b.squares + d^2 n_a n_b / (n_a + n_b).
@@ -29,13 +40,8 @@ Moments merge_moments(const Channels<Sum>& means, const Channels<Sum>& squares, 
   parallel_ranges(channels, 64, [&](Index begin, Index end) {
     for (Index first = 0, at = 0; first < rows; first += block, at += channels) {
       const double before = static_cast<double>(first), now = static_cast<double>(std::min(block, rows - first));
-      const double weight = now / (before + now), spread = before * weight;
-      for (Index c = begin; c < end; ++c) {
-        const auto k = static_cast<std::size_t>(c), of_block = static_cast<std::size_t>(at + c);
-        const double distance = static_cast<double>(means[of_block]) - all.mean[k];
-        all.mean[k] += distance * weight;
-        all.variance[k] += static_cast<double>(squares[of_block]) + distance * distance * spread;
-      }
+      merge_block(means.data() + at, squares.data() + at, now / (before + now), before, all.mean.data(),
+                  all.variance.data(), begin, end);
     }
     for (Index c = begin; c < end; ++c) all.variance[static_cast<std::size_t>(c)] /= static_cast<double>(rows);
   });

@@ -4,8 +4,8 @@
 #include "cpu/avx512/norm_rows.h"
 #include "cpu/avx512/share.h"
 
-// Two passes over memory each way: sums over the rows, then a map of each row. The second goes from the last block to
-// the first, because the last ones are those that the first pass left in the cache.
+// Two passes over memory each way: sums over the rows, then a map of each row. Who wrote a tensor left its last rows in
+// the cache: the first pass begins with these, and leaves the first rows there for the second.
 namespace graft::kernels::avx512 {
 namespace {
 
@@ -24,19 +24,29 @@ struct Blocks {
     size = std::clamp((rows + kBlocks - 1) / kBlocks, least, kMostRows);
     count = (rows + size - 1) / size;
   }
-  // Calls body(block, first row, rows).
-  template <class Body>
-  void forwards(const Body& body) const {
-    parallel_for(count, [&](Index i) { body(i, i * size, std::min(size, rows - i * size)); });
-  }
+  // Calls body(block, first row, rows), from the last to the first.
   template <class Body>
   void backwards(const Body& body) const {
-    parallel_for(count, [&](Index i) {
-      const Index first = (count - 1 - i) * size;
-      body(first, std::min(size, rows - first));
-    });
+    parallel_for(count, [&](Index i) { call(body, count - 1 - i); });
+  }
+  template <class Body>
+  void forwards(const Body& body) const {
+    parallel_for(count, [&](Index i) { call(body, i); });
+  }
+
+ private:
+  template <class Body>
+  void call(const Body& body, Index block) const {
+    body(block, block * size, std::min(size, rows - block * size));
   }
 };
+
+// True if what is written belongs around the caches: not over what was read, which is in them.
+template <class T>
+bool streams_to(const Operand& y, const void* read, const void* also_read) {
+  const Result<T> result{.data = elements<T>(y), .pitch = y.pitch, .columns = y.shape.channels()};
+  return y.data != read && y.data != also_read && result.streams(y.shape.rows());
+}
 
 template <class T>
 T* row_of(const Operand& x, Index row) {
@@ -48,7 +58,7 @@ graft::cpu::Moments batch_moments(const Operand& x) {
   const Index channels = x.shape.channels();
   const Blocks blocks(x.shape);
   Channels<float> means(static_cast<std::size_t>(blocks.count * channels)), squares(means.size());
-  blocks.forwards([&](Index block, Index first, Index rows) {
+  blocks.backwards([&](Index block, Index first, Index rows) {
     sum_moments(MomentRows<T>{.x = row_of<T>(x, first),
                               .pitch = x.pitch,
                               .rows = rows,
@@ -63,10 +73,8 @@ graft::cpu::Moments batch_moments(const Operand& x) {
 template <class T>
 void apply(const ChannelAffine<float>& map, Activation activation, const Operand& x, const Operand& residual,
            const Operand& y) {
-  const Result<T> result{
-      .data = elements<T>(y), .pitch = y.pitch, .columns = y.shape.channels(), .activation = activation};
-  const bool streams = result.streams(y.shape.rows()) && y.data != x.data && y.data != residual.data;
-  Blocks(x.shape).backwards([&](Index first, Index rows) {
+  const bool streams = streams_to<T>(y, x.data, residual.data);
+  Blocks(x.shape).forwards([&](Index, Index first, Index rows) {
     map_rows(AffineRows<T>{.x = row_of<T>(x, first),
                            .x_pitch = x.pitch,
                            .mean = map.mean.data(),
@@ -78,7 +86,7 @@ void apply(const ChannelAffine<float>& map, Activation activation, const Operand
                            .y_pitch = y.pitch,
                            .rows = rows,
                            .channels = x.shape.channels(),
-                           .clamp = result.clamp(),
+                           .clamp = Result<T>{.activation = activation}.clamp(),
                            .streams = streams});
     if (streams) finish_streams();
   });
@@ -89,7 +97,7 @@ Slopes<float> slopes_of(const Operand& x, const Operand& dz, const Channels<floa
   const Index channels = dz.shape.channels();
   const Blocks blocks(dz.shape);
   Channels<float> slopes(static_cast<std::size_t>(blocks.count * channels)), products(slopes.size());
-  blocks.forwards([&](Index block, Index first, Index rows) {
+  blocks.backwards([&](Index block, Index first, Index rows) {
     sum_slopes(SlopeRows<T>{.x = row_of<T>(x, first),
                             .x_pitch = x.pitch,
                             .dz = row_of<T>(dz, first),
@@ -113,9 +121,8 @@ void batch_backward(const Operand& x, const Operand& gamma, const ChannelStatist
   if (!to.x) return;
   const graft::cpu::InputGradient<float> of_x(map, sums, dz.shape.rows());
   const Operand& dx = to.x.to;
-  const Result<T> result{.data = elements<T>(dx), .pitch = dx.pitch, .columns = channels};
-  const bool streams = result.streams(dx.shape.rows()) && !to.x.accumulate && dx.data != dz.data;
-  Blocks(dz.shape).backwards([&](Index first, Index rows) {
+  const bool streams = streams_to<T>(dx, dz.data, to.x.accumulate ? dx.data : nullptr);
+  Blocks(dz.shape).forwards([&](Index, Index first, Index rows) {
     map_gradient(GradientRows<T>{.x = row_of<T>(x, first),
                                  .x_pitch = x.pitch,
                                  .dz = row_of<T>(dz, first),
