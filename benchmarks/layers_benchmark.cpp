@@ -3,7 +3,8 @@
 // The engines take turns on each distinct layer, so that both meet the same state of the machine; a line gives the
 // median GFLOP/s of both and the median of the ratios of neighbouring turns. The last line sums over the network, a
 // layer as often as it stands there. Weights are constant, as in inference, unless --training is given: then each pass
-// finds them changed. A layer that the vectorized engine does not support is left out.
+// finds them changed. A layer that the vectorized engine does not support is left out. Batch norms, with the batch's
+// statistics, are measured where they are asked for: --only batch_norm.
 #include <algorithm>
 #include <chrono>
 #include <ctime>
@@ -16,6 +17,7 @@
 #include "graft/core/context.h"
 #include "graft/core/error.h"
 #include "graft/models/models.h"
+#include "graft/ops/batch_norm.h"
 #include "graft/ops/conv2d.h"
 #include "graft/ops/depthwise_conv2d.h"
 #include "graft/ops/linear.h"
@@ -57,7 +59,19 @@ std::shared_ptr<const Op> bare(const Op& op) {
     return std::make_shared<ops::DepthwiseConv2d>(options, false);
   }
   if (dynamic_cast<const ops::Linear*>(&op) != nullptr) return std::make_shared<ops::Linear>(Activation::linear, false);
+  if (const auto* norm = dynamic_cast<const ops::BatchNorm*>(&op)) {
+    ops::BatchNormOptions options = norm->options;
+    options.statistics = ops::Statistics::batch;
+    options.activation = Activation::linear;
+    return std::make_shared<ops::BatchNorm>(options, norm->has_scale, norm->has_center, false);
+  }
   return nullptr;
+}
+
+// The image and the weights, or what a norm has for each channel.
+int inputs_of(const Op& op) {
+  const auto* norm = dynamic_cast<const ops::BatchNorm*>(&op);
+  return norm != nullptr ? norm->moving_variance() + 1 : 2;
 }
 
 // The distinct layers in order of their first use.
@@ -69,8 +83,9 @@ std::vector<Layer> layers_of(const Options& options) {
   std::map<std::string, std::size_t> known;
   for (const nn::Program::Call& call : program.calls) {
     const std::shared_ptr<const Op> op = bare(*call.op);
-    if (op == nullptr || (!options.only.empty() && op->name() != options.only)) continue;
-    std::vector<Spec> inputs{program[call.inputs[0]].spec, program[call.inputs[1]].spec};
+    if (op == nullptr || (options.only.empty() ? op->name() == "batch_norm" : op->name() != options.only)) continue;
+    std::vector<Spec> inputs;
+    for (int i = 0; i < inputs_of(*op); ++i) inputs.push_back(program[call.inputs[static_cast<std::size_t>(i)]].spec);
     const std::string name = fmt::format("{} {} {} {}", op->name(), op->attributes(), inputs[0].shape.to_string(),
                                          inputs[1].shape.to_string());
     const auto [at, is_new] = known.emplace(name, layers.size());
@@ -98,25 +113,38 @@ struct Times {
   double ours = 0, theirs = 0, ratio = 0;  // seconds, and how many times faster ours is
 };
 
+using Tensors = std::vector<Tensor>;
+
 Times measure(const Layer& layer, const Options& options) {
   const DType dtype = dtype_from_name(options.precision);
-  const Tensor x = random(layer.inputs[0].shape, dtype, 1), w = random(layer.inputs[1].shape, DType::f32, 2);
-  const std::vector<Spec> specs{x.spec(), w.spec()};
-  const Shape result = layer.op->infer(specs)[0].shape;
-  const Tensor y = Tensor::empty(result, dtype), dy = random(result, dtype, 3);
-  const Tensor dx = Tensor::empty(x.shape(), dtype), dw = Tensor::empty(w.shape());
-  w.storage()->keep_packed(!options.training);
-  const std::vector<Operand> inputs{x, w}, outputs{y}, slopes{dy};
+  const bool norm = layer.op->name() == "batch_norm";
+  Tensors inputs, outputs, gradients;
+  for (const Spec& spec : layer.inputs)
+    inputs.push_back(random(spec.shape, inputs.empty() ? dtype : DType::f32, 1 + inputs.size()));
+  inputs[1].storage()->keep_packed(!options.training);
+  std::vector<Spec> specs;
+  for (const Tensor& input : inputs) specs.push_back(input.spec());
+  for (const Spec& spec : layer.op->infer(specs)) outputs.push_back(Tensor::empty(spec.shape, spec.dtype));
+  const Tensor dy = random(outputs[0].shape(), dtype, 3);
+  const std::vector<Operand> operands(inputs.begin(), inputs.end()), results(outputs.begin(), outputs.end()),
+      slopes{dy};
+  std::vector<Gradient> wanted(inputs.size());
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    // A norm's backward gives them all at once.
+    const bool parameter = norm && i + 2 < inputs.size();
+    if (parameter || (!norm && i == (options.pass == "dx" ? 0u : 1u))) {
+      gradients.push_back(Tensor::empty(inputs[i].shape(), inputs[i].dtype()));
+      wanted[i] = {gradients.back(), false};
+    }
+  }
   const auto once = [&](Engine engine) {
     ContextScope scope;
     scope->engine = engine;
     const double start = now(options);
     if (options.pass == "forward")
-      layer.op->forward(Context::current(), inputs, outputs);
+      layer.op->forward(Context::current(), operands, results);
     else
-      layer.op->backward(
-          Context::current(), {inputs, outputs}, slopes,
-          options.pass == "dx" ? std::vector<Gradient>{{dx, false}, {}} : std::vector<Gradient>{{}, {dw, false}});
+      layer.op->backward(Context::current(), {operands, results}, slopes, wanted);
     return now(options) - start;
   };
   const Engine ours = engine_from_name(options.engine), theirs = engine_from_name(options.against);

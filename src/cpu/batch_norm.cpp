@@ -1,21 +1,19 @@
-#include "kernels/batch_norm.h"
+#include "cpu/batch_norm.h"
 
-#include <cmath>
-#include <vector>
-
-#include "core/parallel.h"
 #include "cpu/activate_row.h"
-#include "cpu/vector_ops.h"
 
 // A tensor is a list of rows of channels. Sums over rows are made in blocks of rows, whose number depends on the shape
 // alone, so that results do not depend on the number of threads.
 namespace graft::kernels::cpu {
 namespace {
 
+using graft::cpu::ChannelAffine;
+using graft::cpu::Moments;
 using graft::cpu::put;
+using graft::cpu::Slopes;
 
 template <class T>
-using Sums = std::vector<Accumulator<T>>;
+using Sums = graft::cpu::Channels<Accumulator<T>>;
 
 // Rows whose elements stay in a core's cache while they are read twice.
 Index rows_a_block(Index channels) { return std::max<Index>(1, (1 << 15) / std::max<Index>(channels, 1)); }
@@ -94,73 +92,20 @@ GRAFT_CPU_CLONES void add_slopes(const bfloat16* x, const bfloat16* dz, const fl
   add_slopes_of(x, dz, mean, slopes, products, channels);
 }
 
-struct Moments {
-  std::vector<double> mean, variance;
-};
-
-// Blocks are merged by Chan, Golub and LeVeque: with d the distance of two means, squares add up to a.squares +
-// b.squares + d^2 n_a n_b / (n_a + n_b).
 template <class T>
 Moments batch_moments(const Operand& x) {
   const Index channels = x.shape.channels(), rows = x.shape.rows(), block = rows_a_block(channels);
-  const Index blocks = (rows + block - 1) / block;
-  Sums<T> means(static_cast<std::size_t>(blocks * channels)), squares(means.size());
+  Sums<T> means(static_cast<std::size_t>((rows + block - 1) / block * channels)), squares(means.size());
   parallel_ranges(rows, block, [&](Index begin, Index end) {
     const Index at = begin / block * channels;
     moments(x.as<T>() + begin * x.pitch, x.pitch, end - begin, channels, means.data() + at, squares.data() + at);
   });
-  Moments all{std::vector<double>(static_cast<std::size_t>(channels)),
-              std::vector<double>(static_cast<std::size_t>(channels))};
-  parallel_ranges(channels, 64, [&](Index begin, Index end) {
-    for (Index b = 0; b < blocks; ++b) {
-      const double before = static_cast<double>(b * block),
-                   now = static_cast<double>(std::min(block, rows - b * block));
-      for (Index c = begin; c < end; ++c) {
-        const auto k = static_cast<std::size_t>(c), at = static_cast<std::size_t>(b * channels + c);
-        const double distance = static_cast<double>(means[at]) - all.mean[k];
-        all.mean[k] += distance * (now / (before + now));
-        all.variance[k] += static_cast<double>(squares[at]) + distance * distance * (before * now / (before + now));
-      }
-    }
-    for (Index c = begin; c < end; ++c) all.variance[static_cast<std::size_t>(c)] /= static_cast<double>(rows);
-  });
-  return all;
-}
-
-// What a row needs: y = (x - mean) gamma inverse_deviation + beta.
-template <class T>
-struct Affine {
-  Sums<T> mean, inverse_deviation, scale, shift;
-
-  Affine(Index channels, const Operand& gamma, const Operand& beta)
-      : mean(static_cast<std::size_t>(channels)),
-        inverse_deviation(mean.size()),
-        scale(mean.size(), 1),
-        shift(mean.size()) {
-    for (std::size_t c = 0; c < mean.size() && gamma; ++c) scale[c] = gamma.as<Accumulator<T>>()[c];
-    for (std::size_t c = 0; c < mean.size() && beta; ++c) shift[c] = beta.as<Accumulator<T>>()[c];
-  }
-  void normalise(std::size_t c, Accumulator<T> m, Accumulator<T> inverse) {
-    mean[c] = m;
-    inverse_deviation[c] = inverse;
-    scale[c] *= inverse;
-  }
-};
-
-template <class T>
-Affine<T> moving_affine(const BatchNormAttributes& a, const Operand& gamma, const Operand& beta,
-                        const ChannelStatistics& moving) {
-  using Sum = Accumulator<T>;
-  Affine<T> result(moving.mean.elements(), gamma, beta);
-  for (std::size_t c = 0; c < result.mean.size(); ++c) {
-    const double variance = static_cast<double>(moving.spread.as<Sum>()[c]);
-    result.normalise(c, moving.mean.as<Sum>()[c], static_cast<Sum>(1 / std::sqrt(variance + a.epsilon)));
-  }
-  return result;
+  return graft::cpu::merge_moments(means, squares, channels, rows, block);
 }
 
 template <class T>
-void apply(const Affine<T>& map, Activation activation, const Operand& x, const Operand& residual, const Operand& y) {
+void apply(const ChannelAffine<Accumulator<T>>& map, Activation activation, const Operand& x, const Operand& residual,
+           const Operand& y) {
   const Index channels = x.shape.channels();
   parallel_ranges(x.shape.rows(), rows_a_block(channels), [&](Index begin, Index end) {
     Sums<T> values(static_cast<std::size_t>(channels));
@@ -173,43 +118,21 @@ void apply(const Affine<T>& map, Activation activation, const Operand& x, const 
   });
 }
 
-// slopes = sum of dz, products = sum of dz (x - mean), over all rows.
 template <class T>
-struct Slopes {
-  Sums<T> slopes, products;
-
-  Slopes(const Operand& x, const Operand& dz, const Sums<T>& mean) {
-    const Index channels = dz.shape.channels(), rows = dz.shape.rows(), block = rows_a_block(channels);
-    const Index blocks = std::max<Index>(1, (rows + block - 1) / block);
-    slopes.resize(static_cast<std::size_t>(blocks * channels));
-    products.resize(slopes.size());
-    parallel_ranges(rows, block, [&](Index begin, Index end) {
-      const Index at = begin / block * channels;
-      for (Index row = begin; row < end; ++row) {
-        const T* slope = dz.as<T>() + row * dz.pitch;
-        if (x)
-          add_slopes(x.as<T>() + row * x.pitch, slope, mean.data(), slopes.data() + at, products.data() + at, channels);
-        else
-          graft::cpu::add_scaled(slopes.data() + at, Accumulator<T>(1), slope, channels);
-      }
-    });
-    for (Index b = 1; b < blocks; ++b) {
-      graft::cpu::add_scaled(slopes.data(), Accumulator<T>(1), slopes.data() + b * channels, channels);
-      graft::cpu::add_scaled(products.data(), Accumulator<T>(1), products.data() + b * channels, channels);
+Slopes<Accumulator<T>> slopes_of(const Operand& x, const Operand& dz, const Sums<T>& mean) {
+  const Index channels = dz.shape.channels(), rows = dz.shape.rows(), block = rows_a_block(channels);
+  Sums<T> slopes(static_cast<std::size_t>((rows + block - 1) / block * channels)), products(slopes.size());
+  parallel_ranges(rows, block, [&](Index begin, Index end) {
+    const Index at = begin / block * channels;
+    for (Index row = begin; row < end; ++row) {
+      const T* slope = dz.as<T>() + row * dz.pitch;
+      if (x)
+        add_slopes(x.as<T>() + row * x.pitch, slope, mean.data(), slopes.data() + at, products.data() + at, channels);
+      else
+        graft::cpu::add_scaled(slopes.data() + at, Accumulator<T>(1), slope, channels);
     }
-  }
-};
-
-// dbeta = sum of dz, dgamma = sum of dz (x - mean) inverse_deviation.
-template <class T>
-void put_parameters(const Slopes<T>& sums, const Sums<T>& inverse_deviation, const BatchNormGradients& to) {
-  using Sum = Accumulator<T>;
-  const auto channels = static_cast<Index>(inverse_deviation.size());
-  if (to.beta) put(to.beta.to.as<Sum>(), sums.slopes.data(), channels, to.beta.accumulate);
-  if (!to.gamma) return;
-  Sums<T> gamma(inverse_deviation);
-  for (std::size_t c = 0; c < gamma.size(); ++c) gamma[c] *= sums.products[c];
-  put(to.gamma.to.as<Sum>(), gamma.data(), channels, to.gamma.accumulate);
+  });
+  return {slopes, products, channels};
 }
 
 }  // namespace
@@ -218,21 +141,9 @@ void batch_norm_batch(Context&, const BatchNormAttributes& a, const Operand& x, 
                       const Operand& beta, const Operand& residual, const ChannelStatistics& moving, const Operand& y,
                       const ChannelStatistics& saved) {
   dispatch_floating("batch_norm", x.dtype, [&]<class T>(Type<T>) {
-    using Sum = Accumulator<T>;
-    const Moments batch = batch_moments<T>(x);
-    const double count = static_cast<double>(x.shape.rows());
-    Affine<T> map(x.shape.channels(), gamma, beta);
-    for (std::size_t c = 0; c < map.mean.size(); ++c) {
-      map.normalise(c, static_cast<Sum>(batch.mean[c]), static_cast<Sum>(1 / std::sqrt(batch.variance[c] + a.epsilon)));
-      saved.mean.as<Sum>()[c] = map.mean[c];
-      saved.spread.as<Sum>()[c] = map.inverse_deviation[c];
-      const auto blend = [&](Sum& statistic, double of_batch) {
-        statistic = static_cast<Sum>(a.momentum * static_cast<double>(statistic) + (1 - a.momentum) * of_batch);
-      };
-      blend(moving.mean.as<Sum>()[c], batch.mean[c]);
-      blend(moving.spread.as<Sum>()[c], a.unbiased ? batch.variance[c] * (count / (count - 1)) : batch.variance[c]);
-    }
-    apply(map, a.activation, x, residual, y);
+    const auto map =
+        graft::cpu::batch_affine<Accumulator<T>>(a, batch_moments<T>(x), x.shape.rows(), gamma, beta, moving, saved);
+    apply<T>(map, a.activation, x, residual, y);
   });
 }
 
@@ -240,37 +151,27 @@ void batch_norm_moving(Context&, const BatchNormAttributes& a, const Operand& x,
                        const Operand& beta, const Operand& residual, const ChannelStatistics& moving,
                        const Operand& y) {
   dispatch_floating("batch_norm", x.dtype, [&]<class T>(Type<T>) {
-    apply(moving_affine<T>(a, gamma, beta, moving), a.activation, x, residual, y);
+    apply<T>(graft::cpu::moving_affine<Accumulator<T>>(a, gamma, beta, moving), a.activation, x, residual, y);
   });
 }
 
-// With m rows, x^ = (x - mean) i and i = 1 / sqrt(variance + epsilon): the mean and the variance depend on every x of
-// the channel, which takes from dz its mean and its part along x^: dx = gamma i (dz - mean(dz) - x^ mean(dz x^)).
 void batch_norm_batch_backward(Context&, const BatchNormAttributes&, const Operand& x, const Operand& gamma,
                                const ChannelStatistics& saved, const Operand& dz, const BatchNormGradients& to) {
   dispatch_floating("batch_norm", dz.dtype, [&]<class T>(Type<T>) {
     using Sum = Accumulator<T>;
     const Index channels = dz.shape.channels(), rows = dz.shape.rows();
-    Affine<T> map(channels, gamma, {});
-    for (std::size_t c = 0; c < map.mean.size() && x; ++c)
-      map.normalise(c, saved.mean.as<Sum>()[c], saved.spread.as<Sum>()[c]);
-    const Slopes<T> sums(x, dz, map.mean);
-    put_parameters(sums, map.inverse_deviation, to);
+    const auto map = graft::cpu::saved_affine<Sum>(channels, x, gamma, saved);
+    const Slopes<Sum> sums = slopes_of<T>(x, dz, map.mean);
+    graft::cpu::put_parameters(sums, map.inverse_deviation, to);
     if (!to.x) return;
-    // As three channel vectors: dx = scale dz + (x - mean) along + constant.
-    Sums<T> along(map.mean.size()), constant(map.mean.size());
-    for (std::size_t c = 0; c < along.size(); ++c) {
-      const Sum inverse = map.inverse_deviation[c];
-      along[c] = -map.scale[c] * inverse * inverse * sums.products[c] / static_cast<Sum>(rows);
-      constant[c] = -map.scale[c] * sums.slopes[c] / static_cast<Sum>(rows);
-    }
+    const graft::cpu::InputGradient<Sum> of_x(map, sums, rows);
     const Sums<T> none(map.mean.size());
     parallel_ranges(rows, rows_a_block(channels), [&](Index begin, Index end) {
       Sums<T> values(static_cast<std::size_t>(channels)), direct(values.size());
       for (Index row = begin; row < end; ++row) {
         const T* residual = nullptr;
-        affine(x.as<T>() + row * x.pitch, map.mean.data(), along.data(), constant.data(), residual, values.data(),
-               channels);
+        affine(x.as<T>() + row * x.pitch, map.mean.data(), of_x.along.data(), of_x.constant.data(), residual,
+               values.data(), channels);
         affine(dz.as<T>() + row * dz.pitch, none.data(), map.scale.data(), values.data(), residual, direct.data(),
                channels);
         put(to.x.to.as<T>() + row * to.x.to.pitch, direct.data(), channels, to.x.accumulate);
@@ -283,9 +184,10 @@ void batch_norm_moving_backward(Context&, const BatchNormAttributes& a, const Op
                                 const ChannelStatistics& moving, const Operand& dz, const BatchNormGradients& to) {
   dispatch_floating("batch_norm", dz.dtype, [&]<class T>(Type<T>) {
     const Index channels = dz.shape.channels();
-    Affine<T> map(channels, gamma, {});
-    if (moving.mean) map = moving_affine<T>(a, gamma, {}, moving);
-    if (to.gamma || to.beta) put_parameters(Slopes<T>(x, dz, map.mean), map.inverse_deviation, to);
+    using Sum = Accumulator<T>;
+    ChannelAffine<Sum> map(channels, gamma, {});
+    if (moving.mean) map = graft::cpu::moving_affine<Sum>(a, gamma, {}, moving);
+    if (to.gamma || to.beta) graft::cpu::put_parameters(slopes_of<T>(x, dz, map.mean), map.inverse_deviation, to);
     if (!to.x) return;
     const Sums<T> none(map.mean.size());
     parallel_ranges(dz.shape.rows(), rows_a_block(channels), [&](Index begin, Index end) {

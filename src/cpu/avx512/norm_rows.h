@@ -1,0 +1,68 @@
+#pragma once
+
+#include "cpu/avx512/tiles.h"
+
+// What a batch norm does to a block of rows of channels. Seen by translation units with flags of their own, as tiles.h.
+// T is float, or Half for tensors in bf16.
+namespace graft::kernels::avx512 {
+
+/// means[c] = mean over the rows of x[r, c], squares[c] = sum of (x[r, c] - mean)^2.
+template <class T>
+struct MomentRows {
+  const T* x = nullptr;
+  std::int64_t pitch = 0;
+  std::int64_t rows = 0, channels = 0;
+  float *means = nullptr, *squares = nullptr;
+};
+void sum_moments(const MomentRows<float>& block);
+void sum_moments(const MomentRows<Half>& block);  // those of halves need the instructions for bf16
+
+/// y[r, c] = clamp((x[r, c] - mean[c]) scale[c] + shift[c] + residual[r, c]).
+template <class T>
+struct AffineRows {
+  const T* x = nullptr;
+  std::int64_t x_pitch = 0;
+  const float *mean = nullptr, *scale = nullptr, *shift = nullptr;
+  const T* residual = nullptr;  ///< may be absent, and y itself
+  std::int64_t residual_pitch = 0;
+  T* y = nullptr;
+  std::int64_t y_pitch = 0;
+  std::int64_t rows = 0, channels = 0;
+  Clamp clamp = Clamp::none;
+  bool streams = false;  ///< as of a ProductTile
+};
+void map_rows(const AffineRows<float>& block);
+void map_rows(const AffineRows<Half>& block);
+
+/// slopes[c] = sum over the rows of dz[r, c], products[c] = sum of dz[r, c] (x[r, c] - mean[c]).
+template <class T>
+struct SlopeRows {
+  const T* x = nullptr;  ///< may be absent: then there are no products
+  std::int64_t x_pitch = 0;
+  const T* dz = nullptr;
+  std::int64_t dz_pitch = 0;
+  const float* mean = nullptr;
+  std::int64_t rows = 0, channels = 0;
+  float *slopes = nullptr, *products = nullptr;
+};
+void sum_slopes(const SlopeRows<float>& block);
+void sum_slopes(const SlopeRows<Half>& block);
+
+/// dx[r, c] (+)= scale[c] dz[r, c] + (x[r, c] - mean[c]) along[c] + constant[c].
+template <class T>
+struct GradientRows {
+  const T* x = nullptr;
+  std::int64_t x_pitch = 0;
+  const T* dz = nullptr;
+  std::int64_t dz_pitch = 0;
+  const float *mean = nullptr, *scale = nullptr, *along = nullptr, *constant = nullptr;
+  T* dx = nullptr;  ///< may be dz
+  std::int64_t dx_pitch = 0;
+  std::int64_t rows = 0, channels = 0;
+  bool accumulate = false;
+  bool streams = false;  ///< as of a ProductTile
+};
+void map_gradient(const GradientRows<float>& block);
+void map_gradient(const GradientRows<Half>& block);
+
+}  // namespace graft::kernels::avx512
