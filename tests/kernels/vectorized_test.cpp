@@ -2,6 +2,7 @@
 
 #include "graft/core/tensor.h"
 
+#include "kernels/batch_norm.h"
 #include "kernels/conv2d.h"
 #include "kernels/linear.h"
 
@@ -58,6 +59,30 @@ TEST(Vectorized, TakesTheLayersOfNetworks) {
             &kernels::avx512::linear_backward_input);
   EXPECT_EQ(kernels::linear_backward_weight.choose(context, x, y, Gradient{w, false}).run,
             &kernels::avx512::linear_backward_weight);
+}
+
+TEST(Vectorized, TakesTheNormsOfNetworks) {
+  if (!kernels::avx512::has_avx512()) GTEST_SKIP() << "this processor has no AVX-512";
+  ContextScope scope;
+  const Tensor x = Tensor::zeros({2, 7, 7, 20}), y = Tensor::zeros(x.shape()), channel = Tensor::zeros({20});
+  const ChannelStatistics statistics{channel, channel};
+  const BatchNormGradients gradients{{y, false}, {channel, false}, {channel, false}};
+  const Operand none;
+  for (const Engine engine : {Engine::native, Engine::automatic}) {
+    scope->engine = engine;
+    const Context& context = Context::current();
+    for (const Activation activation : {Activation::linear, Activation::relu, Activation::relu6}) {
+      const BatchNormAttributes a{.activation = activation};
+      EXPECT_EQ(kernels::batch_norm_batch.choose(context, a, x, channel, none, y, statistics, y, statistics).run,
+                &kernels::avx512::batch_norm_batch);
+      EXPECT_EQ(kernels::batch_norm_moving.choose(context, a, x, none, channel, none, statistics, y).run,
+                &kernels::avx512::batch_norm_moving);
+    }
+    EXPECT_EQ(kernels::batch_norm_batch_backward.choose(context, {}, x, channel, statistics, y, gradients).run,
+              &kernels::avx512::batch_norm_batch_backward);
+    EXPECT_EQ(kernels::batch_norm_moving_backward.choose(context, {}, x, channel, statistics, y, gradients).run,
+              &kernels::avx512::batch_norm_moving_backward);
+  }
 }
 
 TEST(Vectorized, IsNotTheReference) {

@@ -1,5 +1,6 @@
 #include "graft/ops/batch_norm.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include <gtest/gtest.h>
@@ -60,10 +61,38 @@ TEST(BatchNorm, GradientsAndEngines) {
       {"several parts of a sum", {5, 9, 9, 33}},
       {"several parts, in vectors", {3, 14, 13, 40}, true, true, true},
       {"two blocks of channels", {2, 3, 3, 264}},
+      {"strips of channels, the last not full", {2, 3, 3, 114}, true, true, true, Activation::relu6},
   };
   for (const NormCase& c : cases) test::check_op({make(c, Statistics::moving), make(c, Statistics::batch)});
   test::check_op({make({"empty batch", {0, 4, 4, 3}}, Statistics::moving)});
   test::check_op({make({"one row", {1, 1, 1, 3}}, Statistics::moving)});
+}
+
+// What does not fit the caches is written around them.
+TEST(BatchNorm, LargerThanTheCaches) {
+  const Shape shape{2, 56, 56, 1024};  // 25.7 MB
+  const Tensor x = random_normal(shape, 1, 1.5, 0.5).to(DType::f32), seed = random_normal(shape, 2).to(DType::f32);
+  const auto results = [&](Engine engine, Statistics statistics) {
+    ContextScope scope;
+    scope->engine = engine;
+    Tensor leaf = x.clone();
+    leaf.set_requires_grad(true);
+    const Tensor mean = Tensor::full({1024}, 0.25), variance = Tensor::full({1024}, 2);
+    const Tensor y = ops::batch_norm(leaf, {}, {}, mean, variance, {.statistics = statistics});
+    autograd::backward(y, {.seed = seed});
+    return std::pair(y, leaf.grad());
+  };
+  const auto distance = [](const Tensor& a, const Tensor& b) {
+    float most = 0;
+    for (Index i = 0; i < a.elements(); ++i) most = std::max(most, std::abs(a.data<float>()[i] - b.data<float>()[i]));
+    return most;
+  };
+  for (const Statistics statistics : {Statistics::batch, Statistics::moving}) {
+    const auto [y, dx] = results(Engine::native, statistics);
+    const auto [expected_y, expected_dx] = results(Engine::reference, statistics);
+    EXPECT_LT(distance(y, expected_y), 1e-5f);
+    EXPECT_LT(distance(dx, expected_dx), 1e-5f);
+  }
 }
 
 // Blocks of 32768 elements: three of them here, the last one short, far from zero so that a sum of squares would

@@ -15,7 +15,7 @@ struct MomentRows {
   float *means = nullptr, *squares = nullptr;
 };
 void sum_moments(const MomentRows<float>& block);
-void sum_moments(const MomentRows<Half>& block);  // those of halves need the instructions for bf16
+void sum_moments(const MomentRows<Half>& block);  // all of halves need the instructions for bf16
 
 /// y[r, c] = clamp((x[r, c] - mean[c]) scale[c] + shift[c] + residual[r, c]).
 template <class T>

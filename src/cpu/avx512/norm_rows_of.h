@@ -11,19 +11,23 @@ inline constexpr std::int64_t kStripVectors = 4, kStripChannels = kStripVectors 
 // Some rows of a strip of V vectors of channels, which begins at `channel`.
 template <int V>
 struct Strip {
-  static constexpr int kVectors = V;
   std::int64_t first_row, end_row, channel;
-  std::int64_t rows_ahead;  // of what is read, others are asked for
+  std::int64_t rows_ahead;  // from a row to the one that is asked for while it is used
   __mmask16 last;           // lanes of the last vector
 
   [[gnu::always_inline]] __mmask16 mask(int v) const { return v + 1 < V ? __mmask16(0xffff) : last; }
   [[gnu::always_inline]] std::int64_t at(int v) const { return channel + v * kVectorColumns; }
 
-  // A vector of a row, and a request for that of a later row: the processor asks ahead too, but too little.
+  // Reads and writes a vector of a row, and asks for that of a later row: the processor asks ahead too, but too little.
   template <class T>
   [[gnu::always_inline]] __m512 element(const T* row, std::int64_t pitch, int v) const {
     _mm_prefetch(reinterpret_cast<const char*>(row + rows_ahead * pitch + at(v)), _MM_HINT_T0);
     return Element<T>::load(mask(v), row + at(v));
+  }
+  template <class T>
+  [[gnu::always_inline]] void put(T* row, std::int64_t pitch, int v, __m512 value, bool streams) const {
+    if (!streams) __builtin_prefetch(row + rows_ahead * pitch + at(v), 1);
+    Element<T>::store(row + at(v), mask(v), value, streams);
   }
   // A number for each channel: V vectors of them.
   [[gnu::always_inline]] void load(const float* from, __m512 (&to)[V]) const {
@@ -108,7 +112,7 @@ void map_rows_of(const AffineRows<T>& b) {
             __m512 y = _mm512_fmadd_ps(distance, scale[v], shift[v]);
             if (b.residual != nullptr)
               y = _mm512_add_ps(y, s.element(b.residual + r * b.residual_pitch, b.residual_pitch, v));
-            Element<T>::store(b.y + r * b.y_pitch + s.at(v), s.mask(v), bounds(y), b.streams);
+            s.put(b.y + r * b.y_pitch, b.y_pitch, v, bounds(y), b.streams);
           });
         }
       });
@@ -153,7 +157,7 @@ void map_gradient_of(const GradientRows<T>& b) {
             T* to = b.dx + r * b.dx_pitch + s.at(v);
             __m512 dx = _mm512_fmadd_ps(scale[v], dz, _mm512_fmadd_ps(distance, along[v], constant[v]));
             if (b.accumulate) dx = _mm512_add_ps(dx, Element<T>::load(s.mask(v), to));
-            Element<T>::store(to, s.mask(v), dx, b.streams);
+            s.put(b.dx + r * b.dx_pitch, b.dx_pitch, v, dx, b.streams);
           });
         }
       });
