@@ -1,6 +1,7 @@
 """A case of tools/bench, from the start of everyone who takes part to what the rounds say."""
 
 import pathlib
+import re
 import statistics
 import tempfile
 
@@ -19,6 +20,11 @@ LAST_BLOCK = {
     "inception_v3": [f"{layer}_{number}" for number in range(85, 94) for layer in ["conv2d", "batch_normalization"]] + ["predictions"],
     "vit_base": ["blocks.11.*", "norm", "head"],
 }
+
+
+def shown(command):
+    """A contestant's words as they are kept: without this machine's folders and passing files."""
+    return [pathlib.Path(word).name if word.startswith("/") else word for word in command[1:] if not re.match(r"--\w+=/", word)]
 
 
 def start_first(options, case, names):
@@ -114,7 +120,7 @@ def run_steps(options, case, names):
             contestant.close()
     found = compare(options, case, first.name, times, peaks, differences, rates, products)
     for contestant in kept:
-        found["contestants"][contestant.name] |= {"version": contestant.description["version"], "command": contestant.command[1:]}
+        found["contestants"][contestant.name] |= {"version": contestant.description["version"], "command": shown(contestant.command)}
     if probe:
         found["ceiling"]["with"] = probe.description
     return dict(case, **found, left_out=left_out, clocks=clocks + [machine.clocks()], image=first.description["image"], product_flops=first.description["product_flops"])
