@@ -150,6 +150,7 @@ void fold_constants(Graph& graph) {
     result.make = [op = call.op, inputs] {
       const autograd::NoGrad off;
       std::vector<Tensor> values;
+      values.reserve(inputs.size());
       for (const Constant& input : inputs) values.push_back(input.value());
       return autograd::apply(op, values).front();
     };
