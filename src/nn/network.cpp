@@ -8,6 +8,7 @@
 #include "graft/nn/layers.h"
 
 #include "core/format.h"
+#include "nn/batched.h"
 #include "nn/lowering.h"
 #include "nn/names.h"
 
@@ -18,12 +19,6 @@ std::uint64_t hash(std::string_view text) {  // FNV-1a: the same on every machin
   std::uint64_t value = 0xcbf29ce484222325ull;
   for (const char c : text) value = (value ^ static_cast<unsigned char>(c)) * 0x100000001b3ull;
   return value;
-}
-
-Shape batched(const Shape& shape, Index batch) {
-  std::vector<Index> extents{batch};
-  extents.insert(extents.end(), shape.begin(), shape.end());
-  return Shape{std::span<const Index>(extents)};
 }
 
 }  // namespace

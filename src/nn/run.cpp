@@ -5,6 +5,7 @@
 #include "graft/nn/network.h"
 
 #include "core/format.h"
+#include "nn/batched.h"
 #include "nn/rounding.h"
 
 namespace graft::nn {
@@ -42,9 +43,7 @@ RunResult Network::run(const Tensor& input, const RunOptions& options) {
   check(input.defined() || !options.given.empty(), "[network] '{}' is given neither an input nor values to start from",
         name);
   const Spec first = input.defined() ? input.spec() : options.given.begin()->second.spec();
-  std::vector<Index> extents{first.shape[0]};
-  extents.insert(extents.end(), input_shape_.begin(), input_shape_.end());
-  const Shape shape = input.defined() ? first.shape : Shape{std::span<const Index>(extents)};
+  const Shape shape = input.defined() ? first.shape : batched(input_shape_, first.shape[0]);
   LowerOptions lower_options{.training = options.training, .dtype = first.dtype, .outputs = options.until, .given = {}};
   for (const auto& [node, value] : options.given) lower_options.given.emplace(node, value.spec());
   if (lower_options.outputs.empty()) lower_options.outputs.push_back(output().name);

@@ -6,6 +6,7 @@
 #include "graft/nn/network.h"
 
 #include "core/format.h"
+#include "nn/batched.h"
 
 namespace graft::nn {
 namespace {
@@ -35,9 +36,7 @@ std::string grouped(Index value) {
 }  // namespace
 
 void Network::summary(std::ostream& out, Index batch) const {
-  std::vector<Index> extents{batch};
-  extents.insert(extents.end(), input_shape_.begin(), input_shape_.end());
-  const Program program = lower(Shape{std::span<const Index>(extents)});
+  const Program program = lower(batched(input_shape_, batch));
 
   std::map<std::string, double> operations, memory;
   for (const Program::Call& call : program.calls) {

@@ -3,6 +3,7 @@
 #include "graft/plan/plan.h"
 
 #include "core/format.h"
+#include "nn/batched.h"
 
 namespace graft::plan {
 
@@ -32,11 +33,9 @@ class Inference::Impl {
     for (const auto& [name, spec] : specs) {
       if (name != input) options.given.emplace(name, spec);
     }
-    const Shape& image = network_.input_shape();
-    std::vector<Index> extents{specs.begin()->second.shape[0]};
-    extents.insert(extents.end(), image.begin(), image.end());
     const auto found = specs.find(input);
-    const Shape shape = found != specs.end() ? found->second.shape : Shape{std::span<const Index>(extents)};
+    const Shape shape = found != specs.end() ? found->second.shape
+                                             : nn::batched(network_.input_shape(), specs.begin()->second.shape[0]);
     plans_.emplace_back(specs, std::make_shared<const Plan>(compile(network_, shape, options)));
     return plans_.back().second;
   }

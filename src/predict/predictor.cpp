@@ -11,6 +11,7 @@
 
 #include "core/format.h"
 #include "core/parallel.h"
+#include "nn/batched.h"
 
 namespace graft::predict {
 namespace {
@@ -18,17 +19,11 @@ namespace {
 // Photos that are decoded and run together: enough to keep every core busy, few enough for the activations of a VGG.
 constexpr Index kBatch = 16;
 
-Shape batched(const Shape& input, Index batch) {
-  std::vector<Index> extents{batch};
-  extents.insert(extents.end(), input.begin(), input.end());
-  return Shape{std::span<const Index>(extents)};
-}
-
 }  // namespace
 
 Predictor::Predictor(nn::Network network) {
   network.materialize();
-  const nn::Program program = network.lower(batched(network.input_shape(), 1));
+  const nn::Program program = network.lower(nn::batched(network.input_shape(), 1));
   const Shape& output = program[program.output].spec.shape;
   check(output.rank() == 2,
         "[predict] expected a classifier with an output of [N, classes], '{}' gives {}; train a head on it with 'graft "
@@ -112,8 +107,8 @@ Tensor Predictor::normalized_batch(std::span<const Tensor> fitted) const {
 
 Tensor Predictor::probabilities(const Tensor& batch) const {
   check(batch.defined() && batch.shape().rank() > 0 &&
-            batch.shape() == batched(network().input_shape(), batch.shape()[0]) && batch.dtype() == DType::f32,
-        "[predict] '{}' expects f32 {}, got {}", network().name, batched(network().input_shape(), 0),
+            batch.shape() == nn::batched(network().input_shape(), batch.shape()[0]) && batch.dtype() == DType::f32,
+        "[predict] '{}' expects f32 {}, got {}", network().name, nn::batched(network().input_shape(), 0),
         batch.defined() ? fmt::format("{} {}", batch.dtype(), batch.shape()) : "nothing");
   const Tensor output = inference_->run(batch).front();
   return (ends_in_softmax_ ? output : ops::softmax(output)).to(Device{});

@@ -12,6 +12,7 @@
 
 #include "core/format.h"
 #include "core/parallel.h"
+#include "nn/batched.h"
 #include "nn/preprocessing_json.h"
 #include "train/border.h"
 #include "train/cost_model.h"
@@ -115,9 +116,7 @@ FeatureLayouts::FeatureLayouts(nn::Network& network, const TrainOptions& options
     nodes_[node.name] =
         json{node.layer < 0 ? json() : graph["layers"][static_cast<std::size_t>(node.layer)], inputs}.dump();
   }
-  std::vector<Index> extents{1};
-  extents.insert(extents.end(), network.input_shape().begin(), network.input_shape().end());
-  const nn::Program program = network.lower(Shape{std::span<const Index>(extents)},
+  const nn::Program program = network.lower(nn::batched(network.input_shape(), 1),
                                             {.training = true, .dtype = options.precision, .outputs = {}, .given = {}});
   for (const nn::Program::Output& node : program.nodes) specs_[node.node] = program[node.value].spec;
 }

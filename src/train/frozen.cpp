@@ -6,17 +6,14 @@
 #include "graft/plan/plan.h"
 
 #include "core/format.h"
+#include "nn/batched.h"
 #include "train/border.h"
 #include "train/hash.h"
 
 namespace graft::train {
 namespace {
 
-Shape one_example(const nn::Network& network) {
-  std::vector<Index> extents{1};
-  extents.insert(extents.end(), network.input_shape().begin(), network.input_shape().end());
-  return Shape{std::span<const Index>(extents)};
-}
+Shape one_example(const nn::Network& network) { return nn::batched(network.input_shape(), 1); }
 
 bool is_frozen(const nn::LayerEntry& layer, const nn::Parameter& parameter) {
   return parameter.is_statistic ? layer.statistics == nn::Statistics::moving : !layer.trainable;

@@ -1,14 +1,13 @@
 #include "train/prepare.h"
 
 #include "core/format.h"
+#include "nn/batched.h"
 
 namespace graft::train {
 namespace {
 
 Index outputs(const nn::Network& network) {
-  std::vector<Index> extents{1};
-  extents.insert(extents.end(), network.input_shape().begin(), network.input_shape().end());
-  const nn::Program program = network.lower(Shape{std::span<const Index>(extents)});
+  const nn::Program program = network.lower(nn::batched(network.input_shape(), 1));
   const Shape& shape = program[program.output].spec.shape;
   check(shape.rank() == 2, "[train] expected a network whose output is [N, classes], '{}' gives {}; graft a head on it",
         network.name, shape);

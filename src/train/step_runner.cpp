@@ -5,6 +5,7 @@
 #include "graft/ops/shape.h"
 
 #include "core/format.h"
+#include "nn/batched.h"
 
 namespace graft::train {
 namespace {
@@ -80,12 +81,10 @@ void StepRunner::compile(Variant& variant, const std::map<std::string, Tensor>& 
                                 .hand_over = one_by_one_,
                                 .given = {}};
   const std::string& input = network_.nodes().front().name;
-  std::vector<Index> extents{variant.inputs.size()};
-  extents.insert(extents.end(), network_.input_shape().begin(), network_.input_shape().end());
   for (const auto& [node, value] : values) {
     if (node != input) options.given.emplace(node, value.spec());
   }
-  variant.plan = plan::compile_training(network_, Shape{std::span<const Index>(extents)}, options);
+  variant.plan = plan::compile_training(network_, nn::batched(network_.input_shape(), variant.inputs.size()), options);
 }
 
 void StepRunner::compute(Variant& variant, Metrics& metrics, Profile* profile, bool recorded) {

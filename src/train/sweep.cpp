@@ -8,6 +8,7 @@
 #include "graft/plan/plan.h"
 
 #include "core/format.h"
+#include "nn/batched.h"
 #include "train/border.h"
 #include "train/checkpoint.h"
 #include "train/prepare.h"
@@ -19,11 +20,7 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-nn::Program program_of(const nn::Network& network) {
-  std::vector<Index> extents{1};
-  extents.insert(extents.end(), network.input_shape().begin(), network.input_shape().end());
-  return network.lower(Shape{std::span<const Index>(extents)});
-}
+nn::Program program_of(const nn::Network& network) { return network.lower(nn::batched(network.input_shape(), 1)); }
 
 // For each node, whether all that comes behind it reads nothing else of what is before.
 std::vector<char> bottlenecks(const nn::Network& network) {

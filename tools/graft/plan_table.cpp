@@ -7,6 +7,7 @@
 #include "graft/plan/plan.h"
 
 #include "core/dtype_dispatch.h"
+#include "nn/batched.h"
 #include "probe.h"
 
 namespace graft::tools {
@@ -62,9 +63,7 @@ Measured measure(nn::Network& network, const Shape& shape, const PlanTableOption
 Json measure_plan(nn::Network network, const PlanTableOptions& options) {
   network.materialize();
   network.to(Context::current().device);
-  std::vector<Index> extents{options.batch};
-  extents.insert(extents.end(), network.input_shape().begin(), network.input_shape().end());
-  const Measured measured = measure(network, Shape{std::span<const Index>(extents)}, options);
+  const Measured measured = measure(network, nn::batched(network.input_shape(), options.batch), options);
   const Reached reached = probe(network.device());
   const double product = 1e9 * reached.product.at(std::string(name(options.dtype))), copy = 1e9 * reached.copy;
 

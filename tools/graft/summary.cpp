@@ -4,6 +4,7 @@
 #include "graft/models/models.h"
 
 #include "common.h"
+#include "nn/batched.h"
 #include "plan_table.h"
 
 namespace graft::tools {
@@ -29,9 +30,7 @@ nn::Network network_of(const Options& options) {
 }
 
 Json describe(const nn::Network& network, Index batch) {
-  std::vector<Index> extents{batch};
-  extents.insert(extents.end(), network.input_shape().begin(), network.input_shape().end());
-  const nn::Program program = network.lower(Shape{std::span<const Index>(extents)});
+  const nn::Program program = network.lower(nn::batched(network.input_shape(), batch));
   std::map<std::string, double> operations;
   for (const nn::Program::Call& call : program.calls) {
     std::vector<Spec> inputs, outputs;
