@@ -38,6 +38,7 @@
 #include "graft/plan/plan.h"
 #include "graft/train/frozen.h"
 
+#include "core/uploader.h"
 #include "products.h"
 
 namespace graft {
@@ -109,7 +110,7 @@ class Stepper {
     const auto began = std::chrono::steady_clock::now();
     for (int i = 0; i < count; ++i) {
       if (graph_)
-        graph_->replay();
+        replay();
       else
         step();
     }
@@ -183,6 +184,12 @@ class Stepper {
       result_ = plan_ ? plan_->run(input_).front() : network_.run(input_).output;
       return;
     }
+    differentiate();
+    if (!training_plan_ || !one_by_one()) optimizer_->step();
+  }
+
+  // Loss and gradients; on the CPU the updates with them.
+  void differentiate() {
     optimizer_->zero_grad();
     if (training_plan_) {
       plan::TrainingPlan::Batch batch{given_in_training(), labels_};
@@ -193,12 +200,27 @@ class Stepper {
         };
       }
       result_ = training_plan_->run(batch).loss;
-      if (one_by_one()) return;
     } else {
       result_ = ops::softmax_cross_entropy(scores_in_training(), labels_);
       autograd::backward(result_);
     }
-    optimizer_->step();
+  }
+
+  // As the trainer does it: rates and counts are brought to the device before each replay.
+  void record() {
+    graph_.emplace(Graph::record(device_, [this] {
+      if (!options_.training()) return step();
+      differentiate();
+      recorded_ = optimizer_->prepare();
+      optimizer_->launch(recorded_);
+    }));
+    uploader_.emplace(device_);
+  }
+
+  void replay() {
+    if (options_.training())
+      optimizer_->advance(recorded_, [this](const Tensor& to, const void* from) { uploader_->upload(to, from); });
+    graph_->replay();
   }
 
   std::map<std::string, Tensor> given_in_training() const {
@@ -212,7 +234,7 @@ class Stepper {
   void warm_up() {
     if (warm_) return;
     for (int i = 0; i < options_.warmup; ++i) step();
-    if (options_.captured) graph_.emplace(Graph::record(device_, [this] { step(); }));
+    if (options_.captured) record();
     wait();
     warm_ = true;
   }
@@ -245,6 +267,8 @@ class Stepper {
   std::optional<optim::Optimizer> optimizer_;
   std::optional<plan::Plan> plan_;
   std::optional<plan::TrainingPlan> training_plan_;
+  optim::Optimizer::Step recorded_;
+  std::optional<Uploader> uploader_;
   std::optional<Graph> graph_;
   bool warm_ = false;
 };

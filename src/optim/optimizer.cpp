@@ -60,6 +60,7 @@ Optimizer::Optimizer(const OptimizerOptions& options, std::vector<Group> groups)
   const PurposeScope purpose(Purpose::optimizer);
   const bool moments = options_.algorithm != Algorithm::sgd;
   std::optional<Device> device;
+  std::map<DType, Index> counts;
   for (const Group& group : groups_) {
     OptimizerOptions own = options_;
     own.learning_rate = group.learning_rate.value_or(own.learning_rate);
@@ -75,8 +76,11 @@ Optimizer::Optimizer(const OptimizerOptions& options, std::vector<Group> groups)
       if (moments || options_.momentum > 0) state.first = Tensor::zeros(value.shape(), value.dtype(), value.device());
       if (moments) state.second = Tensor::zeros(value.shape(), value.dtype(), value.device());
       check(states_.emplace(key, state).second, "[optimizer] parameter '{}' is given twice", key);
+      ++counts[value.dtype()];
     }
   }
+  for (const auto& [dtype, count] : counts)
+    tables_[dtype] = Tensor::empty({count * static_cast<Index>(sizeof(UpdateRow))}, DType::u8, *device);
   StepControl control;
   if (options_.loss_scaling) control.loss_scale = kFirstLossScale;
   control_ = Tensor::from_bytes({kStepControlNumbers}, DType::f64, std::as_bytes(std::span(&control, 1)))
@@ -142,7 +146,7 @@ Optimizer::Step Optimizer::prepare() const {
       }
     }
     if (part.parameters.empty()) continue;
-    part.table = Tensor::empty({static_cast<Index>(part.parameters.size() * sizeof(UpdateRow))}, DType::u8, device());
+    part.table = tables_.at(dtype).rows(0, static_cast<Index>(part.parameters.size() * sizeof(UpdateRow)));
     step.parts.push_back(std::move(part));
   }
   return step;

@@ -149,6 +149,7 @@ class Optimizer {
   OptimizerOptions options_;
   std::vector<Group> groups_;
   std::map<std::string, State> states_;
+  std::map<DType, Tensor> tables_;  ///< the rows of a step; older than any recording, whose kernels share its memory
   std::map<std::string, Step::Part> single_;  ///< a part for each parameter that was updated by itself
   double factor_ = 1;
   Tensor control_;  ///< f64: see StepControl in kernels/optimizer.h
