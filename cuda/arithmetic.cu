@@ -23,7 +23,7 @@ __device__ S combine(Binary function, S a, S b) {
 
 // Two numbers are read and one written for one operation: the kernel runs at the speed of memory.
 template <class T>
-__global__ void binary_kernel(Binary function, JoinedAxes<3> axes, Index count, const T* a, const T* b, T* y) {
+__global__ void binary_kernel(Binary function, DividedAxes<3> axes, Index count, const T* a, const T* b, T* y) {
   for (Index i = first_index(); i < count; i += index_stride()) {
     const auto [at_y, at_a, at_b] = axes.offsets(i);
     y[at_y] = narrow<T>(combine(function, widen(a[at_a]), widen(b[at_b])));
@@ -62,7 +62,7 @@ void binary_forward(Context& context, Binary function, const Operand& a, const O
   dispatch_floating("arithmetic", y.dtype, [&]<class T>(Type<T>) {
     const Strided to(y), from_a = Strided(a).broadcast(y.shape), from_b = Strided(b).broadcast(y.shape);
     launch(context, "binary", grid_for(y.elements()), binary_kernel<T>, function,
-           JoinedAxes<3>({&to, &from_a, &from_b}), y.elements(), a.as<T>(), b.as<T>(), y.as<T>());
+           DividedAxes<3>(JoinedAxes<3>({&to, &from_a, &from_b})), y.elements(), a.as<T>(), b.as<T>(), y.as<T>());
   });
 }
 

@@ -81,21 +81,21 @@ struct Statistics {
   explicit Statistics(const ChannelStatistics& s) : mean(s.mean.as<Sum>()), spread(s.spread.as<Sum>()) {}
 };
 
-// Merges the parts of each channel in f64, 32 channels a block and 8 threads each, and keeps what comes of it.
+// Merges the parts of each channel in f64, and keeps what comes of it.
 template <class Sum>
 __global__ void finish_moments_kernel(MomentParts<Sum> parts, BatchNormAttributes attributes, Statistics<Sum> saved,
                                       Statistics<Sum> moving) {
-  constexpr int kDown = kChannelThreads / kLanes;
+  constexpr int kDown = kFinishDown;
   GRAFT_SHARED(double, sums, kChannelThreads);
-  const int thread = static_cast<int>(threadIdx.x), lane = thread % kLanes, row = thread / kLanes;
-  const int channel = static_cast<int>(blockIdx.x) * kLanes + lane, last = parts.channels - 1;
+  const int thread = static_cast<int>(threadIdx.x), lane = thread % kFinishAcross, row = thread / kFinishAcross;
+  const int channel = static_cast<int>(blockIdx.x) * kFinishAcross + lane, last = parts.channels - 1;
   const int c = channel < last ? channel : last;  // threads past the last do as that one
   const auto sum_of_threads = [&](double value) {
     __syncthreads();
     sums[thread] = value;
     __syncthreads();
     value = 0;
-    for (int other = 0; other < kDown; ++other) value += sums[lane + other * kLanes];
+    for (int other = 0; other < kDown; ++other) value += sums[lane + other * kFinishAcross];
     return value;
   };
   const auto rows = static_cast<double>(parts.rows), start = static_cast<double>(parts.means(0)[c]);

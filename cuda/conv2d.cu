@@ -1,6 +1,7 @@
 #include <numeric>
 
 #include "convolution.h"
+#include "kernels/strided.h"
 
 // Implicit GEMM: the three products of a convolution on the kernel of device/gemm.h, with images that are read through
 // their windows as the tiles are filled, never unfolded in memory. Groups are products of their own.
@@ -103,6 +104,31 @@ void backward_input_of_phase(Context& context, const ConvGeometry& g, const Oper
        vectors<T>(dz) && vectors<T>(w) && in % n == 0 && g.out_group() % n == 0);
 }
 
+template <class T>
+void weight_gradient(Context& context, const ConvGeometry& g, const Operand& x, const Operand& dz, Gradient dw) {
+  using Sum = Accumulator<T>;
+  constexpr int n = kVector<T>;
+  sum_weight_gradient<T>(context, "conv2d_backward_weight", dw, [&](Gradient sums) {
+    const Index pixels = g.batch * g.out_height * g.out_width;
+    const auto windows = windows_of_input<T, false>(g, x);
+    gemm(context, "conv2d_backward_weight",
+         Product<Dense<T, false>, Windows<T, false>, Groups, Epilogue<Sum>>{
+             .a = {dz.as<T>(), dz.pitch, static_cast<int>(g.out_group()), static_cast<int>(pixels)},
+             .b = windows,
+             .batch = {g.out_group(), g.in_group(), g.out_group() * windows.taps},
+             .epilogue = {.y = sums.to.as<Sum>(),
+                          .pitch = windows.taps,
+                          .grid = {},
+                          .accumulate = sums.accumulate,
+                          .vectors = aligned<Sum>(sums.to.data, windows.taps, kVector<Sum>)},
+             .rows = static_cast<int>(g.out_group()),
+             .columns = windows.taps,
+             .depth = static_cast<int>(pixels),
+             .products = static_cast<int>(g.groups)},
+         vectors<T>(x) && vectors<T>(dz) && g.in_group() % n == 0 && g.out_group() % n == 0);
+  });
+}
+
 }  // namespace
 
 void conv2d_forward(Context& context, const ConvGeometry& g, const Operand& x, const Operand& w, const Operand& bias,
@@ -126,27 +152,13 @@ void conv2d_backward_input(Context& context, const ConvGeometry& g, const Operan
 
 void conv2d_backward_weight(Context& context, const ConvGeometry& g, const Operand& x, const Operand& dz, Gradient dw) {
   dispatch_floating("conv2d", x.dtype, [&]<class T>(Type<T>) {
-    using Sum = Accumulator<T>;
-    constexpr int n = kVector<T>;
-    sum_weight_gradient<T>(context, "conv2d_backward_weight", dw, [&](Gradient sums) {
-      const Index pixels = g.batch * g.out_height * g.out_width;
-      const auto windows = windows_of_input<T, false>(g, x);
-      gemm(context, "conv2d_backward_weight",
-           Product<Dense<T, false>, Windows<T, false>, Groups, Epilogue<Sum>>{
-               .a = {dz.as<T>(), dz.pitch, static_cast<int>(g.out_group()), static_cast<int>(pixels)},
-               .b = windows,
-               .batch = {g.out_group(), g.in_group(), g.out_group() * windows.taps},
-               .epilogue = {.y = sums.to.as<Sum>(),
-                            .pitch = windows.taps,
-                            .grid = {},
-                            .accumulate = sums.accumulate,
-                            .vectors = aligned<Sum>(sums.to.data, windows.taps, kVector<Sum>)},
-               .rows = static_cast<int>(g.out_group()),
-               .columns = windows.taps,
-               .depth = static_cast<int>(pixels),
-               .products = static_cast<int>(g.groups)},
-           vectors<T>(x) && vectors<T>(dz) && g.in_group() % n == 0 && g.out_group() % n == 0);
-    });
+    const WholeVectors<T> whole(g);
+    if (!whole.padded()) return weight_gradient<T>(context, g, x, dz, dw);
+    const Tensor sums = Tensor::empty(dw.to.shape.with(-1, whole.geometry().channels), dw.to.dtype, context.device);
+    weight_gradient<T>(context, whole.geometry(), whole(context, "conv2d_backward_weight", x), dz, {sums, false});
+    Operand wanted = sums;
+    wanted.shape = dw.to.shape;
+    kernels::GRAFT_TARGET::copy(context, wanted, dw.to, 1, dw.accumulate);
   });
 }
 

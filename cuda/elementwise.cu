@@ -2,6 +2,7 @@
 
 #include "device/divider.h"
 #include "device/numeric.h"
+#include "device/unroll.h"
 #include "kernels/activation_math.h"
 #include "kernels/elementwise.h"
 #include "runtime/launch.h"
@@ -25,54 +26,76 @@ __global__ void activation_kernel(Activation function, Index count, const T* x, 
     y[i] = narrow<T>(activate(function, widen(x[i])));
 }
 
-// Where element i of an operand lies: in a range of channels of wider pixels, or simply at i.
+// Where the i-th N neighbours of an operand lie: in a range of channels of wider pixels, or simply at i N.
+template <int N>
 class Position {
  public:
   explicit Position(const Operand& operand)
       : dense_(operand.contiguous()),
-        channels_(std::max<Index>(1, operand.shape.channels())),
+        vectors_(std::max<Index>(1, operand.shape.channels() / N)),
         skipped_(operand.pitch - operand.shape.channels()) {}
   __device__ Index operator()(Index i) const {
-    return dense_ ? i : i + channels_.quotient(static_cast<int>(i)) * skipped_;
+    return dense_ ? i * N : i * N + vectors_.quotient(static_cast<int>(i)) * skipped_;
   }
 
  private:
   bool dense_;
-  Divider channels_;
+  Divider vectors_;
   Index skipped_;
 };
 
+// Whether an operand consists of aligned groups of n neighbours.
 template <class T>
-__global__ void activation_backward_kernel(Activation function, Index count, const T* saved, Position saved_at,
-                                           const T* dy, Position dy_at, T* dx, Position dx_at, bool accumulate) {
+bool consists_of(int n, const Operand& x) {
+  const bool dense = x.contiguous();
+  return aligned<T>(x.data, dense ? 0 : x.pitch, n) && (dense ? x.elements() : x.shape.channels()) % n == 0;
+}
+
+template <int N, class T>
+__global__ void activation_backward_kernel(Activation function, Index vectors, const T* saved, Position<N> saved_at,
+                                           const T* dy, Position<N> dy_at, T* dx, Position<N> dx_at, bool accumulate) {
   using Sum = Accumulator<T>;
-  for (Index i = first_index(); i < count; i += index_stride()) {
-    const Sum slope = widen(dy[dy_at(i)]) * derivative(function, saved != nullptr ? widen(saved[saved_at(i)]) : Sum(0));
-    const Index to = dx_at(i);
-    dx[to] = narrow<T>(accumulate ? widen(dx[to]) + slope : slope);
+  for (Index i = first_index(); i < vectors; i += index_stride()) {
+    const Vector<T, N> slopes = load<N>(dy + dy_at(i));
+    const Vector<T, N> values = saved != nullptr ? load<N>(saved + saved_at(i)) : Vector<T, N>{};
+    Sum result[N];
+    GRAFT_UNROLL
+    for (int k = 0; k < N; ++k) result[k] = widen(slopes[k]) * derivative(function, widen(values[k]));
+    put(dx + dx_at(i), result, accumulate);
+  }
+}
+
+template <int N, class T>
+__global__ void add_into_kernel(Index vectors, const T* from, Position<N> from_at, T* to, Position<N> to_at) {
+  for (Index i = first_index(); i < vectors; i += index_stride()) {
+    const Vector<T, N> more = load<N>(from + from_at(i));
+    Accumulator<T> values[N];
+    GRAFT_UNROLL
+    for (int k = 0; k < N; ++k) values[k] = widen(more[k]);
+    put(to + to_at(i), values, true);
+  }
+}
+
+template <int N, class From, class To>
+__global__ void cast_kernel(Index vectors, const From* x, Position<N> x_at, To* y, Position<N> y_at, bool accumulate) {
+  for (Index i = first_index(); i < vectors; i += index_stride()) {
+    const Vector<From, N> from = load<N>(x + x_at(i));
+    Vector<To, N> to;
+    GRAFT_UNROLL
+    for (int k = 0; k < N; ++k) to[k] = narrow<To>(widen(from[k]));
+    To* const at = y + y_at(i);
+    if (accumulate) {
+      const Vector<To, N> there = load<N>(at);
+      GRAFT_UNROLL
+      for (int k = 0; k < N; ++k) to[k] = narrow<To>(widen(there[k]) + widen(to[k]));
+    }
+    store(at, to);
   }
 }
 
 template <class T>
-__global__ void add_into_kernel(Index count, const T* from, Position from_at, T* to, Position to_at) {
-  for (Index i = first_index(); i < count; i += index_stride()) {
-    const Index at = to_at(i);
-    to[at] = narrow<T>(widen(to[at]) + widen(from[from_at(i)]));
-  }
-}
-
-template <class From, class To>
-__global__ void cast_kernel(Index count, const From* x, Position x_at, To* y, Position y_at, bool accumulate) {
-  for (Index i = first_index(); i < count; i += index_stride()) {
-    const To value = narrow<To>(widen(x[x_at(i)]));
-    const Index to = y_at(i);
-    y[to] = accumulate ? narrow<To>(widen(y[to]) + widen(value)) : value;
-  }
-}
-
-template <class T>
-__global__ void activation_range_kernel(Activation function, Index count, const T* x, Position x_at, T* y,
-                                        Position y_at) {
+__global__ void activation_range_kernel(Activation function, Index count, const T* x, Position<1> x_at, T* y,
+                                        Position<1> y_at) {
   for (Index i = first_index(); i < count; i += index_stride())
     y[y_at(i)] = narrow<T>(activate(function, widen(x[x_at(i)])));
 }
@@ -83,7 +106,7 @@ void activation_forward(Context& context, Activation function, const Operand& x,
   dispatch_floating(name(function), x.dtype, [&]<class T>(Type<T>) {
     if (!x.contiguous() || !y.contiguous()) {
       launch(context, "activation", grid_for(x.elements()), activation_range_kernel<T>, function, x.elements(),
-             x.as<T>(), Position(x), y.as<T>(), Position(y));
+             x.as<T>(), Position<1>(x), y.as<T>(), Position<1>(y));
       return;
     }
     const bool fit = aligned<T>(x.data, 0, kVector<T>) && aligned<T>(y.data, 0, kVector<T>);
@@ -97,24 +120,40 @@ void activation_forward(Context& context, Activation function, const Operand& x,
 
 void activation_backward(Context& context, Activation function, const Operand& saved, const Operand& dy, Gradient dx) {
   dispatch_floating(name(function), dy.dtype, [&]<class T>(Type<T>) {
-    launch(context, "activation_backward", grid_for(dy.elements()), activation_backward_kernel<T>, function,
-           dy.elements(), saved.as<T>(), Position(saved ? saved : dy), dy.as<T>(), Position(dy), dx.to.as<T>(),
-           Position(dx.to), dx.accumulate);
+    const Operand& values = saved ? saved : dy;
+    constexpr int n = kVector<T>;
+    const bool fit = consists_of<T>(n, values) && consists_of<T>(n, dy) && consists_of<T>(n, dx.to);
+    with_vectors<T>(fit, [&]<int N>(std::integral_constant<int, N>) {
+      const Index vectors = dy.elements() / N;
+      launch(context, "activation_backward", grid_for(vectors), activation_backward_kernel<N, T>, function, vectors,
+             saved.as<T>(), Position<N>(values), dy.as<T>(), Position<N>(dy), dx.to.as<T>(), Position<N>(dx.to),
+             dx.accumulate);
+    });
   });
 }
 
 void add_into(Context& context, const Operand& from, const Operand& to) {
   dispatch(to.dtype, [&]<class T>(Type<T>) {
-    launch(context, "add_into", grid_for(to.elements()), add_into_kernel<T>, to.elements(), from.as<T>(),
-           Position(from), to.as<T>(), Position(to));
+    with_vectors<T>(consists_of<T>(kVector<T>, from) && consists_of<T>(kVector<T>, to),
+                    [&]<int N>(std::integral_constant<int, N>) {
+                      const Index vectors = to.elements() / N;
+                      launch(context, "add_into", grid_for(vectors), add_into_kernel<N, T>, vectors, from.as<T>(),
+                             Position<N>(from), to.as<T>(), Position<N>(to));
+                    });
   });
 }
 
 void cast(Context& context, const Operand& x, const Operand& y, bool accumulate) {
   dispatch(x.dtype, [&]<class From>(Type<From>) {
     dispatch(y.dtype, [&]<class To>(Type<To>) {
-      launch(context, "cast", grid_for(x.elements()), cast_kernel<From, To>, x.elements(), x.as<From>(), Position(x),
-             y.as<To>(), Position(y), accumulate);
+      using Wider =
+          std::conditional_t<(sizeof(From) > sizeof(To)), From, To>;  // 16 bytes of it, and fewer of the other
+      with_vectors<Wider>(consists_of<From>(kVector<Wider>, x) && consists_of<To>(kVector<Wider>, y),
+                          [&]<int N>(std::integral_constant<int, N>) {
+                            const Index vectors = x.elements() / N;
+                            launch(context, "cast", grid_for(vectors), cast_kernel<N, From, To>, vectors, x.as<From>(),
+                                   Position<N>(x), y.as<To>(), Position<N>(y), accumulate);
+                          });
     });
   });
 }

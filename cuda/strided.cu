@@ -1,5 +1,5 @@
+#include "device/axes.h"
 #include "device/numeric.h"
-#include "kernels/joined_axes.h"
 #include "kernels/strided.h"
 #include "runtime/launch.h"
 
@@ -8,13 +8,21 @@ namespace {
 
 using namespace graft::GRAFT_TARGET;
 
-template <class T>
-__global__ void copy_kernel(JoinedAxes<2> axes, Index count, const T* from, T* to, Accumulator<T> scale,
+// A thread moves N neighbours at a time.
+template <int N, class T>
+__global__ void copy_kernel(DividedAxes<2> axes, Index count, const T* from, T* to, Accumulator<T> scale,
                             bool accumulate) {
   for (Index i = first_index(); i < count; i += index_stride()) {
     const auto [at_to, at_from] = axes.offsets(i);
-    const T value = scale == Accumulator<T>(1) ? from[at_from] : narrow<T>(scale * widen(from[at_from]));
-    to[at_to] = accumulate ? narrow<T>(widen(to[at_to]) + widen(value)) : value;
+    Vector<T, N> values = load<N>(from + at_from);
+    if (scale != Accumulator<T>(1)) {
+      for (int k = 0; k < N; ++k) values[k] = narrow<T>(scale * widen(values[k]));
+    }
+    if (accumulate) {
+      const Vector<T, N> there = load<N>(to + at_to);
+      for (int k = 0; k < N; ++k) values[k] = narrow<T>(widen(there[k]) + widen(values[k]));
+    }
+    store(to + at_to, values);
   }
 }
 
@@ -29,9 +37,14 @@ __global__ void fill_kernel(Index rows, Index channels, Index pitch, T value, T*
 void copy(Context& context, const Strided& from, const Strided& to, double scale, bool accumulate) {
   dispatch(to.dtype, [&]<class T>(Type<T>) {
     const JoinedAxes<2> axes({&to, &from});
-    const Index count = to.shape.elements();
-    launch(context, "copy", grid_for(count), copy_kernel<T>, axes, count, static_cast<const T*>(from.data),
-           static_cast<T*>(to.data), static_cast<Accumulator<T>>(scale), accumulate);
+    const auto wide = in_vectors(axes, kVector<T>);
+    const bool fits = wide && aligned<T>(to.data, 0, kVector<T>) && aligned<T>(from.data, 0, kVector<T>);
+    with_vectors<T>(fits, [&]<int N>(std::integral_constant<int, N>) {
+      const DividedAxes<2> divided(N > 1 ? *wide : axes);
+      launch(context, "copy", grid_for(divided.elements()), copy_kernel<N, T>, divided, divided.elements(),
+             static_cast<const T*>(from.data), static_cast<T*>(to.data), static_cast<Accumulator<T>>(scale),
+             accumulate);
+    });
   });
 }
 

@@ -88,7 +88,13 @@ __global__ void __launch_bounds__(kChannelThreads) channel_sums_kernel(ChannelTi
   const ChannelPlace at(tiles, N);
   Sum sums[K][N] = {};
   if (at.channel < tiles.channels) {
-    for (Index row = at.first + at.row; row < at.last; row += at.down) term.template add<N>(row, at.channel, sums);
+    constexpr int kAtOnce = 4;  // as many loads in flight
+    Index row = at.first + at.row;
+    for (; row + (kAtOnce - 1) * at.down < at.last; row += kAtOnce * at.down) {
+      GRAFT_UNROLL
+      for (int r = 0; r < kAtOnce; ++r) term.template add<N>(row + r * at.down, at.channel, sums);
+    }
+    for (; row < at.last; row += at.down) term.template add<N>(row, at.channel, sums);
   }
   GRAFT_UNROLL
   for (int k = 0; k < K; ++k) {
@@ -102,26 +108,30 @@ __global__ void __launch_bounds__(kChannelThreads) channel_sums_kernel(ChannelTi
   }
 }
 
-// Adds the parts of each output: 32 outputs a block, 8 threads each.
+// A last pass over the parts of sums: 8 outputs a block, which lie in the 32 bytes that memory gives at once, and 32
+// threads each, so that no thread waits for memory more than a few times.
+constexpr int kFinishAcross = 8, kFinishDown = kChannelThreads / kFinishAcross;
+
+// Adds the parts of each output.
 template <class Sum, class Put>
 __global__ void finish_channel_sums_kernel(const Sum* partial, int parts, Index outputs, Put put) {
-  constexpr int kDown = kChannelThreads / kLanes;
   GRAFT_SHARED(Sum, sums, kChannelThreads);
-  const int thread = static_cast<int>(threadIdx.x), row = thread / kLanes;
-  const Index output = static_cast<Index>(blockIdx.x) * kLanes + thread % kLanes;
+  const int thread = static_cast<int>(threadIdx.x), row = thread / kFinishAcross;
+  const Index output = static_cast<Index>(blockIdx.x) * kFinishAcross + thread % kFinishAcross;
   Sum sum = 0;
   if (output < outputs) {
-    for (int part = row; part < parts; part += kDown) sum += partial[part * outputs + output];
+    for (int part = row; part < parts; part += kFinishDown) sum += partial[part * outputs + output];
   }
   sums[thread] = sum;
   __syncthreads();
   if (row != 0 || output >= outputs) return;
-  for (int other = 1; other < kDown; ++other) sum += sums[thread + other * kLanes];
+  for (int other = 1; other < kFinishDown; ++other) sum += sums[thread + other * kFinishAcross];
   put(output, sum);
 }
 
 inline LaunchShape grid_of_finish(Index outputs) {
-  return {.grid = dim3(static_cast<unsigned>((outputs + kLanes - 1) / kLanes)), .block = dim3(kChannelThreads)};
+  return {.grid = dim3(static_cast<unsigned>((outputs + kFinishAcross - 1) / kFinishAcross)),
+          .block = dim3(kChannelThreads)};
 }
 
 constexpr Index kRowsOfASum = 16;  // a thread's at least: the tree in shared memory costs about as much as a few

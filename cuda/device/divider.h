@@ -20,7 +20,7 @@ class Divider {
         shift_(static_cast<std::uint32_t>(std::bit_width(divisor_ - 1u))),
         multiplier_(static_cast<std::uint32_t>(((((std::uint64_t{1} << shift_) - divisor_) << 32) / divisor_) + 1)) {}
 
-  int divisor() const { return static_cast<int>(divisor_); }
+  __host__ __device__ int divisor() const { return static_cast<int>(divisor_); }
   __device__ int quotient(int n) const {
     const auto dividend = static_cast<std::uint32_t>(n);
     const auto high = static_cast<std::uint32_t>(static_cast<std::uint64_t>(dividend) * multiplier_ >> 32);

@@ -2,9 +2,9 @@
 
 #include "graft/core/tensor.h"
 
+#include "device/axes.h"
 #include "device/numeric.h"
 #include "device/reduce.h"
-#include "kernels/joined_axes.h"
 #include "runtime/launch.h"
 
 namespace graft::GRAFT_TARGET {
@@ -14,7 +14,7 @@ constexpr int kSumThreads = 256;
 /// Sums over some axes of K operands of one shape: y[m] (+)= sum over r of term(offsets of (m, r)).
 template <std::size_t K>
 struct SumAxes {
-  JoinedAxes<K> kept, reduced;
+  DividedAxes<K> kept, reduced;
   Index outputs, terms;
   bool across;  ///< neighbouring outputs are neighbours in memory: threads of a warp take an output each
 
@@ -27,7 +27,7 @@ struct SumAxes {
         across(outputs > 1 && (reduces >> (operands[0].shape.rank() - 1) & 1u) == 0) {}
 
  private:
-  static JoinedAxes<K> part(std::array<Strided, K> operands, unsigned reduces, bool reduced) {
+  static DividedAxes<K> part(std::array<Strided, K> operands, unsigned reduces, bool reduced) {
     std::array<const Strided*, K> pointers;
     for (std::size_t k = 0; k < K; ++k) {
       for (int axis = 0; axis < operands[k].shape.rank(); ++axis) {
@@ -35,7 +35,7 @@ struct SumAxes {
       }
       pointers[k] = &operands[k];
     }
-    return JoinedAxes<K>(pointers);
+    return DividedAxes<K>(JoinedAxes<K>(pointers));
   }
 };
 
