@@ -1,5 +1,7 @@
 #include "device/sum.h"
+#include "device/unroll.h"
 #include "kernels/elementwise.h"
+#include "kernels/strided.h"
 
 namespace graft::kernels::GRAFT_TARGET {
 namespace {
@@ -22,11 +24,15 @@ __device__ S combine(Binary function, S a, S b) {
 }
 
 // Two numbers are read and one written for one operation: the kernel runs at the speed of memory.
-template <class T>
+template <int N, class T>
 __global__ void binary_kernel(Binary function, DividedAxes<3> axes, Index count, const T* a, const T* b, T* y) {
   for (Index i = first_index(); i < count; i += index_stride()) {
     const auto [at_y, at_a, at_b] = axes.offsets(i);
-    y[at_y] = narrow<T>(combine(function, widen(a[at_a]), widen(b[at_b])));
+    const Vector<T, N> left = load<N>(a + at_a), right = load<N>(b + at_b);
+    Accumulator<T> values[N];
+    GRAFT_UNROLL
+    for (int k = 0; k < N; ++k) values[k] = combine(function, widen(left[k]), widen(right[k]));
+    put(y + at_y, values, false);
   }
 }
 
@@ -61,8 +67,15 @@ struct Slope {
 void binary_forward(Context& context, Binary function, const Operand& a, const Operand& b, const Operand& y) {
   dispatch_floating("arithmetic", y.dtype, [&]<class T>(Type<T>) {
     const Strided to(y), from_a = Strided(a).broadcast(y.shape), from_b = Strided(b).broadcast(y.shape);
-    launch(context, "binary", grid_for(y.elements()), binary_kernel<T>, function,
-           DividedAxes<3>(JoinedAxes<3>({&to, &from_a, &from_b})), y.elements(), a.as<T>(), b.as<T>(), y.as<T>());
+    const JoinedAxes<3> axes({&to, &from_a, &from_b});
+    const auto wide = in_vectors(axes, kVector<T>);
+    const bool fits = wide && aligned<T>(y.data, 0, kVector<T>) && aligned<T>(a.data, 0, kVector<T>) &&
+                      aligned<T>(b.data, 0, kVector<T>);
+    with_vectors<T>(fits, [&]<int N>(std::integral_constant<int, N>) {
+      const DividedAxes<3> divided(N > 1 ? *wide : axes);
+      launch(context, "binary", grid_for(divided.elements()), binary_kernel<N, T>, function, divided,
+             divided.elements(), a.as<T>(), b.as<T>(), y.as<T>());
+    });
   });
 }
 
@@ -78,6 +91,11 @@ void binary_backward(Context& context, Binary function, const Operand& a, const 
       for (int axis = 0; axis < dy.shape.rank(); ++axis) {
         const bool repeated = axis < added || (to.to.shape[axis - added] == 1 && dy.shape[axis] != 1);
         reduced |= repeated ? 1u << axis : 0u;
+      }
+      if (reduced == 0 && (function == Binary::add || function == Binary::subtract)) {
+        Operand there = to.to;
+        there.shape = dy.shape;
+        return copy(context, dy, there, function == Binary::subtract && of_b ? -1 : 1, to.accumulate);
       }
       sum_terms<T>(context, "binary_backward", SumAxes<3>({Strided(dy), reads_a, reads_b}, reduced),
                    Slope<T>{function, of_b, dy.as<T>(), a.as<T>(), b.as<T>()}, Accumulator<T>(1), to);

@@ -193,23 +193,31 @@ __global__ void __launch_bounds__(kChannelThreads)
   Line<Sum> lines[N];
   GRAFT_UNROLL
   for (int k = 0; k < N; ++k) lines[k] = map(at.channel + k);
-  for (Index row = at.first + at.row; row < at.last; row += at.down) {
-    Sum values[N];
+  const auto map_rows = [&]<int Rows>(std::integral_constant<int, Rows>, Index row) {
+    Vector<T, N> of_x[Rows] = {}, of_u[Rows] = {};
     GRAFT_UNROLL
-    for (int k = 0; k < N; ++k) values[k] = lines[k].constant;
-    if (x != nullptr) {
-      const Vector<T, N> here = load<N>(x + row * x_pitch + at.channel);
-      GRAFT_UNROLL
-      for (int k = 0; k < N; ++k) values[k] += (widen(here[k]) - lines[k].mean) * lines[k].along;
+    for (int r = 0; r < Rows; ++r) {
+      if (x != nullptr) of_x[r] = load<N>(x + (row + r * at.down) * x_pitch + at.channel);
+      if (u != nullptr) of_u[r] = load<N>(u + (row + r * at.down) * u_pitch + at.channel);
     }
-    if (u != nullptr) {
-      const Vector<T, N> here = load<N>(u + row * u_pitch + at.channel);
+    GRAFT_UNROLL
+    for (int r = 0; r < Rows; ++r) {
+      Sum values[N];
       GRAFT_UNROLL
-      for (int k = 0; k < N; ++k) values[k] += widen(here[k]) * lines[k].scale;
+      for (int k = 0; k < N; ++k) {
+        values[k] = lines[k].constant;
+        if (x != nullptr) values[k] += (widen(of_x[r][k]) - lines[k].mean) * lines[k].along;
+        if (u != nullptr) values[k] += widen(of_u[r][k]) * lines[k].scale;
+      }
+      activate_values(map.activation, values);
+      put(y + (row + r * at.down) * y_pitch + at.channel, values, accumulate);
     }
-    activate_values(map.activation, values);
-    put(y + row * y_pitch + at.channel, values, accumulate);
-  }
+  };
+  constexpr std::integral_constant<int, 2> kAtOnce;  // as many rows whose loads are in flight
+  constexpr std::integral_constant<int, 1> kOne;
+  Index row = at.first + at.row;
+  for (; row + (kAtOnce - 1) * at.down < at.last; row += kAtOnce * at.down) map_rows(kAtOnce, row);
+  for (; row < at.last; row += at.down) map_rows(kOne, row);
 }
 
 template <class T, class Map>

@@ -88,7 +88,7 @@ __global__ void __launch_bounds__(kChannelThreads) channel_sums_kernel(ChannelTi
   const ChannelPlace at(tiles, N);
   Sum sums[K][N] = {};
   if (at.channel < tiles.channels) {
-    constexpr int kAtOnce = 4;  // as many loads in flight
+    constexpr int kAtOnce = K > 2 ? 1 : 4;  // as many rows in flight as registers allow
     Index row = at.first + at.row;
     for (; row + (kAtOnce - 1) * at.down < at.last; row += kAtOnce * at.down) {
       GRAFT_UNROLL

@@ -12,7 +12,8 @@ namespace graft::GRAFT_TARGET {
 template <class T>
 struct Cores {  // the halves, on tensor cores
   using Large = TensorCore<T, 128, 128, 32, 64, 32, 4, 2>;
-  using Tall = TensorCore<T, 128, 64, 32, 32, 32, 4, 2>;  // for 64 channels and many pixels
+  using Tall = TensorCore<T, 128, 64, 32, 32, 32, 4, 2>;   // for 64 channels and many pixels
+  using Broad = TensorCore<T, 64, 128, 32, 32, 32, 4, 2>;  // for the gradient of the weights of 64 channels
   using Small = TensorCore<T, 32, 32, 32, 16, 16, 4, 4>;
 };
 template <>
@@ -38,7 +39,7 @@ bool fills_device(const P& p) {
   return blocks * parts_of(blocks, steps_of<Core>(p)) >= 132;
 }
 
-/// Launches the product with the one of three cores that suits its shape. Returns what launch_gemm does.
+/// Launches the product with the one of the cores that suits its shape. Returns what launch_gemm does.
 template <class Cores, class P>
 int gemm_with(const Context& context, const char* name, const P& p, bool wide) {
   if constexpr (requires { typename Cores::Large; }) {
@@ -48,6 +49,11 @@ int gemm_with(const Context& context, const char* name, const P& p, bool wide) {
       return launch_gemm<Large, true>(context, name, p);
     if (wide && p.rows > 64 && p.columns > 32 && fills_device<Tall>(p))
       return launch_gemm<Tall, true>(context, name, p);
+    if constexpr (requires { typename Cores::Broad; }) {
+      using Broad = typename Cores::Broad;
+      if (wide && p.rows > 32 && p.columns > 64 && fills_device<Broad>(p))
+        return launch_gemm<Broad, true>(context, name, p);
+    }
     if (wide) return launch_gemm<typename Cores::Small, true>(context, name, p);
   }
   return launch_gemm<typename Cores::Small, false>(context, name, p);

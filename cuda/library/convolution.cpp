@@ -1,6 +1,7 @@
 #include "library/graphs.h"
 #include "library/operands.h"
 #include "library/plans.h"
+#include "library/preference.h"
 
 // Orders of values in the graphs: x, w, y, residual, bias; dz, w, dx; dz, x, dw.
 namespace graft::cudnn {
@@ -137,6 +138,11 @@ bool conv2d_forward_supports(const Context& context, const ConvGeometry& g, cons
                              const Operand& bias, const Operand& residual, Activation activation, const Operand& y) {
   return plan_for(context, convolution_graph(context, g, x, w, bias, residual, activation, y)) != nullptr;
 }
+// What follows the products is compiled into them.
+bool conv2d_forward_yields(const Context& context, const ConvGeometry&, const Operand& x, const Operand&,
+                           const Operand& bias, const Operand& residual, Activation activation, const Operand&) {
+  return (bias || residual || activation != Activation::linear) && library::compiling_does_not_pay(context, x.dtype);
+}
 
 void conv2d_backward_input(Context& context, const ConvGeometry& g, const Operand& dz, const Operand& w, Gradient dx) {
   backward_input(context, "cudnn_conv2d_backward_input", g, dz, w, dx);
@@ -156,6 +162,11 @@ bool conv2d_backward_weight_supports(const Context& context, const ConvGeometry&
                                      Gradient dw) {
   return plan_for(context, convolution_backward_weight_graph(context, g, x, dz, dw)) != nullptr;
 }
+// So is the operation that lets its sums stay in f32.
+bool conv2d_backward_weight_yields(const Context& context, const ConvGeometry&, const Operand& x, const Operand&,
+                                   Gradient) {
+  return library::compiling_does_not_pay(context, x.dtype);
+}
 
 void depthwise_conv2d_forward(Context& context, const DepthwiseGeometry& g, const Operand& x, const Operand& w,
                               const Operand& bias, Activation activation, const Operand& y) {
@@ -165,6 +176,10 @@ bool depthwise_conv2d_forward_supports(const Context& context, const DepthwiseGe
                                        const Operand& w, const Operand& bias, Activation activation, const Operand& y) {
   return plan_for(context, convolution_graph(context, g, x, w, bias, {}, activation, y)) != nullptr;
 }
+bool depthwise_conv2d_forward_yields(const Context& context, const DepthwiseGeometry&, const Operand& x, const Operand&,
+                                     const Operand&, Activation, const Operand&) {
+  return library::compiling_does_not_pay(context, x.dtype);
+}
 
 void depthwise_conv2d_backward_input(Context& context, const DepthwiseGeometry& g, const Operand& dz, const Operand& w,
                                      Gradient dx) {
@@ -173,6 +188,10 @@ void depthwise_conv2d_backward_input(Context& context, const DepthwiseGeometry& 
 bool depthwise_conv2d_backward_input_supports(const Context& context, const DepthwiseGeometry& g, const Operand& dz,
                                               const Operand& w, Gradient dx) {
   return plan_for(context, convolution_backward_input_graph(context, g, dz, w, dx)) != nullptr;
+}
+bool depthwise_conv2d_backward_input_yields(const Context& context, const DepthwiseGeometry&, const Operand& dz,
+                                            const Operand&, Gradient) {
+  return library::compiling_does_not_pay(context, dz.dtype);
 }
 
 void depthwise_conv2d_backward_weight(Context& context, const DepthwiseGeometry& g, const Operand& x, const Operand& dz,
@@ -186,6 +205,10 @@ void depthwise_conv2d_backward_weight(Context& context, const DepthwiseGeometry&
 bool depthwise_conv2d_backward_weight_supports(const Context& context, const DepthwiseGeometry& g, const Operand& x,
                                                const Operand& dz, Gradient dw) {
   return plan_for(context, convolution_backward_weight_graph(context, g, x, dz, dw)) != nullptr;
+}
+bool depthwise_conv2d_backward_weight_yields(const Context& context, const DepthwiseGeometry&, const Operand& x,
+                                             const Operand&, Gradient) {
+  return library::compiling_does_not_pay(context, x.dtype);
 }
 
 }  // namespace graft::kernels::cudnn

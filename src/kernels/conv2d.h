@@ -53,10 +53,12 @@ bool conv2d_backward_weight_supports(const Context&, const ConvGeometry&, const 
 }  // namespace avx512
 GRAFT_DECLARE_GPU(conv2d_forward)
 GRAFT_DECLARE_GPU_LIBRARY(cudnn, conv2d_forward)
+GRAFT_DECLARE_YIELDS(cudnn, conv2d_forward)
 GRAFT_DECLARE_GPU(conv2d_backward_input)
 GRAFT_DECLARE_GPU_LIBRARY(cudnn, conv2d_backward_input)
 GRAFT_DECLARE_GPU(conv2d_backward_weight)
 GRAFT_DECLARE_GPU_LIBRARY(cudnn, conv2d_backward_weight)
+GRAFT_DECLARE_YIELDS(cudnn, conv2d_backward_weight)
 
 /// y = activation(conv(x, w) + bias + residual). x [N, H, W, Ci], w [Co, Kh, Kw, Ci / groups], bias [Co] or absent,
 /// residual like y or absent.
@@ -67,7 +69,7 @@ inline constexpr Kernel<const ConvGeometry&, const Operand&, const Operand&, con
                     .library = GRAFT_ONEDNN(onednn::conv2d_forward, onednn::conv2d_forward_supports),
                     .vectorized = GRAFT_AVX512(avx512::conv2d_forward, avx512::conv2d_forward_supports,
                                                avx512::conv2d_forward_yields)},
-                   GRAFT_GPU_AND_LIBRARY(cudnn, conv2d_forward)};
+                   GRAFT_GPU_AND_YIELDING_LIBRARY(cudnn, conv2d_forward)};
 /// dx (+)= the transposed convolution of dz with w.
 inline constexpr Kernel<const ConvGeometry&, const Operand&, const Operand&, Gradient> conv2d_backward_input{
     "conv2d_backward_input",
@@ -82,7 +84,7 @@ inline constexpr Kernel<const ConvGeometry&, const Operand&, const Operand&, Gra
     {.native = {cpu::conv2d_backward_weight},
      .library = GRAFT_ONEDNN(onednn::conv2d_backward_weight, onednn::conv2d_backward_weight_supports),
      .vectorized = GRAFT_AVX512(avx512::conv2d_backward_weight, avx512::conv2d_backward_weight_supports, nullptr)},
-    GRAFT_GPU_AND_LIBRARY(cudnn, conv2d_backward_weight)};
+    GRAFT_GPU_AND_YIELDING_LIBRARY(cudnn, conv2d_backward_weight)};
 
 }  // namespace kernels
 }  // namespace graft

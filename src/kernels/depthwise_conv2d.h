@@ -40,10 +40,13 @@ bool depthwise_conv2d_backward_weight_supports(const Context&, const DepthwiseGe
 
 GRAFT_DECLARE_GPU(depthwise_conv2d_forward)
 GRAFT_DECLARE_GPU_LIBRARY(cudnn, depthwise_conv2d_forward)
+GRAFT_DECLARE_YIELDS(cudnn, depthwise_conv2d_forward)
 GRAFT_DECLARE_GPU(depthwise_conv2d_backward_input)
 GRAFT_DECLARE_GPU_LIBRARY(cudnn, depthwise_conv2d_backward_input)
+GRAFT_DECLARE_YIELDS(cudnn, depthwise_conv2d_backward_input)
 GRAFT_DECLARE_GPU(depthwise_conv2d_backward_weight)
 GRAFT_DECLARE_GPU_LIBRARY(cudnn, depthwise_conv2d_backward_weight)
+GRAFT_DECLARE_YIELDS(cudnn, depthwise_conv2d_backward_weight)
 
 /// y = activation(conv(x, w) + bias), each channel by itself. x [N, H, W, C], w [Kh, Kw, C M], bias [C M] or absent.
 inline constexpr Kernel<const DepthwiseGeometry&, const Operand&, const Operand&, const Operand&, Activation,
@@ -52,21 +55,21 @@ inline constexpr Kernel<const DepthwiseGeometry&, const Operand&, const Operand&
         "depthwise_conv2d",
         {.native = {cpu::depthwise_conv2d_forward},
          .library = GRAFT_ONEDNN(onednn::depthwise_conv2d_forward, onednn::depthwise_conv2d_forward_supports)},
-        GRAFT_GPU_AND_LIBRARY(cudnn, depthwise_conv2d_forward)};
+        GRAFT_GPU_AND_YIELDING_LIBRARY(cudnn, depthwise_conv2d_forward)};
 /// dx (+)= the transposed convolution of dz with w.
 inline constexpr Kernel<const DepthwiseGeometry&, const Operand&, const Operand&, Gradient>
     depthwise_conv2d_backward_input{"depthwise_conv2d_backward_input",
                                     {.native = {cpu::depthwise_conv2d_backward_input},
                                      .library = GRAFT_ONEDNN(onednn::depthwise_conv2d_backward_input,
                                                              onednn::depthwise_conv2d_backward_input_supports)},
-                                    GRAFT_GPU_AND_LIBRARY(cudnn, depthwise_conv2d_backward_input)};
+                                    GRAFT_GPU_AND_YIELDING_LIBRARY(cudnn, depthwise_conv2d_backward_input)};
 /// dw (+)= the correlation of x with dz. dw has the type of w.
 inline constexpr Kernel<const DepthwiseGeometry&, const Operand&, const Operand&, Gradient>
     depthwise_conv2d_backward_weight{"depthwise_conv2d_backward_weight",
                                      {.native = {cpu::depthwise_conv2d_backward_weight},
                                       .library = GRAFT_ONEDNN(onednn::depthwise_conv2d_backward_weight,
                                                               onednn::depthwise_conv2d_backward_weight_supports)},
-                                     GRAFT_GPU_AND_LIBRARY(cudnn, depthwise_conv2d_backward_weight)};
+                                     GRAFT_GPU_AND_YIELDING_LIBRARY(cudnn, depthwise_conv2d_backward_weight)};
 
 }  // namespace kernels
 }  // namespace graft

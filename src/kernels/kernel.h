@@ -13,8 +13,8 @@ struct Implementation {
   void (*run)(Context&, Args...) = nullptr;
   /// Whether it can compute this call; null means every call.
   bool (*supports)(const Context&, Args...) = nullptr;
-  /// Of calls that it can compute, those that `auto` leaves to the library because that was measured to be faster; null
-  /// means none.
+  /// Of calls that it can compute, those that `auto` leaves to the next, because that was measured to be faster or to
+  /// be ready sooner: a vectorized one to the library, a library to graft's own; null means none.
   bool (*yields)(const Context&, Args...) = nullptr;
 
   explicit constexpr operator bool() const { return run != nullptr; }
@@ -42,7 +42,8 @@ struct Engines {
 
 /// A row of the kernel contract: a function of the operands, and who computes it on which device. Calling it runs the
 /// implementation that the Context asks for. `native` takes the vectorized one where it supports the call; `auto` the
-/// vectorized one too, unless it yields to the library, then the library's where that supports the call, then native.
+/// vectorized one too, unless it yields to the library, then the library's where that supports the call and does not
+/// yield, then native.
 template <class... Args>
 struct Kernel {
   std::string_view name;
@@ -79,7 +80,9 @@ struct Kernel {
       const bool yields =
           vectorized && engines.vectorized.yields != nullptr && engines.vectorized.yields(context, args...);
       if (vectorized && !yields) return engines.vectorized;
-      if (supported(engines.library)) return engines.library;
+      // Asked first, for a library may compile a kernel to say that it supports a call.
+      const bool left = engines.library.yields != nullptr && engines.library.yields(context, args...);
+      if (!left && supported(engines.library)) return engines.library;
     }
     if (vectorized) return engines.vectorized;
     if (!engines.native) fail_no_kernel(name, "native", context.device);
@@ -148,12 +151,22 @@ struct Kernel {
   Supports<decltype(cpu::name)>::Function name##_supports; \
   }
 
+/// Declares which calls of those that a GPU library takes `auto` leaves to graft's own kernel.
+#define GRAFT_DECLARE_YIELDS(library, name)              \
+  namespace library {                                    \
+  Supports<decltype(cpu::name)>::Function name##_yields; \
+  }
+
 /// The columns of both devices where a GPU library has the kernel too: null in a build without it.
 #if GRAFT_HAS_CUDNN
 #define GRAFT_GPU_AND_LIBRARY(library_, name) \
   {.native = {cuda::name}, .library = {library_::name, library_::name##_supports}}, GRAFT_EMULATED(name)
+#define GRAFT_GPU_AND_YIELDING_LIBRARY(library_, name)                                                       \
+  {.native = {cuda::name}, .library = {library_::name, library_::name##_supports, library_::name##_yields}}, \
+      GRAFT_EMULATED(name)
 #else
 #define GRAFT_GPU_AND_LIBRARY(library_, name) GRAFT_GPU(name)
+#define GRAFT_GPU_AND_YIELDING_LIBRARY(library_, name) GRAFT_GPU(name)
 #endif
 
 // NOLINTEND(bugprone-macro-parentheses)
