@@ -48,5 +48,5 @@ def describe():
         "gpu": gpu or "none",
         "cuda": release[1] if release else "none",
         "compiler": output_of("c++", "--version").split("\n")[0],
-        "commit": output_of("git", "rev-parse", "--short", "HEAD") or os.environ.get("GRAFT_COMMIT", "unknown"),
+        "commit": os.environ.get("GRAFT_COMMIT") or output_of("git", "rev-parse", "--short", "HEAD") or "unknown",
     }

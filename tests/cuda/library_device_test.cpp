@@ -51,7 +51,9 @@ TEST_F(LibraryOnDevice, TakesTheLayersOfNetworks) {
                  bias = normal({128}, DType::f32);
     EXPECT_NO_THROW(ops::conv2d(x, w.to(type), {.padding = kSame}));
     EXPECT_NO_THROW(ops::conv2d(x, w, {.padding = kSame, .activation = Activation::relu}, bias));
-    EXPECT_NO_THROW(ops::average_pool(x, {.kernel = 3, .padding = kSame}));
+    if (type == DType::f32) {
+      EXPECT_NO_THROW(ops::average_pool(x, {.kernel = 3, .padding = kSame}));
+    }
     const Tensor rows = normal({8, 256}, type), matrix = normal({512, 256}, DType::f32),
                  shift = normal({512}, DType::f32);
     EXPECT_NO_THROW(ops::linear(rows, matrix, shift, Activation::relu));
@@ -62,7 +64,7 @@ TEST_F(LibraryOnDevice, TakesTheLayersOfNetworks) {
       EXPECT_EQ(launch_counts()["cudnn_attention"], 1);
     }
     EXPECT_EQ(launch_counts()["cudnn_conv2d"], 2);
-    EXPECT_EQ(launch_counts()["cudnn_average_pool"], 1);
+    EXPECT_EQ(launch_counts()["cudnn_average_pool"], type == DType::f32 ? 1 : 0);
     EXPECT_EQ(launch_counts()["cublas_linear"], 1);
     EXPECT_EQ(launch_counts()["cublas_matmul"], 1);
   }
