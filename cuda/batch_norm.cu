@@ -133,15 +133,24 @@ struct InverseDeviation {
   }
 };
 
-// What becomes of a channel: scale u + along (x - mean) + constant.
+// What becomes of a channel: scale u + along (x - mean) + constant. Where a Map masks, scale (x - mean) + shift is what
+// went into its `mask`.
 template <class Sum>
 struct Line {
-  Sum scale, mean, along, constant;
+  Sum scale, mean, along, constant, shift = 0;
 };
+
+// The slope before an activation, whose argument is made again as `Normalise` made it.
+template <class T, class Sum>
+__device__ Sum masked(Activation mask, Sum slope, Sum distance, Sum scale, Sum shift) {
+  const T y = narrow<T>(activate(mask, shift + distance * scale));
+  return slope * derivative(mask, widen(y));
+}
 
 // y = gamma (x - mean) inverse_deviation + beta + residual.
 template <class Sum>
 struct Normalise {
+  static constexpr bool kMasks = false;
   Activation activation;
   const Sum *mean, *gamma, *beta;
   InverseDeviation<Sum> inverse_deviation;
@@ -154,10 +163,12 @@ struct Normalise {
 
 // With m rows, x^ = (x - mean) i and i = 1 / sqrt(variance + epsilon): the mean and the variance depend on every x of
 // the channel, which takes from dz its mean and its part along x^: dx = gamma i (dz - mean(dz) - x^ mean(dz x^)).
-template <class Sum>
+template <class Sum, bool Masks>
 struct BatchSlope {
+  static constexpr bool kMasks = Masks;
   static constexpr Activation activation = Activation::linear;
-  const Sum *mean, *gamma;
+  Activation mask;
+  const Sum *mean, *gamma, *beta;
   InverseDeviation<Sum> inverse_deviation;
   const Sum* sums;  // of dz, then of dz (x - mean)
   int channels;
@@ -165,13 +176,15 @@ struct BatchSlope {
 
   __device__ Line<Sum> operator()(int c) const {
     const Sum inverse = inverse_deviation(c), scale = (gamma != nullptr ? gamma[c] : Sum(1)) * inverse;
-    return {scale, mean[c], -scale * inverse * inverse * sums[channels + c] / rows, -scale * sums[c] / rows};
+    return {scale, mean[c], -scale * inverse * inverse * sums[channels + c] / rows, -scale * sums[c] / rows,
+            beta != nullptr ? beta[c] : Sum(0)};
   }
 };
 
 // Moving statistics are constants: dx = gamma i dz.
 template <class Sum>
 struct MovingSlope {
+  static constexpr bool kMasks = false;
   static constexpr Activation activation = Activation::linear;
   const Sum* gamma;
   InverseDeviation<Sum> inverse_deviation;
@@ -207,13 +220,17 @@ __global__ void __launch_bounds__(kChannelThreads)
       for (int k = 0; k < N; ++k) {
         values[k] = lines[k].constant;
         if (x != nullptr) values[k] += (widen(of_x[r][k]) - lines[k].mean) * lines[k].along;
-        if (u != nullptr) values[k] += widen(of_u[r][k]) * lines[k].scale;
+        if (u == nullptr) continue;
+        Sum slope = widen(of_u[r][k]);
+        if constexpr (Map::kMasks)
+          slope = masked<T>(map.mask, slope, widen(of_x[r][k]) - lines[k].mean, lines[k].scale, lines[k].shift);
+        values[k] += slope * lines[k].scale;
       }
       activate_values(map.activation, values);
       put(y + (row + r * at.down) * y_pitch + at.channel, values, accumulate);
     }
   };
-  constexpr std::integral_constant<int, 2> kAtOnce;  // as many rows whose loads are in flight
+  constexpr std::integral_constant<int, Map::kMasks ? 1 : 2> kAtOnce;  // as many rows whose loads are in flight
   constexpr std::integral_constant<int, 1> kOne;
   Index row = at.first + at.row;
   for (; row + (kAtOnce - 1) * at.down < at.last; row += kAtOnce * at.down) map_rows(kAtOnce, row);
@@ -235,26 +252,54 @@ void map_channels(Context& context, const char* name, const Map& map, const Oper
 }
 
 // What backward sums over rows: dz and, if x is there, dz (x - mean).
-template <class T>
+template <class T, bool Masks>
 struct SlopeSums {
+  using Sum = Accumulator<T>;
+  static constexpr int kRowsAtOnce = Masks ? 2 : 4;
+
   const T* x;
   Index x_pitch;
-  const T* dz;
-  Index dz_pitch;
-  const Accumulator<T>* mean;
+  const T* dy;
+  Index dy_pitch;
+  Activation mask;
+  const Sum *mean, *gamma, *beta;
+  InverseDeviation<Sum> inverse_deviation;
 
   __host__ __device__ int slots() const { return x != nullptr ? 2 : 1; }
   __device__ int slot(int k) const { return k < slots() ? k : -1; }
 
-  template <int N, class Sum>
-  __device__ void add(Index row, int channel, Sum (&sums)[2][N]) const {
-    const Vector<T, N> slope = load<N>(dz + row * dz_pitch + channel);
+  template <int N>
+  struct OfChannels {
+    SlopeSums of;
+    Sum mean[N], scale[Masks ? N : 1], shift[Masks ? N : 1];
+
+    template <int>
+    __device__ void add(Index row, int channel, Sum (&sums)[2][N]) const {
+      const Vector<T, N> slopes = load<N>(of.dy + row * of.dy_pitch + channel);
+      const Vector<T, N> here = of.x != nullptr ? load<N>(of.x + row * of.x_pitch + channel) : Vector<T, N>{};
+      GRAFT_UNROLL
+      for (int k = 0; k < N; ++k) {
+        const Sum distance = widen(here[k]) - mean[k];
+        Sum slope = widen(slopes[k]);
+        if constexpr (Masks) slope = masked<T>(of.mask, slope, distance, scale[k], shift[k]);
+        sums[0][k] += slope;
+        sums[1][k] += slope * distance;
+      }
+    }
+  };
+  template <int N>
+  __device__ OfChannels<N> of_channels(int channel) const {
+    OfChannels<N> result{*this, {}, {}, {}};
     GRAFT_UNROLL
-    for (int k = 0; k < N; ++k) sums[0][k] += widen(slope[k]);
-    if (x == nullptr) return;
-    const Vector<T, N> here = load<N>(x + row * x_pitch + channel);
-    GRAFT_UNROLL
-    for (int k = 0; k < N; ++k) sums[1][k] += widen(slope[k]) * (widen(here[k]) - mean[channel + k]);
+    for (int k = 0; k < N; ++k) {
+      const int c = channel + k;
+      result.mean[k] = x != nullptr ? mean[c] : Sum(0);
+      if constexpr (Masks) {
+        result.scale[k] = (gamma != nullptr ? gamma[c] : Sum(1)) * inverse_deviation(c);
+        result.shift[k] = beta != nullptr ? beta[c] : Sum(0);
+      }
+    }
+    return result;
   }
 };
 
@@ -279,25 +324,24 @@ struct PutParameters {
 };
 
 // Makes the gradients of gamma and beta, and returns the sums they are made of, [2, C].
-template <class T>
-Tensor sum_slopes(Context& context, const char* name, const Operand& x, const Accumulator<T>* mean,
-                  const InverseDeviation<Accumulator<T>>& inverse_deviation, const Operand& dz,
+template <class T, bool Masks>
+Tensor sum_slopes(Context& context, const char* name, const SlopeSums<T, Masks>& terms, const Shape& shape,
                   const BatchNormGradients& to) {
   using Sum = Accumulator<T>;
   constexpr int n = kVector<T>;
-  const Index channels = dz.shape.channels();
+  const Index channels = shape.channels();
   const Tensor sums = Tensor::empty(Shape{2, channels}, dtype_of<Sum>, context.device);
-  const SlopeSums<T> terms{x.as<T>(), x.pitch, dz.as<T>(), dz.pitch, mean};
   const PutParameters<Sum> put{static_cast<Sum*>(sums.raw()),
                                to.gamma.to.as<Sum>(),
                                to.beta.to.as<Sum>(),
                                to.gamma.accumulate,
                                to.beta.accumulate,
-                               inverse_deviation,
+                               terms.inverse_deviation,
                                channels};
-  const bool fits = channels % n == 0 && aligned<T>(x.data, x.pitch, n) && aligned<T>(dz.data, dz.pitch, n);
+  const bool fits =
+      channels % n == 0 && aligned<T>(terms.x, terms.x_pitch, n) && aligned<T>(terms.dy, terms.dy_pitch, n);
   with_vectors<T>(fits, [&]<int N>(std::integral_constant<int, N>) {
-    channel_sums<2, N, Sum>(context, name, dz.shape.rows(), channels, terms.slots(), 1, terms, put);
+    channel_sums<2, N, Sum>(context, name, shape.rows(), channels, terms.slots(), 1, terms, put);
   });
   return sums;
 }
@@ -313,6 +357,29 @@ void normalise_by(Context& context, const BatchNormAttributes& a, const MomentPa
   const Normalise<Sum> map{
       a.activation, saved.mean.as<Sum>(), gamma.as<Sum>(), beta.as<Sum>(), {saved.spread.as<Sum>(), false, 0}};
   map_channels<T>(context, "batch_norm", map, x, residual, {y, false});
+}
+
+// A thread that masks holds two numbers more of each of its channels.
+template <class T, bool Masks>
+void batch_backward(Context& context, Activation mask, const Operand& x, const Operand& gamma, const Operand& beta,
+                    const ChannelStatistics& saved, const Operand& dy, const BatchNormGradients& to) {
+  using Sum = Accumulator<T>;
+  const char* name = "batch_norm_backward";
+  const InverseDeviation<Sum> inverse{saved.spread.as<Sum>(), false, 0};
+  const auto* mean = saved.mean.as<Sum>();
+  const SlopeSums<T, Masks> terms{x.as<T>(), x.pitch,         dy.as<T>(),     dy.pitch, mask,
+                                  mean,      gamma.as<Sum>(), beta.as<Sum>(), inverse};
+  const Tensor sums = sum_slopes(context, name, terms, dy.shape, to);
+  if (!to.x) return;
+  const BatchSlope<Sum, Masks> map{mask,
+                                   mean,
+                                   gamma.as<Sum>(),
+                                   beta.as<Sum>(),
+                                   inverse,
+                                   static_cast<const Sum*>(sums.raw()),
+                                   static_cast<int>(dy.shape.channels()),
+                                   static_cast<Sum>(dy.shape.rows())};
+  map_channels<T>(context, name, map, x, dy, to.x);
 }
 
 }  // namespace
@@ -374,21 +441,14 @@ void batch_norm_moving(Context& context, const BatchNormAttributes& a, const Ope
   });
 }
 
-void batch_norm_batch_backward(Context& context, const BatchNormAttributes&, const Operand& x, const Operand& gamma,
-                               const ChannelStatistics& saved, const Operand& dz, const BatchNormGradients& to) {
-  const char* name = "batch_norm_backward";
-  dispatch_floating("batch_norm", dz.dtype, [&]<class T>(Type<T>) {
-    using Sum = Accumulator<T>;
-    const InverseDeviation<Sum> inverse{saved.spread.as<Sum>(), false, 0};
-    const Tensor sums = sum_slopes<T>(context, name, x, saved.mean.as<Sum>(), inverse, dz, to);
-    if (!to.x) return;
-    const BatchSlope<Sum> map{saved.mean.as<Sum>(),
-                              gamma.as<Sum>(),
-                              inverse,
-                              static_cast<const Sum*>(sums.raw()),
-                              static_cast<int>(dz.shape.channels()),
-                              static_cast<Sum>(dz.shape.rows())};
-    map_channels<T>(context, name, map, x, dz, to.x);
+void batch_norm_batch_backward(Context& context, const BatchNormAttributes& a, const Operand& x, const Operand& gamma,
+                               const Operand& beta, const ChannelStatistics& saved, const Operand& dy,
+                               const BatchNormGradients& to) {
+  dispatch_floating("batch_norm", dy.dtype, [&]<class T>(Type<T>) {
+    if (a.activation == Activation::linear)
+      batch_backward<T, false>(context, a.activation, x, gamma, beta, saved, dy, to);
+    else
+      batch_backward<T, true>(context, a.activation, x, gamma, beta, saved, dy, to);
   });
 }
 
@@ -399,7 +459,11 @@ void batch_norm_moving_backward(Context& context, const BatchNormAttributes& a, 
     using Sum = Accumulator<T>;
     const InverseDeviation<Sum> inverse{moving.spread.as<Sum>(), true, static_cast<Sum>(a.epsilon)};
     const Operand with = to.gamma ? x : Operand{};  // beta's gradient needs no x
-    if (to.gamma || to.beta) sum_slopes<T>(context, name, with, moving.mean.as<Sum>(), inverse, dz, to);
+    if (to.gamma || to.beta) {
+      const SlopeSums<T, false> terms{with.as<T>(),          with.pitch, dz.as<T>(), dz.pitch, Activation::linear,
+                                      moving.mean.as<Sum>(), nullptr,    nullptr,    inverse};
+      sum_slopes(context, name, terms, dz.shape, to);
+    }
     if (to.x) map_channels<T>(context, name, MovingSlope<Sum>{gamma.as<Sum>(), inverse}, {}, dz, to.x);
   });
 }

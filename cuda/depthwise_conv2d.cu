@@ -137,6 +137,8 @@ constexpr int tiles(Index taps) { return static_cast<int>((taps + kTapSide - 1) 
 // kernels take a layer of the grid for each such tile of theirs.
 template <class T>
 struct TapProducts {
+  static constexpr int kRowsAtOnce = 1;
+
   WindowSizes g;
   int multiplier;
   const T* x;

@@ -92,6 +92,8 @@ __global__ void layer_norm_backward_kernel(Index rows, int channels, Normalised<
 // What dgamma sums over rows: dy n.
 template <class T>
 struct GammaTerms {
+  static constexpr int kRowsAtOnce = 4;
+
   Normalised<T> normalised;
   const T* dy;
   Index dy_pitch;

@@ -16,6 +16,8 @@ struct Element {
 // The channels of a row, to be added up over all rows.
 template <class T>
 struct Channels {
+  static constexpr int kRowsAtOnce = 4;
+
   const T* x;
   Index pitch;
 

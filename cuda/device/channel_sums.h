@@ -81,20 +81,31 @@ __device__ void sum_down(int across, Sum (&values)[N]) {
   for (int k = 0; k < N; ++k) values[k] = held[k][thread % across];
 }
 
+/// What a thread adds terms with: the Term, or what it has made ready for the thread's N channels.
+template <int N, class Term>
+__device__ auto term_of(const Term& term, int channel) {
+  if constexpr (requires { term.template of_channels<N>(channel); })
+    return term.template of_channels<N>(channel);
+  else
+    return term;
+}
+
 // partial[part, slot, c] = sum over the rows of the part of what term.add(row, c, sums) adds up in sums[k], where slot
-// is term.slot(k) of term.slots, negative for a sum that nobody wants.
+// is term.slot(k) of term.slots, negative for a sum that nobody wants. Term::kRowsAtOnce rows are read at once, as many
+// as registers allow.
 template <int K, int N, class Sum, class Term>
 __global__ void __launch_bounds__(kChannelThreads) channel_sums_kernel(ChannelTiles tiles, Term term, Sum* partial) {
   const ChannelPlace at(tiles, N);
   Sum sums[K][N] = {};
   if (at.channel < tiles.channels) {
-    constexpr int kAtOnce = K > 2 ? 1 : 4;  // as many rows in flight as registers allow
+    const auto here = term_of<N>(term, at.channel);
+    constexpr int kAtOnce = Term::kRowsAtOnce;
     Index row = at.first + at.row;
     for (; row + (kAtOnce - 1) * at.down < at.last; row += kAtOnce * at.down) {
       GRAFT_UNROLL
-      for (int r = 0; r < kAtOnce; ++r) term.template add<N>(row + r * at.down, at.channel, sums);
+      for (int r = 0; r < kAtOnce; ++r) here.template add<N>(row + r * at.down, at.channel, sums);
     }
-    for (; row < at.last; row += at.down) term.template add<N>(row, at.channel, sums);
+    for (; row < at.last; row += at.down) here.template add<N>(row, at.channel, sums);
   }
   GRAFT_UNROLL
   for (int k = 0; k < K; ++k) {

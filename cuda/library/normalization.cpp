@@ -128,7 +128,8 @@ bool batch_norm_moving_supports(const Context& context, const BatchNormAttribute
 }
 
 void batch_norm_batch_backward(Context& context, const BatchNormAttributes&, const Operand& x, const Operand& gamma,
-                               const ChannelStatistics& saved, const Operand& dz, const BatchNormGradients& to) {
+                               const Operand&, const ChannelStatistics& saved, const Operand& dz,
+                               const BatchNormGradients& to) {
   const auto plan = plan_for(context, batch_norm_backward_graph(x, gamma, saved, dz, to));
   const Shape& of_channels = saved.mean.shape;
   const Written dx(context, to.x), dgamma(context, to.gamma, of_channels, DType::f32),
@@ -137,10 +138,11 @@ void batch_norm_batch_backward(Context& context, const BatchNormAttributes&, con
       {dz.data, x.data, gamma.data, saved.mean.data, saved.spread.data, (*dx).data, (*dgamma).data, (*dbeta).data});
   for (const Written* written : {&dx, &dgamma, &dbeta}) written->finish(context);
 }
-bool batch_norm_batch_backward_supports(const Context& context, const BatchNormAttributes&, const Operand& x,
-                                        const Operand& gamma, const ChannelStatistics& saved, const Operand& dz,
-                                        const BatchNormGradients& to) {
-  return plan_for(context, batch_norm_backward_graph(x, gamma, saved, dz, to)) != nullptr;
+bool batch_norm_batch_backward_supports(const Context& context, const BatchNormAttributes& a, const Operand& x,
+                                        const Operand& gamma, const Operand&, const ChannelStatistics& saved,
+                                        const Operand& dz, const BatchNormGradients& to) {
+  return a.activation == Activation::linear &&
+         plan_for(context, batch_norm_backward_graph(x, gamma, saved, dz, to)) != nullptr;
 }
 
 void layer_norm_forward(Context& context, double epsilon, const Operand& x, const Operand& gamma, const Operand& beta,

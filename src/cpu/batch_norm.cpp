@@ -118,16 +118,52 @@ void apply(const ChannelAffine<Accumulator<T>>& map, Activation activation, cons
   });
 }
 
+// Rows of dz, which are those of dy where the activation is linear.
 template <class T>
-Slopes<Accumulator<T>> slopes_of(const Operand& x, const Operand& dz, const Sums<T>& mean) {
-  const Index channels = dz.shape.channels(), rows = dz.shape.rows(), block = rows_a_block(channels);
+class SlopeRows {
+ public:
+  SlopeRows(Activation activation, const ChannelAffine<Accumulator<T>>& map, const Operand& x, const Operand& dy)
+      : activation_(activation), map_(map), x_(x), dy_(dy) {
+    if (activation == Activation::linear) return;
+    values_.resize(map.mean.size());
+    slopes_.resize(map.mean.size());
+  }
+  const T* operator()(Index row) {
+    const T* dy = dy_.as<T>() + row * dy_.pitch;
+    if (activation_ == Activation::linear) return dy;
+    const auto channels = static_cast<Index>(values_.size());
+    const T* residual = nullptr;
+    affine(x_.as<T>() + row * x_.pitch, map_.mean.data(), map_.scale.data(), map_.shift.data(), residual,
+           values_.data(), channels);
+    graft::cpu::activate_row(activation_, values_.data(), channels);
+    for (std::size_t c = 0; c < values_.size(); ++c) {
+      const auto y = static_cast<Accumulator<T>>(convert<T>(values_[c]));  // as forward wrote it
+      slopes_[c] = derivative(activation_, y) != 0 ? dy[c] : T{};
+    }
+    return slopes_.data();
+  }
+
+ private:
+  Activation activation_;
+  const ChannelAffine<Accumulator<T>>& map_;
+  const Operand &x_, &dy_;
+  Sums<T> values_;
+  std::vector<T> slopes_;
+};
+
+template <class T>
+Slopes<Accumulator<T>> slopes_of(Activation activation, const Operand& x, const Operand& dy,
+                                 const ChannelAffine<Accumulator<T>>& map) {
+  const Index channels = dy.shape.channels(), rows = dy.shape.rows(), block = rows_a_block(channels);
   Sums<T> slopes(static_cast<std::size_t>((rows + block - 1) / block * channels)), products(slopes.size());
   parallel_ranges(rows, block, [&](Index begin, Index end) {
     const Index at = begin / block * channels;
+    SlopeRows<T> dz(activation, map, x, dy);
     for (Index row = begin; row < end; ++row) {
-      const T* slope = dz.as<T>() + row * dz.pitch;
+      const T* slope = dz(row);
       if (x)
-        add_slopes(x.as<T>() + row * x.pitch, slope, mean.data(), slopes.data() + at, products.data() + at, channels);
+        add_slopes(x.as<T>() + row * x.pitch, slope, map.mean.data(), slopes.data() + at, products.data() + at,
+                   channels);
       else
         graft::cpu::add_scaled(slopes.data() + at, Accumulator<T>(1), slope, channels);
     }
@@ -155,25 +191,26 @@ void batch_norm_moving(Context&, const BatchNormAttributes& a, const Operand& x,
   });
 }
 
-void batch_norm_batch_backward(Context&, const BatchNormAttributes&, const Operand& x, const Operand& gamma,
-                               const ChannelStatistics& saved, const Operand& dz, const BatchNormGradients& to) {
-  dispatch_floating("batch_norm", dz.dtype, [&]<class T>(Type<T>) {
+void batch_norm_batch_backward(Context&, const BatchNormAttributes& a, const Operand& x, const Operand& gamma,
+                               const Operand& beta, const ChannelStatistics& saved, const Operand& dy,
+                               const BatchNormGradients& to) {
+  dispatch_floating("batch_norm", dy.dtype, [&]<class T>(Type<T>) {
     using Sum = Accumulator<T>;
-    const Index channels = dz.shape.channels(), rows = dz.shape.rows();
-    const auto map = graft::cpu::saved_affine<Sum>(channels, x, gamma, saved);
-    const Slopes<Sum> sums = slopes_of<T>(x, dz, map.mean);
+    const Index channels = dy.shape.channels(), rows = dy.shape.rows();
+    const auto map = graft::cpu::saved_affine<Sum>(channels, x, gamma, beta, saved);
+    const Slopes<Sum> sums = slopes_of<T>(a.activation, x, dy, map);
     graft::cpu::put_parameters(sums, map.inverse_deviation, to);
     if (!to.x) return;
     const graft::cpu::InputGradient<Sum> of_x(map, sums, rows);
     const Sums<T> none(map.mean.size());
     parallel_ranges(rows, rows_a_block(channels), [&](Index begin, Index end) {
       Sums<T> values(static_cast<std::size_t>(channels)), direct(values.size());
+      SlopeRows<T> dz(a.activation, map, x, dy);
       for (Index row = begin; row < end; ++row) {
         const T* residual = nullptr;
         affine(x.as<T>() + row * x.pitch, map.mean.data(), of_x.along.data(), of_x.constant.data(), residual,
                values.data(), channels);
-        affine(dz.as<T>() + row * dz.pitch, none.data(), map.scale.data(), values.data(), residual, direct.data(),
-               channels);
+        affine(dz(row), none.data(), map.scale.data(), values.data(), residual, direct.data(), channels);
         put(to.x.to.as<T>() + row * to.x.to.pitch, direct.data(), channels, to.x.accumulate);
       }
     });
@@ -187,7 +224,8 @@ void batch_norm_moving_backward(Context&, const BatchNormAttributes& a, const Op
     using Sum = Accumulator<T>;
     ChannelAffine<Sum> map(channels, gamma, {});
     if (moving.mean) map = graft::cpu::moving_affine<Sum>(a, gamma, {}, moving);
-    if (to.gamma || to.beta) graft::cpu::put_parameters(slopes_of<T>(x, dz, map.mean), map.inverse_deviation, to);
+    if (to.gamma || to.beta)
+      graft::cpu::put_parameters(slopes_of<T>(Activation::linear, x, dz, map), map.inverse_deviation, to);
     if (!to.x) return;
     const Sums<T> none(map.mean.size());
     parallel_ranges(dz.shape.rows(), rows_a_block(channels), [&](Index begin, Index end) {

@@ -100,9 +100,9 @@ ChannelAffine<Sum> batch_affine(const BatchNormAttributes& a, const Moments& bat
 
 /// The map that backward knows from the saved statistics; x is absent where they are.
 template <class Sum>
-ChannelAffine<Sum> saved_affine(Index channels, const Operand& x, const Operand& gamma,
+ChannelAffine<Sum> saved_affine(Index channels, const Operand& x, const Operand& gamma, const Operand& beta,
                                 const ChannelStatistics& saved) {
-  ChannelAffine<Sum> map(channels, gamma, {});
+  ChannelAffine<Sum> map(channels, gamma, beta);
   for (std::size_t c = 0; c < map.mean.size() && x; ++c)
     map.normalise(c, saved.mean.as<Sum>()[c], saved.spread.as<Sum>()[c]);
   return map;

@@ -33,7 +33,8 @@ void batch_norm_batch(Context&, const BatchNormAttributes&, const Operand& x, co
 void batch_norm_moving(Context&, const BatchNormAttributes&, const Operand& x, const Operand& gamma,
                        const Operand& beta, const Operand& residual, const ChannelStatistics& moving, const Operand& y);
 void batch_norm_batch_backward(Context&, const BatchNormAttributes&, const Operand& x, const Operand& gamma,
-                               const ChannelStatistics& saved, const Operand& dz, const BatchNormGradients&);
+                               const Operand& beta, const ChannelStatistics& saved, const Operand& dy,
+                               const BatchNormGradients&);
 void batch_norm_moving_backward(Context&, const BatchNormAttributes&, const Operand& x, const Operand& gamma,
                                 const ChannelStatistics& moving, const Operand& dz, const BatchNormGradients&);
 }  // namespace cpu
@@ -50,10 +51,11 @@ bool batch_norm_moving_supports(const Context&, const BatchNormAttributes&, cons
                                 const Operand& beta, const Operand& residual, const ChannelStatistics& moving,
                                 const Operand& y);
 void batch_norm_batch_backward(Context&, const BatchNormAttributes&, const Operand& x, const Operand& gamma,
-                               const ChannelStatistics& saved, const Operand& dz, const BatchNormGradients&);
+                               const Operand& beta, const ChannelStatistics& saved, const Operand& dy,
+                               const BatchNormGradients&);
 bool batch_norm_batch_backward_supports(const Context&, const BatchNormAttributes&, const Operand& x,
-                                        const Operand& gamma, const ChannelStatistics& saved, const Operand& dz,
-                                        const BatchNormGradients&);
+                                        const Operand& gamma, const Operand& beta, const ChannelStatistics& saved,
+                                        const Operand& dy, const BatchNormGradients&);
 }  // namespace onednn
 namespace avx512 {
 decltype(cpu::batch_norm_batch) batch_norm_batch;
@@ -92,9 +94,10 @@ inline constexpr Kernel<const BatchNormAttributes&, const Operand&, const Operan
          .library = GRAFT_ONEDNN(onednn::batch_norm_moving, onednn::batch_norm_moving_supports),
          .vectorized = GRAFT_AVX512(avx512::batch_norm_moving, avx512::batch_norm_moving_supports, nullptr)},
         GRAFT_GPU_AND_LIBRARY(cudnn, batch_norm_moving)};
-/// The gradients given dz before the activation; x may be absent if only beta's is wanted.
-inline constexpr Kernel<const BatchNormAttributes&, const Operand&, const Operand&, const ChannelStatistics&,
-                        const Operand&, const BatchNormGradients&>
+/// The gradients given dy; x may be absent if only beta's is wanted, for a linear activation. Behind a ReLU or ReLU6,
+/// with nothing added, what of dy it lets through is found by computing its result again from x, by the same steps.
+inline constexpr Kernel<const BatchNormAttributes&, const Operand&, const Operand&, const Operand&,
+                        const ChannelStatistics&, const Operand&, const BatchNormGradients&>
     batch_norm_batch_backward{
         "batch_norm_backward",
         {.native = {cpu::batch_norm_batch_backward},

@@ -76,8 +76,33 @@ Saves BatchNorm::saves(Slots wanted) const {
     (batch ? saves.outputs : saves.inputs).add(batch ? 2 : moving_variance());
   }
   if (options.activation != Activation::linear) saves.outputs.add(0);
+  if (masks() && (x || scale)) {
+    if (has_scale) saves.inputs.add(gamma());
+    if (has_center) saves.inputs.add(beta());
+  }
   return saves;
 }
+
+// True if backward can find dz while it reads x: its kernels need no pass for the activation then. Where something was
+// added, dz is a result itself.
+bool BatchNorm::masks() const {
+  const bool clamps = options.activation == Activation::relu || options.activation == Activation::relu6;
+  return clamps && !has_residual && options.statistics == Statistics::batch;
+}
+
+namespace {
+
+// Libraries take dz alone, and so do the plain loops of a CPU where a library would be faster.
+bool computes_masks(const Context& context, const BatchNormAttributes& a, const Operand& x, const Operand& gamma,
+                    const Operand& beta, const ChannelStatistics& saved, const Operand& dy,
+                    const BatchNormGradients& to) {
+  if (context.engine == Engine::library) return false;
+  if (context.device.kind != Device::Kind::cpu || context.engine != Engine::automatic) return true;
+  const auto& kernel = kernels::batch_norm_batch_backward;
+  return &kernel.choose(context, a, x, gamma, beta, saved, dy, to) == &kernel.cpu.vectorized;
+}
+
+}  // namespace
 
 // With z the sum under the activation: dz = dy f'(y), and dresidual = dz; the kernels carry the derivation of the rest.
 void BatchNorm::backward(Context& context, const Saved& saved, std::span<const Operand> dy,
@@ -85,17 +110,25 @@ void BatchNorm::backward(Context& context, const Saved& saved, std::span<const O
   const auto gradient = [&](bool there, int index) { return there ? dx[static_cast<std::size_t>(index)] : Gradient{}; };
   check(!gradient(true, moving_mean()) && !gradient(true, moving_variance()),
         "[batch_norm] moving statistics have no gradient");
-  const BeforeActivation dz(context, options.activation, saved, dy[0]);
   const BatchNormGradients to{dx[0], gradient(has_scale, gamma()), gradient(has_center, beta())};
   const Operand scale = has_scale ? at(saved.inputs, gamma()) : Operand{};
+  BatchNormAttributes attributes = batch_norm_attributes(options);
+  if (masks() && (to.x || to.gamma)) {
+    const Operand shift = has_center ? at(saved.inputs, beta()) : Operand{};
+    const ChannelStatistics of_batch{saved.outputs[1], saved.outputs[2]};
+    if (computes_masks(context, attributes, saved.inputs[0], scale, shift, of_batch, dy[0], to))
+      return kernels::batch_norm_batch_backward(context, attributes, saved.inputs[0], scale, shift, of_batch, dy[0],
+                                                to);
+  }
+  const BeforeActivation dz(context, options.activation, saved, dy[0]);
+  attributes.activation = Activation::linear;
   if (to.x || to.gamma || to.beta) {
     if (options.statistics == Statistics::batch) {
-      kernels::batch_norm_batch_backward(context, batch_norm_attributes(options), saved.inputs[0], scale,
+      kernels::batch_norm_batch_backward(context, attributes, saved.inputs[0], scale, {},
                                          {saved.outputs[1], saved.outputs[2]}, dz.get(), to);
     } else {
       const ChannelStatistics moving{at(saved.inputs, moving_mean()), at(saved.inputs, moving_variance())};
-      kernels::batch_norm_moving_backward(context, batch_norm_attributes(options), saved.inputs[0], scale, moving,
-                                          dz.get(), to);
+      kernels::batch_norm_moving_backward(context, attributes, saved.inputs[0], scale, moving, dz.get(), to);
     }
   }
   if (has_residual) dz.give(context, dx.back());

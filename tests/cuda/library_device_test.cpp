@@ -94,6 +94,7 @@ TEST_F(LibraryOnDevice, ServesManyThreadsAtOnce) {
   const std::vector<float> want = once();
   std::vector<int> different(4);
   std::vector<std::thread> threads;
+  threads.reserve(different.size());
   for (int& count : different) {
     threads.emplace_back([&] {
       Context::current().engine = Engine::library;

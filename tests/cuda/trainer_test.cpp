@@ -78,6 +78,45 @@ TEST(TrainerOnADevice, ARecordedStepEqualsAnEagerOne) {
   }
 }
 
+// A recorded step knows what was trainable then, which statistics were taken and whose kernels ran: after a change of
+// any of these between two steps another one is recorded.
+TEST(TrainerOnADevice, RecordsAnewAfterAChange) {
+  const std::map<std::string, std::function<void(nn::Network&)>> changes{
+      {"nothing", [](nn::Network&) {}},
+      {"frozen", [](nn::Network& network) { network.freeze("conv1"); }},
+      {"statistics", [](nn::Network& network) { network.use_statistics(ops::Statistics::moving); }},
+      {"engine", [](nn::Network&) { Context::current().engine = Engine::native; }},
+      {"TF32", [](nn::Network&) { Context::current().allow_tf32 = true; }}};
+  for (const Device device : test::devices()) {
+    std::map<std::string, std::string> bytes;
+    for (const auto& [what, change] : changes) {
+      SCOPED_TRACE(device.to_string() + ", " + what);
+      const auto train = [&](bool record) {
+        const ContextScope scope;
+        nn::Network network = test::small_network();
+        network.use_statistics(ops::Statistics::batch);
+        network.to(device);
+        TrainOptions options = options_for_device(record);
+        options.epochs = 4;
+        options.batch = 4;
+        options.after_step = [&](Index epoch, Index step) {
+          if (epoch == 2 && step == 1) change(network);
+        };
+        train::Trainer(network, train::memory_source(test::stripe_features(8, 1), {.batch = options.batch}),
+                       train::memory_source(test::stripe_features(4, 2), {.batch = options.batch}), options)
+            .run();
+        network.to(Device{});
+        return test::bytes_of(network);
+      };
+      const auto eager = train(false), recorded = train(true);
+      EXPECT_EQ(recorded, eager);
+      for (const auto& [name, value] : eager) bytes[what] += value;
+    }
+    EXPECT_NE(bytes["frozen"], bytes["nothing"]);
+    EXPECT_NE(bytes["statistics"], bytes["nothing"]);
+  }
+}
+
 TEST(TrainerOnADevice, ResumesToTheSameBits) {
   for (const Device device : test::devices()) {
     SCOPED_TRACE(device.to_string());

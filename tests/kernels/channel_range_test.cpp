@@ -2,6 +2,7 @@
 #include <cstring>
 #include <limits>
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "kernels/batch_norm.h"
@@ -27,12 +28,11 @@ struct Margins {
 // Operands of one call of a kernel, on one device.
 class Operands {
  public:
-  Operands(Device device, Margins margins) : device_(device), margins_(margins) {}
+  Operands(Device device, DType dtype, Margins margins) : device_(device), dtype_(dtype), margins_(margins) {}
 
-  Operand input(const Shape& shape, std::uint64_t seed) { return ranged(random_normal(shape, seed).to(DType::f32)); }
-  Operand output(const Shape& shape, DType dtype = DType::f32) {
-    return ranged(Tensor::full(shape, dtype == DType::f32 ? static_cast<double>(kNaN) : 0., dtype));
-  }
+  Operand input(const Shape& shape, std::uint64_t seed) { return ranged(random_normal(shape, seed).to(dtype_)); }
+  Operand output(const Shape& shape) { return ranged(Tensor::full(shape, static_cast<double>(kNaN), dtype_)); }
+  Operand output(const Shape& shape, DType dtype) { return ranged(Tensor::full(shape, 0., dtype)); }
   // Numbers of each channel or row lie by themselves.
   Operand statistics(const Shape& shape, std::uint64_t seed) {
     Tensor values = random_normal(shape, seed).to(DType::f32);
@@ -55,7 +55,7 @@ class Operands {
         const float value = host.data<float>()[i];
         if (inside)
           all.push_back(value);
-        else if (tensor.dtype() == DType::f32)
+        else if (is_floating(tensor.dtype()))
           EXPECT_TRUE(std::isnan(value)) << "written outside the channel range";
         else
           EXPECT_EQ(value, 77) << "written outside the channel range";
@@ -68,7 +68,7 @@ class Operands {
   Operand ranged(const Tensor& values) {
     const Index channels = values.shape().channels(), width = margins_.before + channels + margins_.after;
     Tensor wide = Tensor::full(values.shape().with(3, width),
-                               values.dtype() == DType::f32 ? static_cast<double>(kNaN) : 77., values.dtype());
+                               is_floating(values.dtype()) ? static_cast<double>(kNaN) : 77., values.dtype());
     const auto size = size_of(values.dtype());
     for (Index row = 0; row < values.shape().rows(); ++row) {
       std::memcpy(static_cast<std::byte*>(wide.raw()) + static_cast<std::size_t>(row * width + margins_.before) * size,
@@ -83,6 +83,7 @@ class Operands {
   }
 
   Device device_;
+  DType dtype_;
   Margins margins_;
   std::vector<Tensor> memory_;
 };
@@ -91,24 +92,29 @@ class Operands {
 // rows on each device: beside margins of 16 bytes, where vectors fit, and of other sizes, where they do not.
 template <class Call>
 void expect_ranges_work(const Call& call) {
-  const auto run = [&](Device device, Margins margins, Engine engine = Engine::native) {
-    ContextScope scope;
-    scope->engine = engine;
-    scope->device = device;
-    Operands operands(device, margins);
-    call(Context::current(), operands);
-    return operands.results();
-  };
-  const std::vector<float> want = run({}, {}, Engine::reference);
   std::vector<Device> devices = test::devices();
   devices.push_back({});
-  for (const Device device : devices) {
-    for (const Margins margins : {Margins{4, 8}, Margins{3, 2}, Margins{0, 4}}) {
-      SCOPED_TRACE(device.to_string() + ", " + std::to_string(margins.before) + " channels before");
-      const std::vector<float> got = run(device, margins);
-      ASSERT_EQ(got.size(), want.size());
-      for (std::size_t i = 0; i < got.size(); ++i)
-        ASSERT_NEAR(got[i], want[i], 2e-5 * std::fmax(1, std::fabs(want[i])));
+  for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
+    const auto run = [&](Device device, Margins margins, Engine engine = Engine::native) {
+      ContextScope scope;
+      scope->engine = engine;
+      scope->device = device;
+      Operands operands(device, dtype, margins);
+      call(Context::current(), operands);
+      return operands.results();
+    };
+    const std::vector<float> want = run({}, {}, Engine::reference);
+    const double bound = dtype == DType::f32    ? 2e-5
+                         : dtype == DType::bf16 ? 0x1p-7
+                                                : 0x1p-10;  // the last bit of halves
+    for (const Device device : devices) {
+      for (const Margins margins : {Margins{8, 8}, Margins{4, 8}, Margins{3, 2}, Margins{0, 4}}) {
+        SCOPED_TRACE(fmt::format("{}, {}, {} channels before", device.to_string(), name(dtype), margins.before));
+        const std::vector<float> got = run(device, margins);
+        ASSERT_EQ(got.size(), want.size());
+        for (std::size_t i = 0; i < got.size(); ++i)
+          ASSERT_NEAR(got[i], want[i], bound * std::fmax(1, std::fabs(want[i])));
+      }
     }
   }
 }
@@ -165,7 +171,7 @@ TEST(ChannelRanges, BatchNorm) {
     kernels::batch_norm_moving_backward(context, attributes, x, gamma, moving, dz,
                                         {{operands.output(kImage), false}, {channel(10), true}, {channel(11), false}});
     kernels::batch_norm_batch(context, attributes, x, gamma, beta, residual, moving, operands.output(kImage), saved);
-    kernels::batch_norm_batch_backward(context, attributes, x, gamma, saved, dz,
+    kernels::batch_norm_batch_backward(context, attributes, x, gamma, beta, saved, dz,
                                        {{operands.input(kImage, 12), true}, {channel(13), false}, {channel(14), true}});
   });
 }

@@ -77,9 +77,9 @@ TEST(Vectorized, TakesTheNormsOfNetworks) {
                 &kernels::avx512::batch_norm_batch);
       EXPECT_EQ(kernels::batch_norm_moving.choose(context, a, x, none, channel, none, statistics, y).run,
                 &kernels::avx512::batch_norm_moving);
+      EXPECT_EQ(kernels::batch_norm_batch_backward.choose(context, a, x, channel, none, statistics, y, gradients).run,
+                &kernels::avx512::batch_norm_batch_backward);
     }
-    EXPECT_EQ(kernels::batch_norm_batch_backward.choose(context, {}, x, channel, statistics, y, gradients).run,
-              &kernels::avx512::batch_norm_batch_backward);
     EXPECT_EQ(kernels::batch_norm_moving_backward.choose(context, {}, x, channel, statistics, y, gradients).run,
               &kernels::avx512::batch_norm_moving_backward);
   }

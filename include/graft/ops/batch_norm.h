@@ -68,6 +68,7 @@ struct BatchNorm final : Op {
   int moving_mean() const { return 1 + has_scale + has_center; }
   int moving_variance() const { return moving_mean() + 1; }
   int residual() const { return moving_mean() + 2; }
+  bool masks() const;
 };
 
 }  // namespace graft::ops

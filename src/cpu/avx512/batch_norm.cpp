@@ -93,16 +93,20 @@ void apply(const ChannelAffine<float>& map, Activation activation, const Operand
 }
 
 template <class T>
-Slopes<float> slopes_of(const Operand& x, const Operand& dz, const Channels<float>& mean) {
-  const Index channels = dz.shape.channels();
-  const Blocks blocks(dz.shape);
+Slopes<float> slopes_of(Activation activation, const Operand& x, const Operand& dy, const ChannelAffine<float>& map) {
+  const Index channels = dy.shape.channels();
+  const Clamp mask = Result<float>{.activation = activation}.clamp();
+  const Blocks blocks(dy.shape);
   Channels<float> slopes(static_cast<std::size_t>(blocks.count * channels)), products(slopes.size());
   blocks.backwards([&](Index block, Index first, Index rows) {
     sum_slopes(SlopeRows<T>{.x = row_of<T>(x, first),
                             .x_pitch = x.pitch,
-                            .dz = row_of<T>(dz, first),
-                            .dz_pitch = dz.pitch,
-                            .mean = mean.data(),
+                            .dy = row_of<T>(dy, first),
+                            .dy_pitch = dy.pitch,
+                            .mean = map.mean.data(),
+                            .scale = map.scale.data(),
+                            .shift = map.shift.data(),
+                            .mask = mask,
                             .rows = rows,
                             .channels = channels,
                             .slopes = slopes.data() + block * channels,
@@ -112,25 +116,27 @@ Slopes<float> slopes_of(const Operand& x, const Operand& dz, const Channels<floa
 }
 
 template <class T>
-void batch_backward(const Operand& x, const Operand& gamma, const ChannelStatistics& saved, const Operand& dz,
-                    const BatchNormGradients& to) {
-  const Index channels = dz.shape.channels();
-  const auto map = graft::cpu::saved_affine<float>(channels, x, gamma, saved);
-  const Slopes<float> sums = slopes_of<T>(x, dz, map.mean);
+void batch_backward(Activation activation, const Operand& x, const Operand& gamma, const Operand& beta,
+                    const ChannelStatistics& saved, const Operand& dy, const BatchNormGradients& to) {
+  const Index channels = dy.shape.channels();
+  const auto map = graft::cpu::saved_affine<float>(channels, x, gamma, beta, saved);
+  const Slopes<float> sums = slopes_of<T>(activation, x, dy, map);
   graft::cpu::put_parameters(sums, map.inverse_deviation, to);
   if (!to.x) return;
-  const graft::cpu::InputGradient<float> of_x(map, sums, dz.shape.rows());
+  const graft::cpu::InputGradient<float> of_x(map, sums, dy.shape.rows());
   const Operand& dx = to.x.to;
-  const bool streams = streams_to<T>(dx, dz.data, to.x.accumulate ? dx.data : nullptr);
-  Blocks(dz.shape).forwards([&](Index, Index first, Index rows) {
+  const bool streams = streams_to<T>(dx, dy.data, to.x.accumulate ? dx.data : nullptr);
+  Blocks(dy.shape).forwards([&](Index, Index first, Index rows) {
     map_gradient(GradientRows<T>{.x = row_of<T>(x, first),
                                  .x_pitch = x.pitch,
-                                 .dz = row_of<T>(dz, first),
-                                 .dz_pitch = dz.pitch,
+                                 .dy = row_of<T>(dy, first),
+                                 .dy_pitch = dy.pitch,
                                  .mean = map.mean.data(),
                                  .scale = map.scale.data(),
+                                 .shift = map.shift.data(),
                                  .along = of_x.along.data(),
                                  .constant = of_x.constant.data(),
+                                 .mask = Result<float>{.activation = activation}.clamp(),
                                  .dx = row_of<T>(dx, first),
                                  .dx_pitch = dx.pitch,
                                  .rows = rows,
@@ -146,7 +152,8 @@ void moving_backward(const BatchNormAttributes& a, const Operand& x, const Opera
                      const ChannelStatistics& moving, const Operand& dz, const BatchNormGradients& to) {
   ChannelAffine<float> map(dz.shape.channels(), gamma, {});
   if (moving.mean) map = graft::cpu::moving_affine<float>(a, gamma, {}, moving);
-  if (to.gamma || to.beta) graft::cpu::put_parameters(slopes_of<T>(x, dz, map.mean), map.inverse_deviation, to);
+  if (to.gamma || to.beta)
+    graft::cpu::put_parameters(slopes_of<T>(Activation::linear, x, dz, map), map.inverse_deviation, to);
   if (!to.x) return;
   std::fill(map.mean.begin(), map.mean.end(), 0.f);  // dx = scale dz
   apply<T>(map, Activation::linear, dz, to.x.accumulate ? to.x.to : Operand{}, to.x.to);
@@ -196,13 +203,15 @@ void batch_norm_moving(Context&, const BatchNormAttributes& a, const Operand& x,
   });
 }
 
-bool batch_norm_batch_backward_supports(const Context&, const BatchNormAttributes&, const Operand&, const Operand&,
-                                        const ChannelStatistics&, const Operand& dz, const BatchNormGradients&) {
-  return usable(dz);
+bool batch_norm_batch_backward_supports(const Context&, const BatchNormAttributes& a, const Operand&, const Operand&,
+                                        const Operand&, const ChannelStatistics&, const Operand& dy,
+                                        const BatchNormGradients&) {
+  return usable(dy) && clamps(a);
 }
-void batch_norm_batch_backward(Context&, const BatchNormAttributes&, const Operand& x, const Operand& gamma,
-                               const ChannelStatistics& saved, const Operand& dz, const BatchNormGradients& to) {
-  with_elements(dz, [&]<class T>(T) { batch_backward<T>(x, gamma, saved, dz, to); });
+void batch_norm_batch_backward(Context&, const BatchNormAttributes& a, const Operand& x, const Operand& gamma,
+                               const Operand& beta, const ChannelStatistics& saved, const Operand& dy,
+                               const BatchNormGradients& to) {
+  with_elements(dy, [&]<class T>(T) { batch_backward<T>(a.activation, x, gamma, beta, saved, dy, to); });
 }
 
 bool batch_norm_moving_backward_supports(const Context&, const BatchNormAttributes&, const Operand&, const Operand&,

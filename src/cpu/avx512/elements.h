@@ -21,6 +21,7 @@ struct Element<float> {
   static __m512 add_product(__m512 sum, Vector a, Vector b) { return _mm512_fmadd_ps(a, b, sum); }
   static __m512 load(__mmask16 mask, const float* at) { return _mm512_maskz_loadu_ps(mask, at); }
   static void store(float* at, __mmask16 mask, __m512 v, bool streams) { write(at, mask, v, streams); }
+  static __m512 round(__m512 v) { return v; }
 };
 
 #ifdef __AVX512BF16__
@@ -45,6 +46,7 @@ struct Element<Half> {
     else
       _mm256_mask_storeu_epi16(at, mask, halves);
   }
+  static __m512 round(__m512 v) { return widened((__m256i)_mm512_cvtneps_pbh(v)); }
 };
 #endif
 

@@ -37,8 +37,11 @@ struct Bounds {
   [[gnu::always_inline]] __m512 operator()(__m512 v) const { return _mm512_min_ps(most, _mm512_max_ps(least, v)); }
 };
 
+[[maybe_unused, gnu::always_inline]] inline __m512 widened(__m256i halves) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+}
 [[maybe_unused, gnu::always_inline]] inline __m512 load_half(__mmask16 mask, const Half* at) {
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, at)), 16));
+  return widened(_mm256_maskz_loadu_epi16(mask, at));
 }
 
 [[maybe_unused, gnu::always_inline]] inline void write(float* to, __mmask16 mask, __m512 v, bool streams) {

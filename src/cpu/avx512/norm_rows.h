@@ -34,29 +34,32 @@ struct AffineRows {
 void map_rows(const AffineRows<float>& block);
 void map_rows(const AffineRows<Half>& block);
 
-/// slopes[c] = sum over the rows of dz[r, c], products[c] = sum of dz[r, c] (x[r, c] - mean[c]).
+/// slopes[c] = sum over the rows of dz[r, c], products[c] = sum of dz[r, c] (x[r, c] - mean[c]). dz is dy where `mask`
+/// leaves y = (x[r, c] - mean[c]) scale[c] + shift[c] as it is, rounded to T, and 0 elsewhere.
 template <class T>
 struct SlopeRows {
-  const T* x = nullptr;  ///< may be absent: then there are no products
+  const T* x = nullptr;  ///< may be absent, without a mask: then there are no products
   std::int64_t x_pitch = 0;
-  const T* dz = nullptr;
-  std::int64_t dz_pitch = 0;
-  const float* mean = nullptr;
+  const T* dy = nullptr;
+  std::int64_t dy_pitch = 0;
+  const float *mean = nullptr, *scale = nullptr, *shift = nullptr;
+  Clamp mask = Clamp::none;
   std::int64_t rows = 0, channels = 0;
   float *slopes = nullptr, *products = nullptr;
 };
 void sum_slopes(const SlopeRows<float>& block);
 void sum_slopes(const SlopeRows<Half>& block);
 
-/// dx[r, c] (+)= scale[c] dz[r, c] + (x[r, c] - mean[c]) along[c] + constant[c].
+/// dx[r, c] (+)= scale[c] dz[r, c] + (x[r, c] - mean[c]) along[c] + constant[c], with dz as above.
 template <class T>
 struct GradientRows {
   const T* x = nullptr;
   std::int64_t x_pitch = 0;
-  const T* dz = nullptr;
-  std::int64_t dz_pitch = 0;
-  const float *mean = nullptr, *scale = nullptr, *along = nullptr, *constant = nullptr;
-  T* dx = nullptr;  ///< may be dz
+  const T* dy = nullptr;
+  std::int64_t dy_pitch = 0;
+  const float *mean = nullptr, *scale = nullptr, *shift = nullptr, *along = nullptr, *constant = nullptr;
+  Clamp mask = Clamp::none;
+  T* dx = nullptr;  ///< may be dy
   std::int64_t dx_pitch = 0;
   std::int64_t rows = 0, channels = 0;
   bool accumulate = false;

@@ -118,42 +118,70 @@ void map_rows_of(const AffineRows<T>& b) {
       });
 }
 
-template <class T>
-void sum_slopes_of(const SlopeRows<T>& b) {
+// The lanes of dy that a clamp lets through, where it was given z.
+template <class T, bool Masked>
+struct ClampMask {
+  Bounds bounds;
+
+  explicit ClampMask(Clamp clamp) : bounds(clamp) {}
+  [[gnu::always_inline]] __m512 operator()(__m512 dy, __m512 distance, __m512 scale, __m512 shift) const {
+    if constexpr (!Masked) return dy;
+    const __m512 y = Element<T>::round(_mm512_fmadd_ps(distance, scale, shift));
+    const __mmask16 inside =
+        _mm512_kand(_mm512_cmp_ps_mask(y, bounds.least, _CMP_GT_OQ), _mm512_cmp_ps_mask(y, bounds.most, _CMP_LT_OQ));
+    return _mm512_maskz_mov_ps(inside, dy);
+  }
+};
+
+template <bool Masked, class T>
+void sum_slopes_by(const SlopeRows<T>& b) {
+  const ClampMask<T, Masked> dz_of(b.mask);
   for_each_strip(
       b.rows, b.channels, [&]<int V>(const Strip<V>& s) __attribute__((always_inline)) {
-        __m512 mean[V], slope[V], product[V];
+        __m512 mean[V], scale[V] = {}, shift[V] = {}, slope[V], product[V];
         s.load(b.mean, mean);
+        if constexpr (Masked) {
+          s.load(b.scale, scale);
+          s.load(b.shift, shift);
+        }
         s.resume(b.slopes, slope);
         s.resume(b.products, product);
         for (std::int64_t r = s.first_row; r < s.end_row; ++r) {
           unrolled<V>([&](auto v) {
-            const __m512 dz = s.element(b.dz + r * b.dz_pitch, b.dz_pitch, v);
-            slope[v] = _mm512_add_ps(slope[v], dz);
-            if (b.x != nullptr) {
-              const __m512 x = s.element(b.x + r * b.x_pitch, b.x_pitch, v);
-              product[v] = _mm512_fmadd_ps(dz, _mm512_sub_ps(x, mean[v]), product[v]);
+            __m512 dz = s.element(b.dy + r * b.dy_pitch, b.dy_pitch, v);
+            if (Masked || b.x != nullptr) {
+              const __m512 distance = _mm512_sub_ps(s.element(b.x + r * b.x_pitch, b.x_pitch, v), mean[v]);
+              dz = dz_of(dz, distance, scale[v], shift[v]);
+              product[v] = _mm512_fmadd_ps(dz, distance, product[v]);
             }
+            slope[v] = _mm512_add_ps(slope[v], dz);
           });
         }
         s.store(slope, b.slopes);
         s.store(product, b.products);
       });
 }
-
 template <class T>
-void map_gradient_of(const GradientRows<T>& b) {
+void sum_slopes_of(const SlopeRows<T>& b) {
+  b.mask == Clamp::none ? sum_slopes_by<false>(b) : sum_slopes_by<true>(b);
+}
+
+template <bool Masked, class T>
+void map_gradient_by(const GradientRows<T>& b) {
+  const ClampMask<T, Masked> dz_of(b.mask);
   for_each_strip(
       b.rows, b.channels, [&]<int V>(const Strip<V>& s) __attribute__((always_inline)) {
-        __m512 mean[V], scale[V], along[V], constant[V];
+        __m512 mean[V], scale[V], shift[V] = {}, along[V], constant[V];
         s.load(b.mean, mean);
         s.load(b.scale, scale);
+        if constexpr (Masked) s.load(b.shift, shift);
         s.load(b.along, along);
         s.load(b.constant, constant);
         for (std::int64_t r = s.first_row; r < s.end_row; ++r) {
           unrolled<V>([&](auto v) {
             const __m512 distance = _mm512_sub_ps(s.element(b.x + r * b.x_pitch, b.x_pitch, v), mean[v]);
-            const __m512 dz = s.element(b.dz + r * b.dz_pitch, b.dz_pitch, v);
+            const __m512 dy = s.element(b.dy + r * b.dy_pitch, b.dy_pitch, v);
+            const __m512 dz = dz_of(dy, distance, scale[v], shift[v]);
             T* to = b.dx + r * b.dx_pitch + s.at(v);
             __m512 dx = _mm512_fmadd_ps(scale[v], dz, _mm512_fmadd_ps(distance, along[v], constant[v]));
             if (b.accumulate) dx = _mm512_add_ps(dx, Element<T>::load(s.mask(v), to));
@@ -161,6 +189,10 @@ void map_gradient_of(const GradientRows<T>& b) {
           });
         }
       });
+}
+template <class T>
+void map_gradient_of(const GradientRows<T>& b) {
+  b.mask == Clamp::none ? map_gradient_by<false>(b) : map_gradient_by<true>(b);
 }
 
 }  // namespace

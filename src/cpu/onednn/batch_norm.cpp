@@ -171,12 +171,13 @@ void batch_norm_moving(Context&, const BatchNormAttributes& a, const Operand& x,
 }
 
 bool batch_norm_batch_backward_supports(const Context&, const BatchNormAttributes& a, const Operand& x,
-                                        const Operand& gamma, const ChannelStatistics&, const Operand& dz,
-                                        const BatchNormGradients& to) {
-  return backward_plan(a, x, gamma, dz, to) != nullptr;
+                                        const Operand& gamma, const Operand&, const ChannelStatistics&,
+                                        const Operand& dz, const BatchNormGradients& to) {
+  return a.activation == Activation::linear && backward_plan(a, x, gamma, dz, to) != nullptr;
 }
 void batch_norm_batch_backward(Context&, const BatchNormAttributes& a, const Operand& x, const Operand& gamma,
-                               const ChannelStatistics& saved, const Operand& dz, const BatchNormGradients& to) {
+                               const Operand&, const ChannelStatistics& saved, const Operand& dz,
+                               const BatchNormGradients& to) {
   const Tensor variance = Tensor::empty(saved.mean.shape);
   for (Index c = 0; c < variance.elements(); ++c) {
     const double inverse = static_cast<double>(saved.spread.as<float>()[c]);
