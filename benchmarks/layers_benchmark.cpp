@@ -87,6 +87,7 @@ std::vector<Layer> layers_of(const Options& options) {
     const std::shared_ptr<const Op> op = bare(*call.op);
     if (op == nullptr || (options.only.empty() ? op->name() == "batch_norm" : op->name() != options.only)) continue;
     std::vector<Spec> inputs;
+    inputs.reserve(static_cast<std::size_t>(inputs_of(*op)));
     for (int i = 0; i < inputs_of(*op); ++i) inputs.push_back(program[call.inputs[static_cast<std::size_t>(i)]].spec);
     const std::string name = fmt::format("{} {} {} {}", op->name(), op->attributes(), inputs[0].shape.to_string(),
                                          inputs[1].shape.to_string());

@@ -15,6 +15,7 @@ double bytes_of(const Spec& spec) {
 
 std::vector<Spec> specs(const nn::Program& program, const std::vector<nn::Value>& values) {
   std::vector<Spec> found;
+  found.reserve(values.size());
   for (const nn::Value value : values) found.push_back(program[value].spec);
   return found;
 }

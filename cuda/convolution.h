@@ -79,7 +79,7 @@ class WholeVectors {
   Tensor operator()(const Context& context, const char* name, const Operand& x) const {
     constexpr int n = kVector<T>;
     const Index channels = geometry_.channels;
-    const Tensor y = Tensor::empty(x.shape.with(-1, channels), x.dtype, context.device);
+    Tensor y = Tensor::empty(x.shape.with(-1, channels), x.dtype, context.device);
     launch(context, name, grid_for(x.shape.rows() * channels / n), pad_channels_kernel<n, T>,
            static_cast<int>(x.shape.rows()), static_cast<int>(x.shape.channels()), Divider(channels / n), x.as<T>(),
            x.pitch, static_cast<T*>(y.raw()));

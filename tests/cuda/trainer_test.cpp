@@ -89,7 +89,9 @@ TEST(TrainerOnADevice, RecordsAnewAfterAChange) {
       {"TF32", [](nn::Network&) { Context::current().allow_tf32 = true; }}};
   for (const Device device : test::devices()) {
     std::map<std::string, std::string> bytes;
-    for (const auto& [what, change] : changes) {
+    for (const auto& named : changes) {
+      const std::string& what = named.first;
+      const std::function<void(nn::Network&)>& change = named.second;
       SCOPED_TRACE(device.to_string() + ", " + what);
       const auto train = [&](bool record) {
         const ContextScope scope;

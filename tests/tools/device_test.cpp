@@ -8,8 +8,6 @@
 namespace graft::tools {
 namespace {
 
-using testing::HasSubstr;
-
 class DeviceOption : public CommandTest {
  protected:
   void SetUp() override {

@@ -30,6 +30,7 @@ class Killed : public CommandTest {
     const pid_t child = fork();
     if (child == 0) {
       std::vector<char*> arguments;
+      arguments.reserve(words.size() + 1);
       for (std::string& word : words) arguments.push_back(word.data());
       arguments.push_back(nullptr);
       const int output = open(error.c_str(), O_WRONLY | O_APPEND);

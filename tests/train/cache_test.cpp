@@ -117,7 +117,7 @@ TEST(Caching, GivesTheSameNetworkBitForBitFromAnyPlace) {
     TrainOptions plain = quick_options();
     plain.cache_features = false;
     const Outcome expected = run_of(row.network(), photos, plain);
-    const auto same = [&](TrainOptions options, const std::string& line) {
+    const auto same = [&](const TrainOptions& options, const std::string& line) {
       const Outcome got = run_of(row.network(), photos, options);
       EXPECT_THAT(got.report.features, AllOf(HasSubstr(row.border), HasSubstr(line)));
       EXPECT_EQ(got.bytes, expected.bytes) << line;

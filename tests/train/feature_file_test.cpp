@@ -14,7 +14,6 @@ namespace graft::train {
 namespace {
 
 namespace fs = std::filesystem;
-using testing::HasSubstr;
 
 FeatureLayout layout(const std::string& facts = "facts", Index rows = 5) {
   return {.facts = facts, .values = {{"a", {{1, 2, 3}, DType::f32}}, {"b", {{1, 4}, DType::bf16}}}, .rows = rows};
@@ -90,9 +89,10 @@ TEST(FeatureFile, IsUsedOnlyIfItIsTheOneExpected) {
   const std::vector<Row> rows{
       {"empty", [](const std::string&) { return std::string(); }, "bytes, the file has 0"},
       {"a text", [](const std::string&) { return std::string("hello"); }, "bytes, the file has 5"},
-      {"one byte short", [](std::string bytes) { return bytes.substr(0, bytes.size() - 1); }, "bytes, the file has"},
-      {"one byte long", [](std::string bytes) { return bytes + "x"; }, "bytes, the file has"},
-      {"only zeros, as a reserved file is", [](std::string bytes) { return std::string(bytes.size(), '\0'); },
+      {"one byte short", [](const std::string& bytes) { return bytes.substr(0, bytes.size() - 1); },
+       "bytes, the file has"},
+      {"one byte long", [](const std::string& bytes) { return bytes + "x"; }, "bytes, the file has"},
+      {"only zeros, as a reserved file is", [](const std::string& bytes) { return std::string(bytes.size(), '\0'); },
        "the header is not that of these photos"},
       {"a bit of the magic", flip(3), "the header is not that of these photos"},
       {"a bit of the header's size", flip(16), "the header is not that of these photos"},

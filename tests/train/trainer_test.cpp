@@ -254,7 +254,7 @@ TEST(Trainer, LearnsInBf16AsInF32) {
     options.epochs = 6;
     options.optimizer.learning_rate = 0.003;
     options.precision = precision;
-    const Report report = test::stripe_trainer(network, options).run();
+    Report report = test::stripe_trainer(network, options).run();
     for (const nn::Parameter* parameter : network.parameters()) EXPECT_EQ(parameter->value.dtype(), DType::f32);
     return report;
   };

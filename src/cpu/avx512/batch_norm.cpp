@@ -168,10 +168,8 @@ bool clamps(const BatchNormAttributes& a) { return a.activation <= Activation::r
 // Calls body(T()) with the type of the elements.
 template <class Body>
 void with_elements(const Operand& x, const Body& body) {
-  if (x.dtype == DType::f32)
-    body(float());
-  else
-    body(Half());
+  if (x.dtype == DType::f32) return body(float());
+  body(Half());
 }
 
 }  // namespace
