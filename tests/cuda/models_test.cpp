@@ -24,17 +24,18 @@ struct Step {
   std::map<std::string, Tensor> gradients, statistics;  // on the CPU
 };
 
-// One training step from the same first values: forward with batch statistics, and backward to every parameter.
-Step step_of(const Model& model, Device device) {
+// One training step from the same first values: forward, and backward to every parameter. Beside activations in halves
+// parameters are f32.
+Step step_of(const Model& model, Device device, DType dtype, ops::Statistics statistics) {
   ContextScope scope;
   scope->engine = Engine::native;
   scope->generator = {.seed = 3};
   nn::Network network = models::make(model.name, model.options);
   network.seed = 5;
-  network.set_parameter_dtype(DType::f64);
-  network.use_statistics(ops::Statistics::batch);
+  network.set_parameter_dtype(dtype == DType::f64 ? DType::f64 : DType::f32);
+  network.use_statistics(statistics);
   network.to(device);
-  const Tensor images = test::random_normal({2, model.options.height, model.options.width, 3}, 2),
+  const Tensor images = test::random_normal({2, model.options.height, model.options.width, 3}, 2).to(dtype),
                labels = Tensor::from<std::int64_t>({2}, {1, 3});
   const nn::RunResult result = network.run(images, {.training = true});
   const Tensor loss = ops::softmax_cross_entropy(result.logits, labels);
@@ -42,9 +43,9 @@ Step step_of(const Model& model, Device device) {
   Step step{.loss = loss.item(), .gradients = {}, .statistics = {}};
   for (const nn::Parameter* parameter : network.parameters()) {
     if (parameter->is_statistic)
-      step.statistics[parameter->name] = parameter->value.to(Device{});
+      step.statistics[parameter->name] = parameter->value.to(Device{}).to(DType::f64);
     else
-      step.gradients[parameter->name] = parameter->value.grad().to(Device{});
+      step.gradients[parameter->name] = parameter->value.grad().to(Device{}).to(DType::f64);
   }
   return step;
 }
@@ -70,14 +71,45 @@ class ModelOnADevice : public ::testing::TestWithParam<Model> {};
 
 // In f64, where nothing but the order of sums differs.
 TEST_P(ModelOnADevice, StepsAsOnTheCpu) {
-  const Step want = step_of(GetParam(), {});
+  const Step want = step_of(GetParam(), {}, DType::f64, ops::Statistics::batch);
   ASSERT_TRUE(std::isfinite(want.loss));
   for (const Device device : test::devices()) {
     SCOPED_TRACE(device.to_string());
-    const Step got = step_of(GetParam(), device);
+    const Step got = step_of(GetParam(), device, DType::f64, ops::Statistics::batch);
     EXPECT_NEAR(got.loss, want.loss, 1e-10 * want.loss);
     expect_near(got.gradients, want.gradients);
     if (!want.statistics.empty()) expect_near(got.statistics, want.statistics);
+  }
+}
+
+// How far a network's gradients are from those of f64, as a share of these.
+double distance(const Step& got, const Step& want) {
+  double difference = 0, size = 0;
+  for (const auto& [name, tensor] : want.gradients) {
+    const auto other = got.gradients.at(name).values<double>(), own = tensor.values<double>();
+    for (std::size_t i = 0; i < own.size(); ++i) {
+      difference += (other[i] - own[i]) * (other[i] - own[i]);
+      size += own[i] * own[i];
+    }
+  }
+  return std::sqrt(difference / size);
+}
+
+// In the types that networks are trained in, a device is no further from f64 than the CPU is. With moving statistics,
+// for those of a few values magnify what was rounded.
+TEST_P(ModelOnADevice, RoundsNoMoreThanTheCpu) {
+  const auto step = [](Device device, DType dtype) {
+    return step_of(GetParam(), device, dtype, ops::Statistics::moving);
+  };
+  const Step exact = step({}, DType::f64);
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    const double usual = distance(step({}, dtype), exact);
+    EXPECT_LT(usual, dtype == DType::f32 ? 1e-4 : 0.2);
+    for (const Device device : test::devices()) {
+      SCOPED_TRACE(device.to_string() + " " + std::string(name(dtype)));
+      const double there = distance(step(device, dtype), exact);
+      EXPECT_LE(there, 1.5 * usual);
+    }
   }
 }
 

@@ -222,7 +222,7 @@ void expect_within_rounding(const OpCase& c, DType dtype, bool tf32, const Tenso
   }
 }
 
-// A null in a kernel table, or a call that a library does not take: the list of known gaps counts the nulls.
+// A null in a kernel table, or a call that a library does not take: library_kernels.txt says what it computes.
 bool is_gap(Place place, const std::string& message) {
   return message.find(fmt::format("engine '{}' has no such kernel", name(place.engine))) != std::string::npos ||
          (place.engine == Engine::library && message.find("engine 'library'") != std::string::npos) ||
