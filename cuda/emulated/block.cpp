@@ -264,6 +264,7 @@ std::byte* Block::carve(const void* key, const char* name, std::size_t bytes, st
   if (end + kRedZone > arena_.size())
     fail(fmt::format("shared array '{}' of {} bytes does not fit into the {} KiB of a block", name, bytes,
                      arena_.size() >> 10));
+  unpoison(arena_.data() + arena_used_, offset - arena_used_);  // the zone behind the array before
   std::fill(arena_.begin() + static_cast<std::ptrdiff_t>(arena_used_),
             arena_.begin() + static_cast<std::ptrdiff_t>(offset), kRed);
   std::fill_n(arena_.begin() + static_cast<std::ptrdiff_t>(end), kRedZone, kRed);

@@ -301,6 +301,17 @@ class GpuCheck(unittest.TestCase):
         self.assertEqual([(launch, together) for launch, _, together in slowest], [(2, 1600.0), (0, 1000.0)])
         self.assertEqual(load("gpu-check").slowest_kernels("==ERROR== no counters", 2), [])
 
+    def test_what_was_packed_of_other_sources_is_built_anew(self):
+        check = load("gpu-check")
+        with tempfile.TemporaryDirectory() as scratch:
+            check.PACKED = pathlib.Path(scratch) / "gpu-build.tar.xz"
+            part = check.Part("build", pathlib.Path(scratch), 10)
+            self.assertFalse(check.unpack(part), "nothing was packed")
+            check.PACKED.touch()
+            check.PACKED.with_suffix(".json").write_text(json.dumps({"root": str(ROOT), "sources": "0"}))
+            self.assertFalse(check.unpack(part))
+            self.assertIn("is of other sources", part.log.getvalue())
+
     def test_a_failing_part_does_not_stop_the_next(self):
         with tempfile.TemporaryDirectory() as scratch:
             done = subprocess.run([ROOT / "tools/gpu-check", "profile", "ladder"], env={"OUT": scratch, "PATH": "/usr/bin:/bin"}, text=True, capture_output=True, check=False)
