@@ -66,6 +66,7 @@ class WholeVectors {
     constexpr Index n = kVector<T>, kMostVectors = Index{1} << 30;
     if (std::is_same_v<T, double> || g.groups != 1 || g.channels % n == 0 || g.out_channels % n != 0) return;
     const Index channels = (g.channels + n - 1) / n * n;
+    if (channels > 3 * g.channels) return;  // too many zeros for what is saved
     if (std::max(g.batch * g.height * g.width, g.out_channels * g.kernel_height * g.kernel_width) * channels / n >
         kMostVectors)
       return;
