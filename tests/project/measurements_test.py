@@ -198,7 +198,7 @@ class ResultsTable(unittest.TestCase):
         done, readme = self.table()
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn("2 cores of a CPU (Some <CPU> 9000), 2026-01-02, at commit abc1234", readme)
-        self.assertIn("| ResNet50, inference | 16 | f32 | 30 | 20: 1.50x (1.40 to 1.60) |", readme)
+        self.assertIn("| ResNet50, inference | 16 | f32 | 30.0 | 20.0: 1.50x (1.40 to 1.60) |", readme)
         self.assertIn("On a GPU: not yet measured.", readme)
 
     def test_refuses_numbers_without_their_machine(self):
