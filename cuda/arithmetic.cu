@@ -67,14 +67,9 @@ struct Slope {
 void binary_forward(Context& context, Binary function, const Operand& a, const Operand& b, const Operand& y) {
   dispatch_floating("arithmetic", y.dtype, [&]<class T>(Type<T>) {
     const Strided to(y), from_a = Strided(a).broadcast(y.shape), from_b = Strided(b).broadcast(y.shape);
-    const JoinedAxes<3> axes({&to, &from_a, &from_b});
-    const auto wide = in_vectors(axes, kVector<T>);
-    const bool fits = wide && aligned<T>(y.data, 0, kVector<T>) && aligned<T>(a.data, 0, kVector<T>) &&
-                      aligned<T>(b.data, 0, kVector<T>);
-    with_vectors<T>(fits, [&]<int N>(std::integral_constant<int, N>) {
-      const DividedAxes<3> divided(N > 1 ? *wide : axes);
-      launch(context, "binary", grid_for(divided.elements()), binary_kernel<N, T>, function, divided,
-             divided.elements(), a.as<T>(), b.as<T>(), y.as<T>());
+    with_axes<T, 3>({&to, &from_a, &from_b}, [&]<int N>(std::integral_constant<int, N>, const DividedAxes<3>& axes) {
+      launch(context, "binary", grid_for(axes.elements()), binary_kernel<N, T>, function, axes, axes.elements(),
+             a.as<T>(), b.as<T>(), y.as<T>());
     });
   });
 }

@@ -36,12 +36,8 @@ __global__ void fill_kernel(Index rows, Index channels, Index pitch, T value, T*
 
 void copy(Context& context, const Strided& from, const Strided& to, double scale, bool accumulate) {
   dispatch(to.dtype, [&]<class T>(Type<T>) {
-    const JoinedAxes<2> axes({&to, &from});
-    const auto wide = in_vectors(axes, kVector<T>);
-    const bool fits = wide && aligned<T>(to.data, 0, kVector<T>) && aligned<T>(from.data, 0, kVector<T>);
-    with_vectors<T>(fits, [&]<int N>(std::integral_constant<int, N>) {
-      const DividedAxes<2> divided(N > 1 ? *wide : axes);
-      launch(context, "copy", grid_for(divided.elements()), copy_kernel<N, T>, divided, divided.elements(),
+    with_axes<T, 2>({&to, &from}, [&]<int N>(std::integral_constant<int, N>, const DividedAxes<2>& axes) {
+      launch(context, "copy", grid_for(axes.elements()), copy_kernel<N, T>, axes, axes.elements(),
              static_cast<const T*>(from.data), static_cast<T*>(to.data), static_cast<Accumulator<T>>(scale),
              accumulate);
     });

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "device/divider.h"
+#include "device/numeric.h"
 #include "kernels/joined_axes.h"
 
 namespace graft::GRAFT_TARGET {
@@ -54,6 +55,17 @@ std::optional<JoinedAxes<K>> in_vectors(JoinedAxes<K> axes, Index n) {
   axes.extents[0] /= n;
   axes.strides[0].fill(n);
   return axes;
+}
+
+/// Calls body(std::integral_constant N, DividedAxes) for operands of element type T: with N neighbours that one
+/// instruction moves as the elements of the axes, where all operands consist of such, else with N = 1.
+template <class T, std::size_t K, class Body>
+void with_axes(const std::array<const Strided*, K>& operands, const Body& body) {
+  const JoinedAxes<K> axes(operands);
+  const auto wide = in_vectors(axes, kVector<T>);
+  bool fits = wide.has_value();
+  for (const Strided* operand : operands) fits = fits && aligned<T>(operand->data, 0, kVector<T>);
+  with_vectors<T>(fits, [&](auto vector) { body(vector, DividedAxes<K>(decltype(vector)::value > 1 ? *wide : axes)); });
 }
 
 }  // namespace graft::GRAFT_TARGET

@@ -92,21 +92,27 @@ void apply(const ChannelAffine<float>& map, Activation activation, const Operand
   });
 }
 
+// What backward reads of the rows from `first` on.
+template <class T>
+MaskedRows<T> rows_from(Activation activation, const Operand& x, const Operand& dy, const ChannelAffine<float>& map,
+                        Index first) {
+  return {.x = row_of<T>(x, first),
+          .x_pitch = x.pitch,
+          .dy = row_of<T>(dy, first),
+          .dy_pitch = dy.pitch,
+          .mean = map.mean.data(),
+          .scale = map.scale.data(),
+          .shift = map.shift.data(),
+          .mask = Result<float>{.activation = activation}.clamp()};
+}
+
 template <class T>
 Slopes<float> slopes_of(Activation activation, const Operand& x, const Operand& dy, const ChannelAffine<float>& map) {
   const Index channels = dy.shape.channels();
-  const Clamp mask = Result<float>{.activation = activation}.clamp();
   const Blocks blocks(dy.shape);
   Channels<float> slopes(static_cast<std::size_t>(blocks.count * channels)), products(slopes.size());
   blocks.backwards([&](Index block, Index first, Index rows) {
-    sum_slopes(SlopeRows<T>{.x = row_of<T>(x, first),
-                            .x_pitch = x.pitch,
-                            .dy = row_of<T>(dy, first),
-                            .dy_pitch = dy.pitch,
-                            .mean = map.mean.data(),
-                            .scale = map.scale.data(),
-                            .shift = map.shift.data(),
-                            .mask = mask,
+    sum_slopes(SlopeRows<T>{.from = rows_from<T>(activation, x, dy, map, first),
                             .rows = rows,
                             .channels = channels,
                             .slopes = slopes.data() + block * channels,
@@ -127,16 +133,9 @@ void batch_backward(Activation activation, const Operand& x, const Operand& gamm
   const Operand& dx = to.x.to;
   const bool streams = streams_to<T>(dx, dy.data, to.x.accumulate ? dx.data : nullptr);
   Blocks(dy.shape).forwards([&](Index, Index first, Index rows) {
-    map_gradient(GradientRows<T>{.x = row_of<T>(x, first),
-                                 .x_pitch = x.pitch,
-                                 .dy = row_of<T>(dy, first),
-                                 .dy_pitch = dy.pitch,
-                                 .mean = map.mean.data(),
-                                 .scale = map.scale.data(),
-                                 .shift = map.shift.data(),
+    map_gradient(GradientRows<T>{.from = rows_from<T>(activation, x, dy, map, first),
                                  .along = of_x.along.data(),
                                  .constant = of_x.constant.data(),
-                                 .mask = Result<float>{.activation = activation}.clamp(),
                                  .dx = row_of<T>(dx, first),
                                  .dx_pitch = dx.pitch,
                                  .rows = rows,

@@ -34,31 +34,33 @@ struct AffineRows {
 void map_rows(const AffineRows<float>& block);
 void map_rows(const AffineRows<Half>& block);
 
-/// slopes[c] = sum over the rows of dz[r, c], products[c] = sum of dz[r, c] (x[r, c] - mean[c]). dz is dy where `mask`
-/// leaves y = (x[r, c] - mean[c]) scale[c] + shift[c] as it is, rounded to T, and 0 elsewhere.
+/// Rows of x and of dz, which is dy where `mask` leaves y = (x[r, c] - mean[c]) scale[c] + shift[c] as it is, rounded
+/// to T, and 0 elsewhere.
 template <class T>
-struct SlopeRows {
-  const T* x = nullptr;  ///< may be absent, without a mask: then there are no products
+struct MaskedRows {
+  const T* x = nullptr;  ///< may be absent, without a mask
   std::int64_t x_pitch = 0;
   const T* dy = nullptr;
   std::int64_t dy_pitch = 0;
   const float *mean = nullptr, *scale = nullptr, *shift = nullptr;
   Clamp mask = Clamp::none;
+};
+
+/// slopes[c] = sum over the rows of dz[r, c], products[c] = sum of dz[r, c] (x[r, c] - mean[c]), if x is there.
+template <class T>
+struct SlopeRows {
+  MaskedRows<T> from;
   std::int64_t rows = 0, channels = 0;
   float *slopes = nullptr, *products = nullptr;
 };
 void sum_slopes(const SlopeRows<float>& block);
 void sum_slopes(const SlopeRows<Half>& block);
 
-/// dx[r, c] (+)= scale[c] dz[r, c] + (x[r, c] - mean[c]) along[c] + constant[c], with dz as above.
+/// dx[r, c] (+)= scale[c] dz[r, c] + (x[r, c] - mean[c]) along[c] + constant[c].
 template <class T>
 struct GradientRows {
-  const T* x = nullptr;
-  std::int64_t x_pitch = 0;
-  const T* dy = nullptr;
-  std::int64_t dy_pitch = 0;
-  const float *mean = nullptr, *scale = nullptr, *shift = nullptr, *along = nullptr, *constant = nullptr;
-  Clamp mask = Clamp::none;
+  MaskedRows<T> from;
+  const float *along = nullptr, *constant = nullptr;
   T* dx = nullptr;  ///< may be dy
   std::int64_t dx_pitch = 0;
   std::int64_t rows = 0, channels = 0;

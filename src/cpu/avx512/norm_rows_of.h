@@ -135,22 +135,23 @@ struct ClampMask {
 
 template <bool Masked, class T>
 void sum_slopes_by(const SlopeRows<T>& b) {
-  const ClampMask<T, Masked> dz_of(b.mask);
+  const ClampMask<T, Masked> dz_of(b.from.mask);
   for_each_strip(
       b.rows, b.channels, [&]<int V>(const Strip<V>& s) __attribute__((always_inline)) {
         __m512 mean[V], scale[V] = {}, shift[V] = {}, slope[V], product[V];
-        s.load(b.mean, mean);
+        s.load(b.from.mean, mean);
         if constexpr (Masked) {
-          s.load(b.scale, scale);
-          s.load(b.shift, shift);
+          s.load(b.from.scale, scale);
+          s.load(b.from.shift, shift);
         }
         s.resume(b.slopes, slope);
         s.resume(b.products, product);
         for (std::int64_t r = s.first_row; r < s.end_row; ++r) {
           unrolled<V>([&](auto v) {
-            __m512 dz = s.element(b.dy + r * b.dy_pitch, b.dy_pitch, v);
-            if (Masked || b.x != nullptr) {
-              const __m512 distance = _mm512_sub_ps(s.element(b.x + r * b.x_pitch, b.x_pitch, v), mean[v]);
+            __m512 dz = s.element(b.from.dy + r * b.from.dy_pitch, b.from.dy_pitch, v);
+            if (Masked || b.from.x != nullptr) {
+              const __m512 distance =
+                  _mm512_sub_ps(s.element(b.from.x + r * b.from.x_pitch, b.from.x_pitch, v), mean[v]);
               dz = dz_of(dz, distance, scale[v], shift[v]);
               product[v] = _mm512_fmadd_ps(dz, distance, product[v]);
             }
@@ -163,24 +164,24 @@ void sum_slopes_by(const SlopeRows<T>& b) {
 }
 template <class T>
 void sum_slopes_of(const SlopeRows<T>& b) {
-  b.mask == Clamp::none ? sum_slopes_by<false>(b) : sum_slopes_by<true>(b);
+  b.from.mask == Clamp::none ? sum_slopes_by<false>(b) : sum_slopes_by<true>(b);
 }
 
 template <bool Masked, class T>
 void map_gradient_by(const GradientRows<T>& b) {
-  const ClampMask<T, Masked> dz_of(b.mask);
+  const ClampMask<T, Masked> dz_of(b.from.mask);
   for_each_strip(
       b.rows, b.channels, [&]<int V>(const Strip<V>& s) __attribute__((always_inline)) {
         __m512 mean[V], scale[V], shift[V] = {}, along[V], constant[V];
-        s.load(b.mean, mean);
-        s.load(b.scale, scale);
-        if constexpr (Masked) s.load(b.shift, shift);
+        s.load(b.from.mean, mean);
+        s.load(b.from.scale, scale);
+        if constexpr (Masked) s.load(b.from.shift, shift);
         s.load(b.along, along);
         s.load(b.constant, constant);
         for (std::int64_t r = s.first_row; r < s.end_row; ++r) {
           unrolled<V>([&](auto v) {
-            const __m512 distance = _mm512_sub_ps(s.element(b.x + r * b.x_pitch, b.x_pitch, v), mean[v]);
-            const __m512 dy = s.element(b.dy + r * b.dy_pitch, b.dy_pitch, v);
+            const __m512 distance = _mm512_sub_ps(s.element(b.from.x + r * b.from.x_pitch, b.from.x_pitch, v), mean[v]);
+            const __m512 dy = s.element(b.from.dy + r * b.from.dy_pitch, b.from.dy_pitch, v);
             const __m512 dz = dz_of(dy, distance, scale[v], shift[v]);
             T* to = b.dx + r * b.dx_pitch + s.at(v);
             __m512 dx = _mm512_fmadd_ps(scale[v], dz, _mm512_fmadd_ps(distance, along[v], constant[v]));
@@ -192,7 +193,7 @@ void map_gradient_by(const GradientRows<T>& b) {
 }
 template <class T>
 void map_gradient_of(const GradientRows<T>& b) {
-  b.mask == Clamp::none ? map_gradient_by<false>(b) : map_gradient_by<true>(b);
+  b.from.mask == Clamp::none ? map_gradient_by<false>(b) : map_gradient_by<true>(b);
 }
 
 }  // namespace
