@@ -1,100 +1,11 @@
 #include "kernels/conv2d.h"
 
-#include "core/parallel.h"
-#include "cpu/activate_row.h"
+#include "cpu/avx512/convolve.h"
 #include "cpu/avx512/machine.h"
-#include "cpu/avx512/share.h"
-#include "cpu/avx512/weights.h"
 #include "cpu/avx512/winograd.h"
 
-// A convolution is a product of matrices whose left one is never made: a tile of sums stays in registers while it reads
-// rows of the image through a table of where they begin, one row for each tap of the window. Nothing is summed by two
-// threads, and each number in the order of its terms, so that no result depends on how the work is shared out.
 namespace graft::kernels::avx512 {
 namespace {
-
-// Panels of which a grid's terms are some: those from `first_term` on.
-template <class T>
-struct Weights {
-  const T* data;
-  Index terms, first_term;
-
-  const T* panel(Index first_column, Index depth, Index width) const {
-    return data + (first_column * terms + first_term * width) * stored_depth<T>(depth);
-  }
-};
-
-// How positions and panels are shared out. A block's part of the source stays in the second-level cache while all
-// panels of a share go over it.
-struct Shares {
-  Index blocks, panel_groups;
-
-  Shares(Index positions, Index depth, Index panel_count) {
-    constexpr Index kSourceElements = 1 << 16, kLeast = 48, kMost = 256;
-    const Index size = std::clamp(kSourceElements / depth, kLeast, kMost);
-    blocks = (positions + size - 1) / size;
-    if (blocks >= 2 * threads()) blocks = (blocks + threads() - 1) / threads() * threads();
-    panel_groups = blocks >= 2 * threads() ? 1 : std::min(panel_count, (2 * threads() + blocks - 1) / blocks);
-  }
-};
-
-constexpr Index kCachedWeights = 1 << 17;  // half of a second-level cache of 1 MiB
-
-template <class T>
-void convolve(const Grid& grid, const Source<T>& source, const Weights<T>& weights, const Result<T>& y) {
-  const Index depth = grid.run * source.channels, panel_count = panels(y.columns), positions = grid.positions();
-  if (positions == 0) return;  // a phase that a narrow image does not have
-  const Shares shares(positions, depth, panel_count);
-  const bool streams = y.streams(positions);
-  parallel_for(shares.panel_groups * shares.blocks, [&](Index share) {
-    const Index group = share / shares.blocks, block = share % shares.blocks;
-    RowTable<T> table(grid, source.data, source.pitch, source.channels);
-    table.move_to(part(positions, shares.blocks, block), part(positions, shares.blocks, block + 1));
-    const Index tiles = (table.count() + kTileRows - 1) / kTileRows;
-    const Index first_panel = part(panel_count, shares.panel_groups, group),
-                end_panel = part(panel_count, shares.panel_groups, group + 1);
-    const auto compute = [&](Index panel, Index i) {
-      const Index first = panel * kTileColumns, columns = std::min(kTileColumns, y.columns - first);
-      const Index begin = part(table.count(), tiles, i), count = part(table.count(), tiles, i + 1) - begin;
-      const Index width = panel_width(columns);
-      const graft::cpu::Range terms = grid.terms_of(table.begin() + begin, table.begin() + begin + count);
-      const ProductTile<T> tile{
-          .rows = table.rows(terms.begin) + begin,
-          .row_stride = table.count(),
-          .ahead = panel == first_panel && i + 1 < tiles ? count : 0,
-          .terms = terms.end - terms.begin,
-          .depth = depth,
-          .weights = weights.panel(first, depth, width) + terms.begin * stored_depth<T>(depth) * width,
-          .bias = y.bias == nullptr ? nullptr : y.bias + first,
-          .residual = y.residual == nullptr ? nullptr : y.residual + first,
-          .residual_pitch = y.residual_pitch,
-          .y = y.data + first,
-          .y_pitch = y.pitch,
-          .positions = table.results() + begin,
-          .count = count,
-          .columns = columns,
-          .clamp = y.clamp(),
-          .streams = streams};
-      product_tile(tile);
-      if constexpr (std::is_same_v<T, float>) {
-        if (!y.activates_after()) return;
-        for (Index r = 0; r < tile.count; ++r)
-          graft::cpu::activate_row(y.activation, tile.y + tile.positions[r] * tile.y_pitch, columns);
-      }
-    };
-    if ((end_panel - first_panel) * kTileColumns * grid.terms() * depth <=
-        kCachedWeights) {  // rows of y are written in one go
-      for (Index i = 0; i < tiles; ++i) {
-        for (Index panel = first_panel; panel < end_panel; ++panel) compute(panel, i);
-      }
-    } else {
-      for (Index panel = first_panel; panel < end_panel; ++panel) {
-        for (Index i = 0; i < tiles; ++i) compute(panel, i);
-      }
-    }
-    if (streams) finish_streams();
-  });
-}
 
 // A tile of sums of a weights' gradient: a few of the numbers that a term reads, times a panel of output channels.
 struct WeightTile {
@@ -160,18 +71,31 @@ bool usable(const ConvGeometry& g, const Operand& image, const Operand& weights,
          (g.groups == 1 || std::min(g.in_group(), g.out_group()) >= kFewest);
 }
 
-bool by_winograd(const ConvGeometry& g, const Tiles& tiles, Index depth, Index columns, const Operand& w) {
-  return winograd_computes(g) && winograd_is_faster(tiles, depth, columns, w.block != nullptr);
+bool by_amx(const Operand& image) { return image.dtype == DType::bf16 && has_amx_bf16(); }
+
+// By AMX bf16 is multiplied several times as fast as the f32 of Winograd's sums.
+bool by_winograd(const ConvGeometry& g, const Operand& image, const Tiles& tiles, Index depth, Index columns,
+                 const Operand& w) {
+  return winograd_computes(g) && !by_amx(image) && winograd_is_faster(tiles, depth, columns, w.block != nullptr);
 }
 
+constexpr Index kFewChannels = 8;
+
 // Measured on Zen 5 beside oneDNN 2.6, a convolution of `depth` channels with `columns` others. In bf16 direct sums are
-// within 10 % of the library's, mostly below; with AMX it is several times as fast. In f32 it is ahead where tiles are
-// over too soon.
-bool yields_to_library(const ConvGeometry& g, DType dtype, bool winograd, Index depth, Index columns) {
-  constexpr Index kFewChannels = 8, kShortProduct = 64 * 64;
-  if (dtype == DType::bf16) return has_amx_bf16() || !winograd;
-  return !winograd && (std::min(depth, columns) <= kFewChannels ||
-                       g.kernel_height * g.kernel_width * depth * columns <= kShortProduct);
+// within 10 % of the library's, mostly below; in f32 it is ahead where tiles are over too soon.
+bool yields_to_library(DType dtype, bool winograd, Index window, Index depth, Index columns) {
+  constexpr Index kShortProduct = 64 * 64;
+  if (dtype == DType::bf16) return !winograd;
+  return !winograd && (std::min(depth, columns) <= kFewChannels || window * depth * columns <= kShortProduct);
+}
+
+// By AMX, measured on a Xeon of the fifth generation beside oneDNN 2.6, which has by far the better tiles for large
+// images and strides of one, and brings weights into its layout at each call of a backward.
+bool yields_amx_to_library(const ConvGeometry& g, bool backward) {
+  constexpr Index kSmallImage = 8 * 8;
+  if (std::min(g.in_group(), g.out_group()) <= kFewChannels) return true;
+  const bool pointwise = g.kernel_height * g.kernel_width == 1;
+  return g.stride_height * g.stride_width == 1 && g.out_height * g.out_width > kSmallImage && !(backward && pointwise);
 }
 
 template <class T>
@@ -186,7 +110,7 @@ void forward(const ConvGeometry& g, const Operand& x, const Operand& w, const Op
                          .columns = g.out_channels,
                          .activation = activation};
   const Tiles tiles = forward_tiles(g);
-  if (by_winograd(g, tiles, g.channels, g.out_channels, w)) {
+  if (by_winograd(g, x, tiles, g.channels, g.out_channels, w)) {
     const auto weights = winograd_forward_weights(g, w, half ? Form::rounded : Form::f32);
     return winograd(tiles, Source<T>{elements<T>(x), x.pitch, g.channels}, *weights, result);
   }
@@ -207,7 +131,7 @@ void backward_input(const ConvGeometry& g, const Operand& dz, const Operand& w, 
                          .pitch = dx.to.pitch,
                          .columns = g.channels};
   const Tiles tiles = backward_input_tiles(g);
-  if (by_winograd(g, tiles, g.out_channels, g.channels, w)) {
+  if (by_winograd(g, dz, tiles, g.out_channels, g.channels, w)) {
     const auto weights = winograd_backward_input_weights(g, w, half ? Form::rounded : Form::f32);
     return winograd(tiles, Source<T>{elements<T>(dz), dz.pitch, g.out_channels}, *weights, result);
   }
@@ -233,8 +157,9 @@ bool conv2d_forward_supports(const Context&, const ConvGeometry& g, const Operan
 }
 bool conv2d_forward_yields(const Context&, const ConvGeometry& g, const Operand& x, const Operand& w, const Operand&,
                            const Operand&, Activation, const Operand&) {
-  const bool winograd = by_winograd(g, forward_tiles(g), g.channels, g.out_channels, w);
-  return yields_to_library(g, x.dtype, winograd, g.in_group(), g.out_group());
+  if (by_amx(x)) return yields_amx_to_library(g, false);
+  const bool winograd = by_winograd(g, x, forward_tiles(g), g.channels, g.out_channels, w);
+  return yields_to_library(x.dtype, winograd, g.kernel_height * g.kernel_width, g.in_group(), g.out_group());
 }
 void conv2d_forward(Context&, const ConvGeometry& g, const Operand& x, const Operand& w, const Operand& bias,
                     const Operand& residual, Activation activation, const Operand& y) {
@@ -250,8 +175,9 @@ bool conv2d_backward_input_supports(const Context&, const ConvGeometry& g, const
 }
 bool conv2d_backward_input_yields(const Context&, const ConvGeometry& g, const Operand& dz, const Operand& w,
                                   Gradient) {
-  const bool winograd = by_winograd(g, backward_input_tiles(g), g.out_channels, g.channels, w);
-  return yields_to_library(g, dz.dtype, winograd, g.out_group(), g.in_group());
+  if (by_amx(dz)) return yields_amx_to_library(g, true);
+  const bool winograd = by_winograd(g, dz, backward_input_tiles(g), g.out_channels, g.channels, w);
+  return yields_to_library(dz.dtype, winograd, g.kernel_height * g.kernel_width, g.out_group(), g.in_group());
 }
 void conv2d_backward_input(Context&, const ConvGeometry& g, const Operand& dz, const Operand& w, Gradient dx) {
   if (dz.dtype == DType::f32)
@@ -262,14 +188,20 @@ void conv2d_backward_input(Context&, const ConvGeometry& g, const Operand& dz, c
 
 bool conv2d_backward_weight_supports(const Context&, const ConvGeometry& g, const Operand& x, const Operand& dz,
                                      Gradient dw) {
-  return x.dtype == DType::f32 && usable(g, x, dw.to, dz);
+  const bool computes = x.dtype == DType::f32 || (by_amx(x) && dw.to.dtype == DType::f32);
+  return computes && usable(g, x, dw.to, dz);
 }
 void conv2d_backward_weight(Context&, const ConvGeometry& g, const Operand& x, const Operand& dz, Gradient dw) {
   const Grid grid = forward_grid(g);
   for (Index group = 0; group < g.groups; ++group) {
-    correlate(grid, {x.as<float>() + group * g.in_group(), x.pitch, g.in_group()},
-              {dz.as<float>() + group * g.out_group(), dz.pitch, g.out_group()},
-              dw.to.as<float>() + group * g.out_group() * grid.terms() * grid.run * g.in_group(), dw.accumulate);
+    const Index first_in = group * g.in_group(), first_out = group * g.out_group();
+    float* to = dw.to.as<float>() + first_out * grid.terms() * grid.run * g.in_group();
+    if (x.dtype == DType::f32)
+      correlate(grid, {x.as<float>() + first_in, x.pitch, g.in_group()},
+                {dz.as<float>() + first_out, dz.pitch, g.out_group()}, to, dw.accumulate);
+    else
+      correlate_by_amx(grid, {elements<Half>(x) + first_in, x.pitch, g.in_group()},
+                       {elements<Half>(dz) + first_out, dz.pitch, g.out_group()}, to, dw.accumulate);
   }
 }
 

@@ -93,7 +93,7 @@ Grid forward_grid(const ConvGeometry& g) {
                       .to_extent = g.out_width}};
   if (g.in_group() <= kFewChannels && g.dilation_width == 1)
     std::swap(grid.run, grid.inner.taps);
-  else if (g.kernel_height == 1)
+  else if (g.kernel_height == 1 && g.kernel_width > 1)
     std::swap(grid.outer, grid.inner);
   grid.arrange();
   return grid;
@@ -114,7 +114,8 @@ std::vector<Phase> backward_input_phases(const ConvGeometry& g) {
                                 q * columns.tap_stride);
         }
       }
-      if (g.kernel_height == 1) std::swap(result.grid.outer, result.grid.inner);  // which leaves the order of its terms
+      if (g.kernel_height == 1 && g.kernel_width > 1)
+        std::swap(result.grid.outer, result.grid.inner);  // which leaves the order of its terms
       result.grid.arrange();
       phases.push_back(std::move(result));
     }

@@ -1,6 +1,9 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdlib>
+#include <memory>
+#include <new>
 
 #include "cpu/avx512/grid.h"
 
@@ -8,6 +11,23 @@ namespace graft::kernels::avx512 {
 
 /// Where part i of n begins if `count` things are shared out evenly.
 inline Index part(Index count, Index n, Index i) { return count * i / n; }
+
+/// Memory that a thread works in, from a multiple of 64 bytes on: a vector in it never lies in two cache lines.
+template <class T>
+class Scratch {
+ public:
+  explicit Scratch(Index count)
+      : memory_(static_cast<T*>(std::aligned_alloc(64, (static_cast<std::size_t>(count) * sizeof(T) + 63) / 64 * 64))) {
+    if (memory_ == nullptr) throw std::bad_alloc();
+  }
+  T* data() const { return memory_.get(); }
+
+ private:
+  struct Free {
+    void operator()(T* memory) const { std::free(memory); }
+  };
+  std::unique_ptr<T[], Free> memory_;
+};
 
 /// Brings columns of the rows that are listed side by side: rows that lie a power of two apart would share a few sets
 /// of the cache.

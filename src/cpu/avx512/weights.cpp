@@ -9,7 +9,8 @@
 namespace graft::kernels::avx512 {
 namespace {
 
-constexpr Index kChunk = 256;  // of a panel's rows that a task writes
+constexpr Index kPairsBehind = 32 * kTileColumns;  // of a group: zeros, since AMX reads depths in steps of 32
+constexpr Index kChunk = 256;                      // of a panel's rows that a task writes
 
 std::string layout(std::string_view use, const ConvGeometry& g, Form form) {
   return fmt::format("avx512 {} {} {} {} {}x{} {}", use, static_cast<int>(form), g.out_channels, g.channels,
@@ -66,24 +67,29 @@ class Chunk {
 
 // Calls fill(chunk, group, term, first column, columns, first of depth, depth) for all chunks, and writes them.
 template <class Fill>
-void write_panels(Index groups, Index terms, Index depth, Index columns, Form form, void* memory, const Fill& fill) {
+void write_panels(const Panels& to, Index groups, Index terms, Index depth, Index columns, Form form, void* memory,
+                  const Fill& fill) {
   const Index count = panels(columns), chunks = (depth + kChunk - 1) / kChunk;
   const Index stored = form == Form::pairs ? stored_depth<Half>(depth) : depth;
+  for (Index group = 0; form == Form::pairs && group < groups; ++group) {
+    const Index first = (count - 1) * kTileColumns, width = panel_width(columns - first);
+    Half* const begin = static_cast<Half*>(memory) + group * to.group_elements;
+    std::fill(begin + (first + width) * terms * stored, begin + to.group_elements, Half{});
+  }
   parallel_for(groups * count * terms * chunks, [&](Index i) {
     const Index k = i % chunks * kChunk, term = i / chunks % terms, first = i / chunks / terms % count * kTileColumns;
     const Index group = i / chunks / terms / count, in_panel = std::min(kTileColumns, columns - first);
     const Index rows = std::min(kChunk, depth - k), width = panel_width(in_panel);
     Chunk chunk;
     fill(chunk, group, term, first, in_panel, k, rows);
-    chunk.write(
-        form, memory,
-        group * count * terms * stored * kTileColumns + first * terms * stored + term * stored * width + k * width);
+    chunk.write(form, memory, group * to.group_elements + first * terms * stored + term * stored * width + k * width);
   });
 }
 
 Panels allocate(Index groups, Index terms, Index depth, Index columns, Form form, std::size_t& bytes) {
   const Index stored = form == Form::pairs ? stored_depth<Half>(depth) : depth;
-  Panels result{.group_elements = panels(columns) * terms * stored * kTileColumns};
+  const Index behind = form == Form::pairs ? kPairsBehind : 0;
+  Panels result{.group_elements = panels(columns) * terms * stored * kTileColumns + behind};
   bytes =
       static_cast<std::size_t>(groups * result.group_elements) * (form == Form::pairs ? sizeof(Half) : sizeof(float));
   return result;
@@ -96,7 +102,7 @@ Panels pack_forward(const ConvGeometry& g, const Grid& grid, const Operand& w, F
   std::size_t bytes = 0;
   Panels result = allocate(g.groups, terms, depth, g.out_group(), form, bytes);
   result.storage = packed(w, layout("forward", g, form), bytes, [&](void* memory) {
-    write_panels(g.groups, terms, depth, g.out_group(), form, memory,
+    write_panels(result, g.groups, terms, depth, g.out_group(), form, memory,
                  [&](Chunk& chunk, Index group, Index term, Index first, Index columns, Index k, Index rows) {
                    const Index from = ((group * g.out_group() + first) * terms + term) * depth + k;
                    chunk.transpose(w, from, terms * depth, columns, rows);
@@ -118,7 +124,7 @@ Panels pack_backward_input(const ConvGeometry& g, const std::vector<Phase>& phas
   std::size_t bytes = 0;
   Panels result = allocate(g.groups, taps, depth, g.in_group(), form, bytes);
   result.storage = packed(w, name, bytes, [&](void* memory) {
-    write_panels(g.groups, taps, depth, g.in_group(), form, memory,
+    write_panels(result, g.groups, taps, depth, g.in_group(), form, memory,
                  [&](Chunk& chunk, Index group, Index term, Index first, Index columns, Index k, Index rows) {
                    const Index tap = order[static_cast<std::size_t>(term)];
                    const Index from = ((group * depth + k) * taps + tap) * g.in_group() + first;
