@@ -3,16 +3,16 @@
 #include <dlfcn.h>
 
 #include "core/format.h"
+#include "library/loading.h"
 
 namespace graft::library {
 namespace {
 
-// From where the system's loader looks, else from where it was when graft was built. Never closed.
 void* open() {
   const std::string name = fmt::format("libcublasLt.so.{}", CUBLAS_VER_MAJOR);
-  for (const std::string& path : {name, GRAFT_CUBLAS_FOLDER "/" + name})
-    if (void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL)) return library;
-  fail("[cublas] {} cannot be loaded: {}", name, dlerror());
+  void* const library = load(name);
+  check(library != nullptr, "[cublas] {} cannot be loaded: {}", name, dlerror());
+  return library;
 }
 
 template <class Function>

@@ -9,6 +9,7 @@
 #include "core/backend.h"
 #include "core/format.h"
 #include "library/cublas.h"
+#include "library/loading.h"
 
 namespace graft::library {
 namespace {
@@ -38,6 +39,7 @@ class ThreadHandles {
       const std::lock_guard lock(spare().mutex);
       if (auto node = spare().handles.extract(device)) return mine_.insert(std::move(node))->second;
     }
+    nvrtc();
     cudnnHandle_t fresh = nullptr;
     const cudnnStatus_t status = cudnnCreate(&fresh);
     check(status == CUDNN_STATUS_SUCCESS, "[cudnn] no handle for cuda:{}: {}", device, cudnnGetErrorString(status));

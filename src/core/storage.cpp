@@ -3,6 +3,8 @@
 #include <cstdlib>
 #include <utility>
 
+#include <sys/mman.h>
+
 #include "graft/core/context.h"
 
 #include "core/backend.h"
@@ -14,13 +16,22 @@ namespace {
 
 constexpr std::size_t kAlignment = 64;  // a cache line, and the widest vector register
 
+// Large blocks lie in large pages, where Linux has them for who asks: a fault brings 2 MiB, and one entry of the
+// translation buffer finds them.
+std::byte* allocate_on_cpu(std::size_t bytes) {
+  constexpr std::size_t kPage = std::size_t{2} << 20, kLeast = 2 * kPage;
+  if (bytes < kLeast) return static_cast<std::byte*>(std::aligned_alloc(kAlignment, bytes));
+  void* block = std::aligned_alloc(kPage, bytes);
+  if (block != nullptr) madvise(block, bytes, MADV_HUGEPAGE);
+  return static_cast<std::byte*>(block);
+}
+
 // Never destroyed: tensors with static lifetime may be freed after everything else.
 CachingAllocator& allocator(Device device) {
   if (device.kind != Device::Kind::cpu) return backend(device).memory();
-  static auto* instance = new CachingAllocator(
-      {}, {.allocate = [](std::size_t bytes, int,
-                          const void*) { return static_cast<std::byte*>(std::aligned_alloc(kAlignment, bytes)); },
-           .free = [](std::byte* block, int, const void*) { std::free(block); }});
+  static auto* instance =
+      new CachingAllocator({}, {.allocate = [](std::size_t bytes, int, const void*) { return allocate_on_cpu(bytes); },
+                                .free = [](std::byte* block, int, const void*) { std::free(block); }});
   return *instance;
 }
 

@@ -10,6 +10,7 @@
 #include "graft/io/file.h"
 
 #include "core/format.h"
+#include "core/parallel.h"
 #include "io/checked_shape.h"
 
 namespace graft::io {
@@ -19,7 +20,7 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr std::uint64_t kLongestHeader = 100'000'000;  // the limit of the reference implementation
-constexpr std::uint64_t kAlignment = 64;
+constexpr std::uint64_t kAlignment = 64, kPart = std::uint64_t{1} << 20;
 constexpr std::string_view kMetadata = "__metadata__";
 
 constexpr std::pair<std::string_view, DType> kTypes[] = {
@@ -142,11 +143,22 @@ Safetensors read_safetensors(const fs::path& path) {
   const InputFile input(path);
   SafetensorsHeader header = parse_header(input);
   Safetensors content{{}, std::move(header.metadata)};
+  struct Part {
+    std::uint64_t offset;
+    std::span<std::byte> to;
+  };
+  std::vector<Part> parts;  // threads read side by side, of large tensors too
   for (const auto& [name, spec, offset] : header.tensors) {
     Tensor tensor = Tensor::empty(spec.shape, spec.dtype);
-    input.read(offset, {static_cast<std::byte*>(tensor.raw()), tensor.bytes()});
+    std::span<std::byte> bytes{static_cast<std::byte*>(tensor.raw()), tensor.bytes()};
+    for (std::uint64_t from = 0; from < bytes.size(); from += kPart)
+      parts.push_back({offset + from, bytes.subspan(from, std::min(kPart, bytes.size() - from))});
     content.tensors.emplace_back(name, std::move(tensor));
   }
+  parallel_for(std::ssize(parts), [&](Index i) {
+    const Part& part = parts[static_cast<std::size_t>(i)];
+    input.read(part.offset, part.to);
+  });
   return content;
 }
 

@@ -9,6 +9,7 @@
 #include "graft/ops/shape.h"
 
 #include "core/dtype_dispatch.h"
+#include "core/parallel.h"
 #include "plan/graph.h"
 
 namespace graft::plan {
@@ -46,14 +47,16 @@ Affine affine(const Norm& norm) {
 Tensor scaled(const Tensor& weights, const std::vector<double>& scale, bool first_axis) {
   const Tensor from = weights.to(Device{});
   Tensor to = Tensor::empty(from.shape(), from.dtype());
-  const Index channels = std::ssize(scale), per_channel = from.elements() / channels;
+  const Index channels = std::ssize(scale), others = from.elements() / channels;
   dispatch_floating("fold", from.dtype(), [&]<class T>(Type<T>) {
     const T* read = from.data<T>();
     T* write = to.mutable_data<T>();
-    for (Index i = 0; i < from.elements(); ++i) {
-      const auto channel = static_cast<std::size_t>(first_axis ? i / per_channel : i % channels);
-      write[i] = convert<T>(scale[channel] * static_cast<double>(read[i]));
-    }
+    const auto times = [](T value, double factor) { return convert<T>(factor * static_cast<double>(value)); };
+    parallel_for(first_axis ? channels : others, [&](Index i) {
+      const Index length = first_axis ? others : channels, begin = i * length;
+      for (Index k = 0; k < length; ++k)
+        write[begin + k] = times(read[begin + k], scale[static_cast<std::size_t>(first_axis ? i : k)]);
+    });
   });
   return to.to(weights.device());
 }
