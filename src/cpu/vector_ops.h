@@ -22,7 +22,14 @@ double dot(const double* a, const double* b, Index count);
 void add_scaled(float* y, float scale, const float* x, Index count);
 void add_scaled(double* y, double scale, const double* x, Index count);
 
-/// The same for halves (and for f32 weights beside half activations, which are rounded first): summed in f32.
+/// x = softmax(x). Returns log(sum of exp(x)).
+float softmax_row(float* x, Index count);
+/// x[i] = exp(x[i] - log_sum): the softmax again from its scores.
+void softmax_again(float* x, float log_sum, Index count);
+/// dp[i] = p[i] (dp[i] - along): the scores' slopes from those of their softmax p, `along` being the sum of dp p.
+void softmax_slopes(const float* p, float along, float* dp, Index count);
+
+/// dot and add_scaled for halves (and for f32 weights beside half activations, which are rounded first): summed in f32.
 template <class A, class B>
 float dot(const A* a, const B* b, Index count) {
   float sum = 0;
