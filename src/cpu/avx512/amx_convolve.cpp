@@ -1,3 +1,4 @@
+#include "cpu/activate_row.h"
 #include "cpu/avx512/amx_tile.h"
 #include "cpu/avx512/convolve.h"
 
@@ -67,6 +68,13 @@ class Piece {
   std::vector<AmxRows> stretches_;
 };
 
+void activate(float* sums, Index rows, Index columns, const float* bias, Activation activation) {
+  for (Index r = 0; r < rows; ++r, sums += kTileColumns) {
+    for (Index c = 0; c < columns && bias != nullptr; ++c) sums[c] += bias[c];
+    graft::cpu::activate_row(activation, sums, columns);
+  }
+}
+
 }  // namespace
 
 void convolve_by_amx(const Grid& grid, const Source<Half>& source, const Weights<Half>& weights,
@@ -109,7 +117,9 @@ void convolve_by_amx(const Grid& grid, const Source<Half>& source, const Weights
                       .count = count,
                       .accumulate = piece > 0});
             if (piece + 1 < pieces) continue;
-            write_sums(tile_sums, {.bias = y.bias == nullptr ? nullptr : y.bias + first,
+            const float* const bias = y.bias == nullptr ? nullptr : y.bias + first;
+            if (y.activates_after()) activate(tile_sums, count, columns, bias, y.activation);
+            write_sums(tile_sums, {.bias = y.activates_after() ? nullptr : bias,
                                    .residual = y.residual == nullptr ? nullptr : y.residual + first,
                                    .residual_pitch = y.residual_pitch,
                                    .y = y.data + first,

@@ -151,9 +151,9 @@ void backward_input(const ConvGeometry& g, const Operand& dz, const Operand& w, 
 }  // namespace
 
 bool conv2d_forward_supports(const Context&, const ConvGeometry& g, const Operand& x, const Operand& w, const Operand&,
-                             const Operand&, Activation activation, const Operand& y) {
-  const bool clamps = activation <= Activation::relu6;  // others are computed in f32, where the result is
-  return usable(g, x, w, y) && (x.dtype == DType::f32 || clamps);
+                             const Operand& residual, Activation activation, const Operand& y) {
+  const bool clamps = activation <= Activation::relu6;  // others are computed in f32, where the sums are
+  return usable(g, x, w, y) && (x.dtype == DType::f32 || clamps || (by_amx(x) && !residual));
 }
 bool conv2d_forward_yields(const Context&, const ConvGeometry& g, const Operand& x, const Operand& w, const Operand&,
                            const Operand&, Activation, const Operand&) {

@@ -8,6 +8,7 @@
 #include "cpu/avx512/machine.h"
 #include "cpu/avx512/share.h"
 #include "cpu/avx512/weights.h"
+#include "kernels/conv2d.h"
 
 // Products with a matrix of weights as it is stored. A block of it is brought into panels, in memory that stays in the
 // second-level cache while all rows go over it; sums over the blocks' depths meet in the result. So the weights are
@@ -70,6 +71,19 @@ void multiply(const Rows& x, const Result<float>& y, Index block_columns, Index 
   });
 }
 
+// A linear layer in bf16 is a convolution of a line of pixels with a window of one, for which there are tiles of AMX.
+bool by_amx(const Operand& x, const Operand& w) {
+  return x.dtype == DType::bf16 && has_amx_bf16() && x.elements() > 0 && w.elements() > 0 && w.contiguous();
+}
+ConvGeometry as_convolution(Index rows, const Operand& w) {
+  ConvGeometry g;
+  g.batch = g.height = g.out_height = 1;
+  g.width = g.out_width = rows;
+  g.channels = w.shape[1];
+  g.out_channels = w.shape[0];
+  return g;
+}
+
 bool usable(const Operand& x, const Operand& w) {
   return has_avx512() && x.dtype == DType::f32 && w.dtype == DType::f32 && x.elements() > 0 && w.elements() > 0;
 }
@@ -78,7 +92,7 @@ bool usable(const Operand& x, const Operand& w) {
 
 bool linear_forward_supports(const Context&, const Operand& x, const Operand& w, const Operand&, Activation,
                              const Operand&) {
-  return usable(x, w);
+  return usable(x, w) || by_amx(x, w);
 }
 
 // Few rows: sums of products of neighbouring numbers, four columns at a time.
@@ -97,8 +111,10 @@ void multiply_few(const Rows& x, const Operand& w, const Result<float>& y) {
   });
 }
 
-void linear_forward(Context&, const Operand& x, const Operand& w, const Operand& bias, Activation activation,
+void linear_forward(Context& context, const Operand& x, const Operand& w, const Operand& bias, Activation activation,
                     const Operand& y) {
+  if (x.dtype == DType::bf16)
+    return conv2d_forward(context, as_convolution(x.shape.rows(), w), x, w, bias, {}, activation, y);
   constexpr Index kColumns = 64, kDepth = 1024;  // rows of w are read 4 KiB at a time
   const Rows rows{x.as<float>(), x.shape.rows(), x.pitch, w.shape[1]};
   const Result<float> result{.bias = bias.as<float>(),
@@ -122,14 +138,16 @@ constexpr Index kManyRows = 64;
 bool linear_forward_yields(const Context&, const Operand& x, const Operand& w, const Operand&, Activation,
                            const Operand&) {
   constexpr Index kLongSum = 2048;
+  if (x.dtype == DType::bf16) return false;
   return x.shape.rows() > kManyRows && w.shape[1] > kLongSum;
 }
 
 bool linear_backward_input_supports(const Context&, const Operand& dz, const Operand& w, Gradient) {
-  return usable(dz, w);
+  return usable(dz, w) || by_amx(dz, w);
 }
 
-void linear_backward_input(Context&, const Operand& dz, const Operand& w, Gradient dx) {
+void linear_backward_input(Context& context, const Operand& dz, const Operand& w, Gradient dx) {
+  if (dz.dtype == DType::bf16) return conv2d_backward_input(context, as_convolution(dz.shape.rows(), w), dz, w, dx);
   constexpr Index kColumns = 256, kDepth = 256;
   multiply({dz.as<float>(), dz.shape.rows(), dz.pitch, w.shape[0]},
            Result<float>{.bias = nullptr,
@@ -154,20 +172,24 @@ void linear_backward_input(Context&, const Operand& dz, const Operand& w, Gradie
            });
 }
 
-bool linear_backward_input_yields(const Context&, const Operand&, const Operand&, Gradient) { return true; }
+bool linear_backward_input_yields(const Context&, const Operand& dz, const Operand&, Gradient) {
+  return dz.dtype == DType::f32;
+}
 
 bool linear_backward_weight_supports(const Context&, const Operand& x, const Operand& dz, Gradient dw) {
-  return usable(x, dw.to) && dz.elements() > 0;
+  return (usable(x, dw.to) || (by_amx(x, dw.to) && dw.to.dtype == DType::f32)) && dz.elements() > 0;
 }
 
 bool linear_backward_weight_yields(const Context&, const Operand& x, const Operand&, Gradient dw) {
   constexpr Index kManyWeights = 1 << 22;  // more than the caches keep
+  if (x.dtype == DType::bf16) return x.shape.rows() > kManyRows;
   return x.shape.rows() > kManyRows || dw.to.elements() < kManyWeights;
 }
 
 // dw[o, i] (+)= sum over rows r of dz[r, o] x[r, i]: a share is a range of outputs, and adds to dw block by block of
 // rows. Both factors are brought side by side first, dz in tiles and x in panels.
-void linear_backward_weight(Context&, const Operand& x, const Operand& dz, Gradient dw) {
+void linear_backward_weight(Context& context, const Operand& x, const Operand& dz, Gradient dw) {
+  if (x.dtype == DType::bf16) return conv2d_backward_weight(context, as_convolution(x.shape.rows(), dw.to), x, dz, dw);
   constexpr Index kBlockRows = 256, kOutputs = 384;
   const Index rows = x.shape.rows(), in = dw.to.shape[1], out = dw.to.shape[0];
   const Index shares = std::max(std::min<Index>(out, 2 * threads()), (out + kOutputs - 1) / kOutputs);
