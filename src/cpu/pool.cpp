@@ -43,6 +43,30 @@ GRAFT_INLINE inline void largest_of(const std::vector<const T*>& taps, const std
   }
 }
 
+// The same without the numbers, which lets the largest stay in registers.
+template <class T, class Sum>
+GRAFT_INLINE inline void largest_alone_of(const std::vector<const T*>& taps, Sum* best, Index channels) {
+  Index c = 0;
+  if constexpr (has_lanes<T>) {
+    for (; c + kLanes <= channels; c += kLanes) {
+      Floats most, x;
+      load(most, taps[0] + c);
+      for (std::size_t t = 1; t < taps.size(); ++t) {
+        load(x, taps[t] + c);
+        most = (~(x <= most) & (most == most)) ? x : most;
+      }
+      store(best + c, most);
+    }
+  }
+  for (; c < channels; ++c) {
+    best[c] = static_cast<Sum>(taps[0][c]);
+    for (std::size_t t = 1; t < taps.size(); ++t) {
+      const Sum x = static_cast<Sum>(taps[t][c]);
+      if (!(x <= best[c]) && best[c] == best[c]) best[c] = x;
+    }
+  }
+}
+
 // sum[c] = sum over the taps of scale * tap[c].
 template <class T, class Sum>
 GRAFT_INLINE inline void scaled_sum_of(const std::vector<const T*>& taps, const std::vector<Sum>& scales, Sum* sums,
@@ -95,6 +119,16 @@ GRAFT_CPU_CLONES void largest(const Taps<bfloat16>& taps, const Numbers& numbers
   largest_of(taps, numbers, best, at, channels);
 }
 template <class T, class Sum>
+void largest_alone(const Taps<T>& taps, Sum* best, Index channels) {
+  largest_alone_of(taps, best, channels);
+}
+GRAFT_CPU_CLONES void largest_alone(const Taps<float>& taps, float* best, Index channels) {
+  largest_alone_of(taps, best, channels);
+}
+GRAFT_CPU_CLONES void largest_alone(const Taps<bfloat16>& taps, float* best, Index channels) {
+  largest_alone_of(taps, best, channels);
+}
+template <class T, class Sum>
 void scaled_sum(const Taps<T>& taps, const std::vector<Sum>& scales, Sum* sums, Index channels) {
   scaled_sum_of(taps, scales, sums, channels);
 }
@@ -140,6 +174,14 @@ void with_positions(const Operand& positions, const Body& body) {
 
 }  // namespace
 
+bool max_pool_forward_is_ahead(const Context&, const WindowGeometry&, const Operand&, const Operand&,
+                               const Operand& positions) {
+  return !positions;
+}
+bool average_pool_forward_is_ahead(const Context&, const WindowGeometry&, const Operand& x, const Operand&) {
+  return x.dtype == DType::bf16;
+}
+
 void max_pool_forward(Context&, const WindowGeometry& g, const Operand& x, const Operand& y, const Operand& positions) {
   dispatch_floating("max_pool", x.dtype, [&]<class T>(Type<T>) {
     for_each_row(g.batch, g.out_height, g.channels, [&](Index n, Index row, Index first, Index channels) {
@@ -154,7 +196,10 @@ void max_pool_forward(Context&, const WindowGeometry& g, const Operand& x, const
           taps.push_back(x.as<T>() + (n * g.height * g.width + pixel) * x.pitch + first);
           numbers.push_back(static_cast<std::int32_t>(tap));
         });
-        largest(taps, numbers, best.data(), at.data(), channels);
+        if (positions)
+          largest(taps, numbers, best.data(), at.data(), channels);
+        else
+          largest_alone(taps, best.data(), channels);
         const Index window = (n * g.out_height + row) * g.out_width + column;
         put(y.as<T>() + window * y.pitch + first, best.data(), channels, false);
         if (!positions) continue;

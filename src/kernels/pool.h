@@ -10,6 +10,10 @@ void max_pool_forward(Context&, const WindowGeometry&, const Operand& x, const O
 void max_pool_backward(Context&, const WindowGeometry&, const Operand& positions, const Operand& dy, Gradient dx);
 void average_pool_forward(Context&, const WindowGeometry&, const Operand& x, const Operand& y);
 void average_pool_backward(Context&, const WindowGeometry&, const Operand& dy, Gradient dx);
+/// Where graft's own are ahead of oneDNN's: a maximum whose position nobody asks for, and halves.
+bool max_pool_forward_is_ahead(const Context&, const WindowGeometry&, const Operand& x, const Operand& y,
+                               const Operand& positions);
+bool average_pool_forward_is_ahead(const Context&, const WindowGeometry&, const Operand& x, const Operand& y);
 }  // namespace cpu
 namespace onednn {
 void max_pool_forward(Context&, const WindowGeometry&, const Operand& x, const Operand& y, const Operand& positions);
@@ -41,7 +45,8 @@ constexpr DType position_type(Index kernel_height, Index kernel_width) {
 inline constexpr Kernel<const WindowGeometry&, const Operand&, const Operand&, const Operand&> max_pool_forward{
     "max_pool",
     {.native = {cpu::max_pool_forward},
-     .library = GRAFT_ONEDNN(onednn::max_pool_forward, onednn::max_pool_forward_supports)},
+     .library = GRAFT_ONEDNN(onednn::max_pool_forward, onednn::max_pool_forward_supports),
+     .vectorized = {cpu::max_pool_forward, cpu::max_pool_forward_is_ahead}},
     GRAFT_GPU_AND_LIBRARY(cudnn, max_pool_forward)};
 /// dx (+)= dy where the maximum was.
 inline constexpr Kernel<const WindowGeometry&, const Operand&, const Operand&, Gradient> max_pool_backward{
@@ -53,7 +58,8 @@ inline constexpr Kernel<const WindowGeometry&, const Operand&, const Operand&, G
 inline constexpr Kernel<const WindowGeometry&, const Operand&, const Operand&> average_pool_forward{
     "average_pool",
     {.native = {cpu::average_pool_forward},
-     .library = GRAFT_ONEDNN(onednn::average_pool_forward, onednn::average_pool_forward_supports)},
+     .library = GRAFT_ONEDNN(onednn::average_pool_forward, onednn::average_pool_forward_supports),
+     .vectorized = {cpu::average_pool_forward, cpu::average_pool_forward_is_ahead}},
     GRAFT_GPU_AND_LIBRARY(cudnn, average_pool_forward)};
 /// dx (+)= each dy spread evenly over what it averaged.
 inline constexpr Kernel<const WindowGeometry&, const Operand&, Gradient> average_pool_backward{

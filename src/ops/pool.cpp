@@ -2,6 +2,7 @@
 
 #include "core/format.h"
 #include "kernels/pool.h"
+#include "ops/support.h"
 
 namespace graft::ops {
 namespace {
@@ -58,6 +59,16 @@ Saves MaxPool::saves(Slots wanted) const {
 void MaxPool::backward(Context& context, const Saved& saved, std::span<const Operand> dy,
                        std::span<const Gradient> dx) const {
   if (dx[0]) kernels::max_pool_backward(context, lay(name(), window, dx[0].to.shape), saved.outputs[1], dy[0], dx[0]);
+}
+
+std::shared_ptr<const Op> MaxPool::with_padding(const Padding& more) const {
+  const auto padding = padded(window.padding, more);
+  if (!padding || std::max(padding->top, padding->bottom) >= window.kernel.height ||
+      std::max(padding->left, padding->right) >= window.kernel.width)
+    return nullptr;  // a window of nothing but zeros has a maximum
+  auto op = std::make_shared<MaxPool>(*this);
+  op->window.padding = *padding;
+  return op;
 }
 
 double MaxPool::operations(std::span<const Spec>, std::span<const Spec> out) const { return taps(window, out); }

@@ -4,8 +4,10 @@
 #include "graft/autograd/tape.h"
 #include "graft/ops/activation.h"
 #include "graft/ops/arithmetic.h"
+#include "graft/ops/batch_norm.h"
 #include "graft/ops/conv2d.h"
 #include "graft/ops/depthwise_conv2d.h"
+#include "graft/ops/pool.h"
 #include "graft/ops/shape.h"
 
 #include "core/dtype_dispatch.h"
@@ -161,6 +163,17 @@ void fold_constants(Graph& graph) {
   }
 }
 
+// Whether a value comes from an activation that is nowhere negative.
+bool is_never_negative(const Graph& graph, int value) {
+  const int producer = graph.value(value).producer;
+  const Op* op = producer < 0 ? nullptr : graph.calls()[static_cast<std::size_t>(producer)].op.get();
+  Activation last = Activation::linear;
+  if (const auto* activate = dynamic_cast<const ops::Activate*>(op)) last = activate->function;
+  if (const auto* norm = dynamic_cast<const ops::BatchNorm*>(op)) last = norm->options.activation;
+  if (const auto* conv = dynamic_cast<const ops::Conv2d*>(op)) last = conv->options.activation;
+  return last == Activation::relu || last == Activation::relu6;
+}
+
 void fold_padding(Graph& graph) {
   for (std::size_t i = 0; i < graph.calls().size(); ++i) {
     const Graph::Call& call = graph.calls()[i];
@@ -170,6 +183,8 @@ void fold_padding(Graph& graph) {
     if (pad == nullptr || pad->options.value != 0 || graph.value(call.inputs[0]).spec.shape.rank() != 4) continue;
     const auto &first = pad->options.before, &last = pad->options.after;
     if (first[0] != 0 || last[0] != 0 || first[3] != 0 || last[3] != 0) continue;
+    if (dynamic_cast<const ops::MaxPool*>(call.op.get()) != nullptr && !is_never_negative(graph, before->inputs[0]))
+      continue;
     auto op = call.op->with_padding({.top = first[1], .bottom = last[1], .left = first[2], .right = last[2]});
     if (op == nullptr) continue;
     std::vector<int> inputs = call.inputs;

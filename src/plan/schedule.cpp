@@ -6,10 +6,37 @@
 namespace graft::plan {
 namespace {
 
+// Takes outputs that nobody reads from those ops that can do without them.
+void leave_out_unread(const Graph& graph, Schedule& schedule) {
+  std::set<int> read;
+  for (const Instruction& instruction : schedule.instructions) {
+    read.insert(instruction.inputs.begin(), instruction.inputs.end());
+    if (instruction.kind == Instruction::Kind::backward)
+      read.insert(instruction.outputs.begin(), instruction.outputs.end());
+  }
+  for (Instruction& instruction : schedule.instructions) {
+    if (instruction.kind != Instruction::Kind::forward) continue;
+    const Slots optional = graph.calls()[instruction.call].op->optional_outputs();
+    for (std::size_t i = 0; i < instruction.outputs.size(); ++i) {
+      if (optional.has(static_cast<int>(i)) && !read.contains(instruction.outputs[i])) instruction.outputs[i] = -1;
+    }
+  }
+}
+
+Schedule all_forward(const Graph& graph) {
+  Schedule schedule;
+  for (const Graph::Value& value : graph.values()) schedule.slots.push_back(value.spec);
+  for (std::size_t i = 0; i < graph.calls().size(); ++i) {
+    const Graph::Call& call = graph.calls()[i];
+    schedule.instructions.push_back({Instruction::Kind::forward, i, call.inputs, call.outputs});
+  }
+  return schedule;
+}
+
 class Backward {
  public:
   Backward(const Graph& graph, int loss)
-      : graph_(graph), schedule_(schedule_forward(graph)), needed_(graph.need_gradients()) {
+      : graph_(graph), schedule_(all_forward(graph)), needed_(graph.need_gradients()) {
     schedule_.seed = slot_of_gradient(loss);
     written_.insert(schedule_.seed);
     for (std::size_t call = graph.calls().size(); call-- > 0;) add(call);
@@ -79,17 +106,14 @@ class Backward {
 }  // namespace
 
 Schedule schedule_forward(const Graph& graph) {
-  Schedule schedule;
-  for (const Graph::Value& value : graph.values()) schedule.slots.push_back(value.spec);
-  for (std::size_t i = 0; i < graph.calls().size(); ++i) {
-    const Graph::Call& call = graph.calls()[i];
-    schedule.instructions.push_back({Instruction::Kind::forward, i, call.inputs, call.outputs});
-  }
+  Schedule schedule = all_forward(graph);
+  leave_out_unread(graph, schedule);
   return schedule;
 }
 
 Schedule schedule_training(const Graph& graph, int loss, bool hand_over) {
   Schedule schedule = Backward(graph, loss).take();
+  leave_out_unread(graph, schedule);
   if (!hand_over) return schedule;
   std::map<int, std::size_t> completed;  // by slot: the last instruction that writes it
   for (std::size_t i = 0; i < schedule.instructions.size(); ++i) {

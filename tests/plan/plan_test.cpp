@@ -5,6 +5,8 @@
 #include <gtest/gtest.h>
 
 #include "graft/autograd/tape.h"
+#include "graft/nn/layers.h"
+#include "graft/nn/network.h"
 
 #include "core/format.h"
 #include "plan/support.h"
@@ -45,9 +47,24 @@ TEST(Plan, FoldsEveryNormOfTheZooAndPlacesEveryPart) {
     for (const Step& step : plan.steps()) {
       EXPECT_NE(step.op, "batch_norm");
       EXPECT_NE(step.op, "relu");
+      const bool of_an_image = step.inputs.front().shape.rank() == 4;
+      EXPECT_FALSE(of_an_image && step.op == "pad");
     }
     EXPECT_LE(static_cast<double>(plan.memory()), 1.05 * static_cast<double>(plan.least_memory()));
   }
+}
+
+// Where all under a window is negative, a zero beside it is the largest.
+TEST(Plan, ZerosBeforeAMaximumOfNegativeValuesStay) {
+  nn::Builder b({.height = 4, .width = 4, .channels = 2});
+  const auto padded = b.add("pad", nn::ZeroPad({.top = 1, .bottom = 1, .left = 1, .right = 1}), b.input());
+  nn::Network network = b.build(b.add("pool", nn::MaxPool({.kernel = 3, .stride = 2}), padded));
+  network.materialize();
+  const Tensor input = Tensor::full({1, 4, 4, 2}, -1, DType::f32);
+  const Tensor output = compile(network, input.shape()).run(input).front();
+  EXPECT_EQ(output.data<float>()[0], 0);
+  const autograd::NoGrad off;
+  EXPECT_EQ(difference(output, network.run(input).output), 0);
 }
 
 TEST(Plan, UsesWeightsThatChanged) {

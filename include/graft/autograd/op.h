@@ -71,6 +71,9 @@ class Op {
   virtual void backward(Context& context, const Saved& saved, std::span<const Operand> dy,
                         std::span<const Gradient> dx) const;
 
+  /// Hidden outputs that forward does not compute where they are absent: for ops whose backward alone reads them, at a
+  /// price.
+  virtual Slots optional_outputs() const { return {}; }
   /// True if output 0 is input 0 under another shape.
   virtual bool is_view() const { return false; }
   /// Inputs that forward changes in place: moving statistics.
