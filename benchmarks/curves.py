@@ -8,12 +8,13 @@ import math
 import photos
 from page import STYLE, WORK, bytes_text, head, left_out, name_of, times_as_fast
 
-WIDTH, HEIGHT = 470, 290
-LEFT, RIGHT, TOP, BOTTOM = 62, 14, 34, 46  # what axes and legend take around the curves
+WIDTH, HEIGHT = 470, 280
+LEFT, RIGHT, TOP, BOTTOM = 62, 30, 28, 46  # what the axes take around the curves
 CURVES = """
 :root { --graft: #178a6b; --second: #3f6fb5; --third: #b26a00; }
 @media (prefers-color-scheme: dark) { :root { --graft: #4cc7a3; --second: #86aee8; --third: #e0a450; } }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 380px), 1fr)); gap: 8px 24px; }
+.legend { display: flex; flex-wrap: wrap; gap: 2px 18px; font-size: 14px; } .legend svg { display: inline; width: 14px; height: 14px; vertical-align: -2px; margin-right: 5px; }
 .grid { stroke: var(--line); } .guide { stroke: var(--quiet); stroke-dasharray: 4 4; fill: none; }
 .curve { fill: none; stroke-width: 2; } .first { stroke: var(--graft); } .second { stroke: var(--second); } .third { stroke: var(--third); }
 .mark { stroke: var(--page); stroke-width: 1; } .mark.first { fill: var(--graft); } .mark.second { fill: var(--second); } .mark.third { fill: var(--third); }
@@ -24,7 +25,11 @@ KINDS = ["first", "second", "third"]
 
 def number_text(value):
     """As an axis says it."""
-    return f"{value / 1e6:g}M" if value >= 1e6 else f"{value:,.0f}" if value >= 1 else f"{value:g}"
+    return f"{value / 1e6:g}M" if value >= 1e6 else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def memory_text(value):
+    return bytes_text(value) if value else "0"
 
 
 class Axis:
@@ -67,29 +72,35 @@ def chart(what, x_label, y_label, series, log_x=False, log_y=False, tick_text=nu
     """Curves [(name, [(x, y)])]; a guide (words, x, y) is a line of what is proportional to x, through that point."""
     xs = sorted({x for _, values in series for x, _ in values})
     x_axis = Axis(xs, LEFT, WIDTH - RIGHT, log_x, ticks=xs)
-    of_guide = [(x, guide[2] * x / guide[1]) for x in (xs[0], xs[-1])] if guide and len(xs) > 1 else []
-    y_axis = Axis([y for _, values in series for _, y in values] + [y for _, y in of_guide], HEIGHT - BOTTOM, TOP, log_y)
+    y_axis = Axis([y for _, values in series for _, y in values], HEIGHT - BOTTOM, TOP, log_y)
     parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(what)}">']
     for tick in y_axis.ticks:
         y = y_axis.at(tick)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/><text class="quiet" x="{LEFT - 7}" y="{y + 4:.1f}" text-anchor="end">{y_text(tick)}</text>')
+    labelled_until = 0
     for tick in x_axis.ticks:
-        x = x_axis.at(tick)
+        x, half = x_axis.at(tick), 4 * len(tick_text(tick))
+        if x - half < labelled_until:
+            continue
+        labelled_until = x + half
         parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM + 4}"/><text class="quiet" x="{x:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{tick_text(tick)}</text>')
     parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 8}" text-anchor="middle">{html.escape(x_label)}</text>')
-    if of_guide:
-        parts.append('<path class="guide" d="M' + "L".join(f"{x_axis.at(x):.1f} {y_axis.at(y):.1f}" for x, y in of_guide) + f'"><title>{html.escape(guide[0])}</title></path>')
+    if guide and len(xs) > 1:
+        words, slope = guide[0], guide[2] / guide[1]
+        ends = [max(xs[0], y_axis.low / slope), min(xs[-1], y_axis.high / slope)]
+        parts.append('<path class="guide" d="M' + "L".join(f"{x_axis.at(x):.1f} {y_axis.at(slope * x):.1f}" for x in ends) + f'"><title>{html.escape(words)}</title></path>')
     for kind, (name, values) in zip(KINDS, series):
         points = [(x_axis.at(x), y_axis.at(y), f"{name}, {tick_text(x)}: {y_text(y)}") for x, y in sorted(values)]
         parts.append(f'<path class="curve {kind}" d="M' + "L".join(f"{x:.1f} {y:.1f}" for x, y, _ in points) + '"/>')
         parts += [mark(kind, x, y, title) for x, y, title in points]
     parts.append(f'<text x="2" y="14">{html.escape(y_label)}</text>')
-    at = WIDTH - RIGHT
-    for kind, (name, _) in reversed(list(zip(KINDS, series))):
-        at -= 7.2 * len(name)
-        parts.append(f'<text x="{at:.0f}" y="14">{html.escape(name)}</text>{mark(kind, at - 10, 10, name)}')
-        at -= 30
     return "\n".join(parts + ["</svg>"])
+
+
+def beside_each_other(names, charts):
+    """Charts of the same curves, under their names."""
+    legend = "".join(f'<span><svg viewBox="0 0 14 14">{mark(kind, 7, 7, name)}</svg>{html.escape(name)}</span>' for kind, name in zip(KINDS, names))
+    return f'<div class="legend">{legend}</div><div class="charts">{"".join(charts)}</div>'
 
 
 def table(columns, rows):
@@ -98,15 +109,18 @@ def table(columns, rows):
     return f'<details><summary>Numbers</summary><table>{line(columns, "th")}{"".join(line(row, "td") for row in rows)}</table></details>'
 
 
+def names_of(points):
+    """Everyone who was there at some point."""
+    return list(dict.fromkeys(name for point in points for name in point["contestants"]))
+
+
 def by_contestant(points, x, y):
-    """Curves of everyone who was there at some point."""
-    names = list(dict.fromkeys(name for point in points for name in point["contestants"]))
-    return [(name, [(x(point), y(point, name)) for point in points if name in point["contestants"]]) for name in names]
+    return [(name, [(x(point), y(point, name)) for point in points if name in point["contestants"]]) for name in names_of(points)]
 
 
-def beside(points, x_name, x, more=(), **of_more):
+def beside(points, x_name, x, more=()):
     """The table of a comparison's points: speeds, ratios and memory, and other columns (name, text(point, name)) of each contestant."""
-    names = list(dict.fromkeys(name for point in points for name in point["contestants"]))
+    names = names_of(points)
     columns = [x_name] + [f"{name}, images/s" for name in names] + [f"times as fast as {name}" for name in names[1:]] + [f"{name}, {what}" for what, _ in more for name in names]
     columns += [f"{name}, memory" for name in names]
     rows = []
@@ -126,7 +140,7 @@ def of_batch(points):
     x = lambda point: point["batch"]
     memory = by_contestant(points, x, lambda point, name: point["contestants"][name]["peak_bytes"])
     return [chart("images a second by batch", "batch", "images/s", by_contestant(points, x, speed), log_x=True),
-            chart("peak memory by batch", "batch", "peak memory", memory, log_x=True, log_y=True, y_text=bytes_text)], beside(points, "batch", x)
+            chart("peak memory by batch", "batch", "peak memory", memory, log_x=True, log_y=True, y_text=memory_text)], beside(points, "batch", x)
 
 
 def of_threads(points):
@@ -146,20 +160,20 @@ def of_image(points):
     side = lambda pixels: f"{math.isqrt(pixels)}²"
     return [chart("milliseconds an image by pixels", "pixels", "ms an image", milliseconds, log_x=True, log_y=True, tick_text=side,
                   guide=("in proportion to pixels", x(points[-1]), 1e3 / speed(points[-1], first))),
-            chart("peak memory by pixels", "pixels", "peak memory", memory, log_x=True, log_y=True, tick_text=side, y_text=bytes_text)], \
+            chart("peak memory by pixels", "pixels", "peak memory", memory, log_x=True, log_y=True, tick_text=side, y_text=memory_text)], \
         beside(points, "pixels", lambda point: f"{point['image']}x{point['image']}")
 
 
 def of_photos(points):
     """Time and memory of graft's commands, and whether the memory stays flat."""
-    ways = {way: list(found) for way, found in itertools.groupby(sorted(points, key=lambda point: (point["way"], point["photos"])), lambda point: point["way"])}
+    ways = {way: [point for point in points if point["way"] == way] for way in dict.fromkeys(point["way"] for point in points)}
     last = max(points, key=lambda point: (point["photos"], point["seconds"]))
     curves = lambda field: [(way, [(point["photos"], point[field]) for point in found]) for way, found in ways.items()]
     charts = [chart("seconds by photos", "photos", "seconds", curves("seconds"), log_x=True, log_y=True, guide=("in proportion to photos", last["photos"], last["seconds"])),
-              chart("peak memory by photos", "photos", "peak memory", curves("peak_bytes"), log_x=True, y_text=bytes_text)]
+              chart("peak memory by photos", "photos", "peak memory", curves("peak_bytes"), log_x=True, y_text=memory_text)]
     rows = [[way, f"{point['photos']:,}", f"{point['seconds']:,.1f}", f"{point['photos'] / point['seconds']:,.0f}", bytes_text(point["peak_bytes"])] for way, found in ways.items() for point in found]
     said = "".join(f"<p>{verdict_text(verdict)}</p>" for verdict in map(photos.verdict, ways.values()) if verdict)
-    return said + f'<div class="charts">{"".join(charts)}</div>' + table(["", "photos", "seconds", "photos/s", "memory"], rows)
+    return said + beside_each_other(ways, charts) + table(["", "photos", "seconds", "photos/s", "memory"], rows)
 
 
 def verdict_text(verdict):
@@ -167,10 +181,11 @@ def verdict_text(verdict):
     return f'{flat}: {html.escape(verdict["way"])}, from {verdict["from"]:,} to {verdict["to"]:,} photos {verdict["grown_bytes"] / 1e6:.0f} MB more.'
 
 
+# Of each axis a title, how it is drawn, and what a point is called.
 AXES = {
-    "batch": ("Batch", of_batch),
-    "threads": ("Threads", of_threads),
-    "image": ("Size of the image", of_image),
+    "batch": ("Batch", of_batch, lambda point: f"batch {point['batch']}"),
+    "threads": ("Threads", of_threads, lambda point: f"{point['threads']} thread{'s' * (point['threads'] > 1)}"),
+    "image": ("Size of the image", of_image, lambda point: f"{point['image']}x{point['image']} pixels"),
 }
 
 
@@ -179,7 +194,7 @@ def page(report):
                  "Contestants are processes of their own with the same network, weights and input, taking turns; ratios are taken within a round, with a 95 % interval over the rounds. "
                  "Memory is the most that a process ever held, getting ready included. A dashed line is what would grow in proportion.", STYLE + CURVES)
     key = lambda point: (point["model"], point["work"])
-    for axis, (title, draw) in AXES.items():
+    for axis, (title, draw, value) in AXES.items():
         found = [point for point in report["points"] if point["axis"] == axis]
         if not found:
             continue
@@ -187,9 +202,9 @@ def page(report):
         for (model, work), points in itertools.groupby(found, key):
             points = list(points)
             charts, numbers = draw(points)
-            constant = [f"batch {points[0]['batch']}"] * (axis != "batch") + [f"{points[0]['image']}x{points[0]['image']} pixels"] * (axis != "image") + [f"{points[0]['threads']} threads"] * (axis != "threads")
-            parts.append(f'<h3>{name_of(model)}, {WORK[work].lower()}, {", ".join(constant)}</h3><div class="charts">{"".join(charts)}</div>{numbers}')
-            parts += list(dict.fromkeys(map(left_out, points)))
+            constant = [text(points[0]) for other, (_, _, text) in AXES.items() if other != axis]
+            parts.append(f'<h3>{name_of(model)}, {WORK[work].lower()}, {", ".join(constant)}</h3>{beside_each_other(names_of(points), charts)}{numbers}')
+            parts += [left_out(point, f" at {value(point)}") for point in points]
     found = [point for point in report["points"] if point["axis"] == "photos"]
     if found:
         parts.append(f"<h2>Number of photos</h2>{of_photos(found)}")

@@ -41,5 +41,6 @@ def head(report, title, explanation, style=STYLE):
             f'<p class="quiet">{explanation}</p>']
 
 
-def left_out(case):
-    return "".join(f'<p class="quiet">Left out: {html.escape(reason if reason.startswith(name) else f"{name}: {reason}")}</p>' for name, reason in case["left_out"].items())
+def left_out(case, where=""):
+    """Who did not take part in a case, and why."""
+    return "".join(f'<p class="quiet">Left out{where}: {html.escape(reason if reason.startswith(name) else f"{name}: {reason}")}</p>' for name, reason in case["left_out"].items())
