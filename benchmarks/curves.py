@@ -171,9 +171,9 @@ def of_photos(points):
     curves = lambda field: [(way, [(point["photos"], point[field]) for point in found]) for way, found in ways.items()]
     charts = [chart("seconds by photos", "photos", "seconds", curves("seconds"), log_x=True, log_y=True, guide=("in proportion to photos", last["photos"], last["seconds"])),
               chart("peak memory by photos", "photos", "peak memory", curves("peak_bytes"), log_x=True, y_text=memory_text)]
-    rows = [[way, f"{point['photos']:,}", f"{point['seconds']:,.1f}", f"{point['photos'] / point['seconds']:,.0f}", bytes_text(point["peak_bytes"])] for way, found in ways.items() for point in found]
+    rows = [[way, f"{point['photos']:,}", f"{point['seconds']:,.1f}", f"{point['cpu_seconds']:,.1f}", f"{point['photos'] / point['seconds']:,.0f}", bytes_text(point["peak_bytes"])] for way, found in ways.items() for point in found]
     said = "".join(f"<p>{verdict_text(verdict)}</p>" for verdict in map(photos.verdict, ways.values()) if verdict)
-    return said + beside_each_other(ways, charts) + table(["", "photos", "seconds", "photos/s", "memory"], rows)
+    return said + beside_each_other(ways, charts) + table(["", "photos", "seconds", "of all threads", "photos/s", "memory"], rows)
 
 
 def verdict_text(verdict):

@@ -51,7 +51,7 @@ class Photos:
 
 
 def run_measured(command, folder):
-    """What a command prints, its seconds and the most bytes that it held."""
+    """What a command prints, its seconds, those of all its threads, and the most bytes that it held."""
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         began = time.perf_counter()
         process = subprocess.Popen([str(word) for word in command], stdout=output, stderr=errors, cwd=folder)
@@ -62,7 +62,7 @@ def run_measured(command, folder):
             file.seek(0)
         if process.returncode != 0:
             raise Failed(f"graft {command[1]}: {(errors.read().strip().splitlines() or [f'ended with {process.returncode}'])[-1]}")
-        return output.read(), {"seconds": seconds, "peak_bytes": usage.ru_maxrss << 10}
+        return output.read(), {"seconds": seconds, "cpu_seconds": usage.ru_utime + usage.ru_stime, "peak_bytes": usage.ru_maxrss << 10}
 
 
 class Commands:
