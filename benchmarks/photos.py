@@ -18,7 +18,7 @@ PICTURES, WIDTH, HEIGHT = 256, 160, 120
 EPOCHS = 3
 MEMORY_BOUND = 32 << 20  # for features in memory: 32,768 photos of MobileNet 0.25
 # What a photo may add to the memory of a process: its path and its row in lists, each a few times. Beside that two runs of the same command differ by some MB.
-LISTED_BYTES, NOISE = 1024, 8 << 20
+LISTED_BYTES, NOISE = 512, 8 << 20
 
 
 def chunk(kind, data):
@@ -55,7 +55,12 @@ def run_measured(command, folder):
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         began = time.perf_counter()
         process = subprocess.Popen([str(word) for word in command], stdout=output, stderr=errors, cwd=folder)
-        _, status, usage = os.wait4(process.pid, 0)
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:  # whoever stops this stops the command too
+            process.kill()
+            process.wait()
+            raise
         process.returncode = os.waitstatus_to_exitcode(status)
         seconds = time.perf_counter() - began
         for file in (output, errors):
