@@ -178,7 +178,7 @@ def of_photos(points):
 
 def verdict_text(verdict):
     flat = "Flat" if verdict["flat"] else "<strong>Not flat</strong>"
-    return f'{flat}: {html.escape(verdict["way"])}, from {verdict["from"]:,} to {verdict["to"]:,} photos {verdict["grown_bytes"] / 1e6:.0f} MB more.'
+    return f'{flat}: {html.escape(verdict["way"])}, from {verdict["from"]:,} to {verdict["to"]:,} photos {verdict["grown_bytes"] / 1e6:.0f} MB more; what is bounded and lists of photos may take {verdict["allowed_bytes"] / 1e6:.0f} MB.'
 
 
 # Of each axis a title, how it is drawn, and what a point is called.

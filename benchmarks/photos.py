@@ -103,11 +103,9 @@ class Commands:
 
 def verdict(points):
     """Whether the memory of a way stayed flat from its fewest photos to its most; None where there is nothing to compare."""
-    first, last = min(points, key=lambda point: point["photos"]), max(points, key=lambda point: point["photos"])
-    if first["photos"] == last["photos"]:
+    if len(points) < 2:
         return None
-    allowed = MEMORY_BOUND if first["way"] == "finetune, in memory" else 0
+    first, *_, last = sorted(points, key=lambda point: point["photos"])
     grown = max(point["peak_bytes"] for point in points) - first["peak_bytes"]
-    more = last["photos"] - first["photos"]
-    return {"way": first["way"], "from": first["photos"], "to": last["photos"], "grown_bytes": grown, "bytes_a_photo": max(0, grown - allowed) / more,
-            "flat": grown <= allowed + NOISE + LISTED_BYTES * more}
+    allowed = NOISE + LISTED_BYTES * (last["photos"] - first["photos"]) + (MEMORY_BOUND if first["way"] == "finetune, in memory" else 0)
+    return {"way": first["way"], "from": first["photos"], "to": last["photos"], "grown_bytes": grown, "allowed_bytes": allowed, "flat": grown <= allowed}

@@ -186,7 +186,7 @@ class BenchScale(unittest.TestCase):
         self.assertEqual(run(ROOT / "tools/bench-page", folder / "scale.json").returncode, 0)
         text = (folder / "scale.html").read_text()
         self.assertEqual(text.count('role="img"'), 8)
-        for words in ["MobileNet, inference, 32x32 pixels", "images/s", "times one thread", "ms an image", "peak memory", "8 photos", "features"]:
+        for words in ["MobileNet, inference, batch 1, 32x32 pixels", "images/s", "times one thread", "ms an image", "peak memory", "features, from 8 to 16 photos"]:
             self.assertIn(words, text)
         self.assertNotIn("http", text)
         added = run(ROOT / "tools/bench-page", "--add", folder / "scale.json", "--results", folder / "results")
