@@ -2,7 +2,6 @@
 
 import html
 import itertools
-import json
 import math
 
 import photos
@@ -189,6 +188,14 @@ AXES = {
 }
 
 
+def not_run(points):
+    """A line for each reason, with the points that it holds for."""
+    field = {"batch": "batch", "threads": "threads", "image": "size"}
+    called = lambda point: f"{point['photos']:,} photos ({point['way']})" if point["axis"] == "photos" else f"{point['axis']} {point[field[point['axis']]]} of {point['model']} ({point['work']})"
+    reasons = dict.fromkeys(point["reason"] for point in points)
+    return [f'<p class="quiet">Not run, {html.escape(reason)}: {html.escape(", ".join(called(point) for point in points if point["reason"] == reason))}</p>' for reason in reasons]
+
+
 def page(report):
     parts = head(report, "How cost grows",
                  "Contestants are processes of their own with the same network, weights and input, taking turns; ratios are taken within a round, with a 95 % interval over the rounds. "
@@ -208,5 +215,4 @@ def page(report):
     found = [point for point in report["points"] if point["axis"] == "photos"]
     if found:
         parts.append(f"<h2>Number of photos</h2>{of_photos(found)}")
-    parts += [f'<p class="quiet">Not run: {html.escape(json.dumps(point))}</p>' for point in report.get("not_run", [])]
-    return "\n".join(parts) + "</html>\n"
+    return "\n".join(parts + not_run(report["not_run"])) + "</html>\n"
