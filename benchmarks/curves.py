@@ -201,8 +201,10 @@ def page(report):
                  "Contestants are processes of their own with the same network, weights and input, taking turns; ratios are taken within a round, with a 95 % interval over the rounds. "
                  "Memory is the most that a process ever held, getting ready included. A dashed line is what would grow in proportion.", STYLE + CURVES)
     key = lambda point: (point["model"], point["work"])
+    models = list(dict.fromkeys(point["model"] for point in report["points"] if "model" in point))
+    order = lambda point: (models.index(point["model"]), list(WORK).index(point["work"]), point["batch"], point["threads"], point["image"])
     for axis, (title, draw, value) in AXES.items():
-        found = [point for point in report["points"] if point["axis"] == axis]
+        found = sorted((point for point in report["points"] if point["axis"] == axis), key=order)
         if not found:
             continue
         parts.append(f"<h2>{title}</h2>")
@@ -212,7 +214,7 @@ def page(report):
             constant = [text(points[0]) for other, (_, _, text) in AXES.items() if other != axis]
             parts.append(f'<h3>{name_of(model)}, {WORK[work].lower()}, {", ".join(constant)}</h3>{beside_each_other(names_of(points), charts)}{numbers}')
             parts += [left_out(point, f" at {value(point)}") for point in points]
-    found = [point for point in report["points"] if point["axis"] == "photos"]
+    found = sorted((point for point in report["points"] if point["axis"] == "photos"), key=lambda point: point["photos"])
     if found:
         parts.append(f"<h2>Number of photos</h2>{of_photos(found)}")
     return "\n".join(parts + not_run(report["not_run"])) + "</html>\n"
