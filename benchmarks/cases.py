@@ -27,9 +27,14 @@ def shown(command):
     return [pathlib.Path(word).name if word.startswith("/") else word for word in command[1:] if not re.match(r"--\w+=/", word)]
 
 
+def words_of(options, case, name):
+    """A case as everyone's options say it."""
+    return [f"--{key}={value}" for key, value in case.items()] + [f"--device={options.device}", f"--threads={options.peers[name].threads or options.threads}"]
+
+
 def start_first(options, case, names):
     """The first contestant, and a file of its network, which all others start from."""
-    shared = [f"--{key}={value}" for key, value in case.items()] + [f"--device={options.device}", f"--size={options.size}", f"--threads={options.threads}"]
+    shared = words_of(options, case, names[0]) + [f"--size={options.size}"]
     train = [f"--train={','.join(LAST_BLOCK[case['model']])}"] if case["work"] == "finetune" else []
     return Contestant(names[0], options.peers[names[0]].command + shared + train)
 
@@ -37,9 +42,8 @@ def start_first(options, case, names):
 def command_of(options, case, name, weights):
     """What is run for a peer that starts from a network file."""
     peer = options.peers[name]
-    words = [f"--{key}={value}" for key, value in case.items()] + [f"--device={options.device}", f"--threads={options.threads}"]
     try:
-        return peer.command + words + [f"--weights={weights}"] + ([environments.exported(weights, peer, case)] if peer.export else [])
+        return peer.command + words_of(options, case, name) + [f"--weights={weights}"] + ([environments.exported(weights, peer, case)] if peer.export else [])
     except ValueError as failure:
         raise Failed(f"{name}: {failure}") from failure
 
@@ -110,7 +114,7 @@ def run_steps(options, case, names):
             kept, differences = join(options, case, names, first, weights, left_out)
             running += kept[1:]
             probe = None
-            if options.device == "cpu":
+            if options.ceiling:
                 probe = Contestant("probe", [str(ROOT / options.build / "benchmarks/cpu_probe"), f"--threads={options.threads}"])
                 running.append(probe)
             products = first.ask("products")["products"] if probe else []

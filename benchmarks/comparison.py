@@ -22,6 +22,10 @@ class Failed(Exception):
     """A contestant said why it cannot go on, or went away."""
 
 
+class NoRoom(Failed):
+    """What would need more than the machine has was not tried."""
+
+
 class Contestant:
     """A program that speaks the commands of benchmarks/model_step.cpp."""
 
@@ -108,7 +112,9 @@ def take_turns(contestants, rounds, chunk_seconds, probe=None):
     counts, peaks, rates = {}, {}, []
     for contestant in contestants:
         contestant.ask("steps 1", 600)
-        once = contestant.ask("steps 3", 600)["seconds"] / 3
+        once = contestant.ask("steps 1", 600)["seconds"]
+        if once < chunk_seconds:  # else one step fills a turn, whatever it takes exactly
+            once = contestant.ask("steps 3", 600)["seconds"] / 3
         counts[contestant.name] = max(1, min(1000, round(chunk_seconds / once)))
     times = {contestant.name: [] for contestant in contestants}
     for number in range(rounds):

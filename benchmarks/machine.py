@@ -28,6 +28,11 @@ def field(path, name):
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(name)), "")
 
 
+def free_bytes():
+    """The memory that programs may still take."""
+    return 1024 * int(field("/proc/meminfo", "MemAvailable").removesuffix("kB"))
+
+
 def clocks():
     """The clocks of the first GPU now, what holds them down, its temperature and power; empty without one."""
     names = "clocks.sm,clocks.mem,temperature.gpu,power.draw"

@@ -50,6 +50,7 @@ struct Options {
   std::string model = "resnet50", work = "inference", device = "cpu", engine = "auto", precision = "f32", weights;
   std::vector<std::string> train;
   Index batch = 1, size = 0;
+  double alpha = 1;
   int steps = 0, warmup = 3, threads = 0;
   bool captured = false, eager = false, cached = false, first = false;
 
@@ -142,7 +143,8 @@ class Stepper {
  private:
   static nn::Network make_network(const Options& options) {
     if (!options.weights.empty()) return io::load_network(options.weights);
-    nn::Network network = models::make(options.model, {.height = options.size, .width = options.size});
+    nn::Network network =
+        models::make(options.model, {.height = options.size, .width = options.size, .alpha = options.alpha});
     network.seed = 1;
     network.materialize();
     if (options.work == "training") network.use_statistics(ops::Statistics::batch);
@@ -317,6 +319,7 @@ int main(int argc, char** argv) {
   app.add_option("--precision", o.precision)->check(CLI::IsMember({"f32", "tf32", "bf16"}))->capture_default_str();
   app.add_option("--batch", o.batch)->check(CLI::PositiveNumber)->capture_default_str();
   app.add_option("--size", o.size, "Height and width; the network's usual ones if not given");
+  app.add_option("--alpha", o.alpha, "MobileNet's width multiplier")->capture_default_str();
   app.add_option("--steps", o.steps, "Step so often, say how long it took, and end");
   app.add_option("--warmup", o.warmup, "Steps before the first that counts")->capture_default_str();
   app.add_option("--threads", o.threads, "Of the CPU; all cores if not given");

@@ -25,6 +25,7 @@ class Peer:
     export: str = ""  # the format of a file that it runs, which export.py makes from the weights
     package: str = ""  # of Python, which stands for what is installed; otherwise the program and its libraries
     works: tuple = ("inference", "training", "head", "finetune", "first")
+    threads: int = 0  # its own number of them, if not that of everyone
 
 
 def python(environment):

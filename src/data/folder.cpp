@@ -21,6 +21,15 @@ void check_directory(const fs::path& directory) {
   check(fs::is_directory(directory, error), "[images] {}: expected a directory, got a file", directory.string());
 }
 
+// What `read` gives, or an Error that names the path that cannot be read.
+auto readable(auto read) {
+  try {
+    return read();
+  } catch (const fs::filesystem_error& error) {
+    fail("[images] {}: cannot be read: {}", error.path1().string(), error.code().message());
+  }
+}
+
 std::vector<fs::path> photos_below(const fs::path& folder, Index& ignored) {
   std::vector<fs::path> photos;
   for (auto at = fs::recursive_directory_iterator(folder); at != fs::recursive_directory_iterator(); ++at) {
@@ -81,13 +90,14 @@ bool is_photo(const fs::path& file) {
   return extension == ".jpg" || extension == ".jpeg" || extension == ".png" || extension == ".bmp";
 }
 
+std::vector<fs::path> photos_below(const fs::path& folder) {
+  Index ignored = 0;
+  return readable([&] { return photos_below(folder, ignored); });
+}
+
 ImageFolder read_image_folder(const fs::path& directory) {
   check_directory(directory);
-  try {
-    return read_classes(directory);
-  } catch (const fs::filesystem_error& error) {
-    fail("[images] {}: cannot be read: {}", error.path1().string(), error.code().message());
-  }
+  return readable([&] { return read_classes(directory); });
 }
 
 ImageFolder read_labelled_photos(const fs::path& directory, const fs::path& labels_json) {

@@ -36,8 +36,8 @@ struct Slot {
 
 class Loader::Impl {
  public:
-  Impl(ImageFolder photos, LoaderOptions options)
-      : photos_(std::move(photos)), options_(options), cache_(photos_.files.size()) {
+  Impl(std::shared_ptr<const ImageFolder> photos, LoaderOptions options)
+      : shared_photos_(std::move(photos)), options_(options), cache_(photos_.files.size()) {
     check(photos_.size() > 0, "[loader] expected photos, got none");
     check(photos_.labels.size() == photos_.files.size(), "[loader] expected a label for each of {} photos, got {}",
           photos_.files.size(), photos_.labels.size());
@@ -181,7 +181,8 @@ class Loader::Impl {
     return image;
   }
 
-  const ImageFolder photos_;
+  const std::shared_ptr<const ImageFolder> shared_photos_;
+  const ImageFolder& photos_ = *shared_photos_;
   const LoaderOptions options_;
 
   mutable std::mutex mutex_;  // guards everything below
@@ -197,7 +198,10 @@ class Loader::Impl {
   std::vector<std::jthread> workers_;  // last: they end before what they use
 };
 
-Loader::Loader(ImageFolder photos, LoaderOptions options) : impl_(std::make_unique<Impl>(std::move(photos), options)) {}
+Loader::Loader(ImageFolder photos, LoaderOptions options)
+    : Loader(std::make_shared<const ImageFolder>(std::move(photos)), options) {}
+Loader::Loader(std::shared_ptr<const ImageFolder> photos, LoaderOptions options)
+    : impl_(std::make_unique<Impl>(std::move(photos), options)) {}
 Loader::~Loader() = default;
 void Loader::start_epoch(std::uint64_t epoch) { impl_->start_epoch(epoch); }
 std::optional<Batch> Loader::next() { return impl_->next(); }

@@ -115,11 +115,18 @@ std::vector<std::byte> InputFile::read(std::uint64_t offset, std::uint64_t count
 }
 
 void OutputFile::write(std::span<const std::byte> bytes) {
+  write_at(end_, bytes);
+  end_ += bytes.size();
+}
+
+void OutputFile::write_at(std::uint64_t offset, std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
-    const ssize_t count = ::write(descriptor_, bytes.data(), std::min(bytes.size(), kLargestTransfer));
+    const ssize_t count =
+        ::pwrite(descriptor_, bytes.data(), std::min(bytes.size(), kLargestTransfer), static_cast<off_t>(offset));
     if (count < 0 && errno == EINTR) continue;
     check(count > 0, "[file] {}: {} bytes could not be written: {}", target_.string(), bytes.size(), system_message());
     bytes = bytes.subspan(static_cast<std::size_t>(count));
+    offset += static_cast<std::uint64_t>(count);
   }
 }
 

@@ -32,6 +32,10 @@ std::string_view type_name(DType dtype) {
       ->first;
 }
 
+std::uint64_t bytes_of(const Spec& spec) {
+  return static_cast<std::uint64_t>(spec.shape.elements()) * size_of(spec.dtype);
+}
+
 // One tensor as the header describes it, its offset still relative to the end of the header.
 SafetensorsHeader::Entry parse_entry(const std::string& file, const std::string& name, const Json& json,
                                      std::uint64_t data_bytes) {
@@ -71,11 +75,8 @@ SafetensorsHeader::Entry parse_entry(const std::string& file, const std::string&
 
 // Brings the tensors into the order of their elements and checks that these leave no gap.
 void sort_and_check_fill(const std::string& file, SafetensorsHeader& header, std::uint64_t data_bytes) {
-  const auto bytes = [](const SafetensorsHeader::Entry& e) {
-    return static_cast<std::uint64_t>(e.spec.shape.elements()) * size_of(e.spec.dtype);
-  };
   std::stable_sort(header.tensors.begin(), header.tensors.end(), [&](const auto& a, const auto& b) {
-    return std::pair(a.offset, bytes(a)) < std::pair(b.offset, bytes(b));
+    return std::pair(a.offset, bytes_of(a.spec)) < std::pair(b.offset, bytes_of(b.spec));
   });
   std::uint64_t expected = 0;
   for (const auto& entry : header.tensors) {
@@ -83,7 +84,7 @@ void sort_and_check_fill(const std::string& file, SafetensorsHeader& header, std
           "[safetensors] {}: tensor '{}' starts at byte {} of the data, expected {}: tensors may not overlap or leave "
           "a gap",
           file, entry.name, entry.offset, expected);
-    expected += bytes(entry);
+    expected += bytes_of(entry.spec);
   }
   check(expected == data_bytes, "[safetensors] {}: the tensors take {} bytes, the file has {}", file, expected,
         data_bytes);
@@ -163,40 +164,59 @@ Safetensors read_safetensors(const fs::path& path) {
 }
 
 void write_safetensors(const fs::path& path, const Safetensors& content) {
-  std::vector<std::size_t> order(content.tensors.size());
+  SafetensorsHeader header{.tensors = {}, .metadata = content.metadata};
+  for (const auto& [name, tensor] : content.tensors) header.tensors.push_back({name, tensor.spec()});
+  write_safetensors(path, header, [&](const PutRows& put) {
+    for (std::size_t i = 0; i < content.tensors.size(); ++i) put(i, 0, content.tensors[i].second);
+  });
+}
+
+void write_safetensors(const fs::path& path, const SafetensorsHeader& header,
+                       const std::function<void(const PutRows& put)>& content) {
+  const auto& tensors = header.tensors;
+  std::vector<std::size_t> order(tensors.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-    return size_of(content.tensors[a].second.dtype()) > size_of(content.tensors[b].second.dtype());
+    return size_of(tensors[a].spec.dtype) > size_of(tensors[b].spec.dtype);
   });
-  std::vector<std::uint64_t> offsets(order.size());
-  std::uint64_t end = 0;
-  for (const std::size_t i : order) {
-    offsets[i] = end;
-    end += content.tensors[i].second.bytes();
-  }
 
-  Json header = Json::object();
-  if (!content.metadata.empty()) header[std::string(kMetadata)] = content.metadata;
+  Json json = Json::object();
+  if (!header.metadata.empty()) json[std::string(kMetadata)] = header.metadata;
   std::set<std::string_view> names;
-  for (std::size_t i = 0; i < order.size(); ++i) {
-    const auto& [name, tensor] = content.tensors[i];
+  for (const auto& [name, spec, unused] : tensors) {
     check(name != kMetadata && names.insert(name).second,
           "[safetensors] {}: the name '{}' cannot be used for a tensor twice or at all", path.string(), name);
-    header[name] = {{"dtype", type_name(tensor.dtype())},
-                    {"shape", std::vector<Index>(tensor.shape().begin(), tensor.shape().end())},
-                    {"data_offsets", {offsets[i], offsets[i] + tensor.bytes()}}};
   }
-  std::string text = header.dump(-1, ' ', false, Json::error_handler_t::replace);
+  std::vector<std::uint64_t> offsets(tensors.size());
+  std::uint64_t end = 0;
+  for (const std::size_t i : order) {
+    const Spec& spec = tensors[i].spec;
+    offsets[i] = end;
+    end += bytes_of(spec);
+    json[tensors[i].name] = {{"dtype", type_name(spec.dtype)},
+                             {"shape", std::vector<Index>(spec.shape.begin(), spec.shape.end())},
+                             {"data_offsets", {offsets[i], end}}};
+  }
+  std::string text = json.dump(-1, ' ', false, Json::error_handler_t::replace);
   text.append((kAlignment - (8 + text.size()) % kAlignment) % kAlignment, ' ');
 
   const std::uint64_t length = text.size();
   write_file_atomically(path, [&](OutputFile& file) {
     file.write(std::as_bytes(std::span(&length, 1)));
     file.write(text);
-    for (const std::size_t i : order) {
-      const Tensor tensor = content.tensors[i].second.to(Device{});
-      file.write({static_cast<const std::byte*>(tensor.raw()), tensor.bytes()});
-    }
+    std::uint64_t written = 0;
+    content([&](std::size_t i, Index first, const Tensor& rows) {
+      const Tensor here = rows.to(Device{});
+      const std::uint64_t before =
+          first == 0 ? 0
+                     : here.bytes() / static_cast<std::uint64_t>(here.shape()[0]) * static_cast<std::uint64_t>(first);
+      check(here.dtype() == tensors[i].spec.dtype && before + here.bytes() <= bytes_of(tensors[i].spec),
+            "[safetensors] {}: rows {} of {} from {} on do not lie in '{}', {} {}", path.string(), here.shape(),
+            here.dtype(), first, tensors[i].name, tensors[i].spec.shape, tensors[i].spec.dtype);
+      file.write_at(8 + length + offsets[i] + before, {static_cast<const std::byte*>(here.raw()), here.bytes()});
+      written += here.bytes();
+    });
+    check(written == end, "[safetensors] {}: expected {} bytes of rows, got {}", path.string(), end, written);
   });
 }
 

@@ -20,7 +20,7 @@ std::string seconds_text(double seconds) {
 
 // What photos cost before the network sees them, once and in each further pass.
 double photo_seconds(const FeatureJob& job, const Speed& speed, double passes) {
-  return static_cast<double>(job.photos.size()) *
+  return static_cast<double>(job.photos->size()) *
          (speed.photo_first + passes * (job.views > 0 ? speed.photo_augmented : speed.photo_again));
 }
 
@@ -42,7 +42,7 @@ class Planner {
     double seconds = 0;
     for (const FeatureJob& job : jobs_.jobs) {
       seconds += photo_seconds(job, speed_, jobs_.passes) +
-                 jobs_.passes * static_cast<double>(job.photos.size()) * whole.operations / speed_.operations;
+                 jobs_.passes * static_cast<double>(job.photos->size()) * whole.operations / speed_.operations;
     }
     return seconds;
   }
@@ -74,7 +74,7 @@ class Planner {
     cut.in_file = fits_file && (!fits_memory || writing <= computing);
     cut.once_seconds = computing + (cut.in_file ? writing : 0) + (cut.found ? bytes / speed_.file_read : 0);
     Index examples = 0;
-    for (const FeatureJob& job : jobs_.jobs) examples += job.photos.size();
+    for (const FeatureJob& job : jobs_.jobs) examples += job.photos->size();
     cut.epoch_seconds =
         static_cast<double>(examples) *
         (static_cast<double>(part.bytes) / (cut.place == Place::file ? speed_.file_read : speed_.memory_read) +
@@ -100,7 +100,7 @@ std::string photos_text(const FeatureJobs& jobs) {
     return fmt::format("{}{} photos", jobs.train.job < 0 ? "the " : "",
                        jobs.train.rows.size() + jobs.validation.rows.size());
   }
-  const std::string views = fmt::format("{} views of each of {} photos", first.views, first.photos.size());
+  const std::string views = fmt::format("{} views of each of {} photos", first.views, first.photos->size());
   return jobs.jobs.size() == 1 ? views : fmt::format("{} and for {} others", views, jobs.validation.rows.size());
 }
 

@@ -53,25 +53,32 @@ data::ImageFolder joined(const data::ImageFolder& a, const data::ImageFolder& b)
 }
 
 // Photos as they are, and the row of each: in the order of their hashes and no content twice, if hashes are wanted.
-std::pair<FeatureJob, std::vector<Index>> plain_job(const data::ImageFolder& photos, bool hashed) {
+std::pair<FeatureJob, std::vector<Index>> plain_job(data::ImageFolder photos, bool hashed) {
   std::vector<Index> rows = first_rows(photos.size());
-  if (!hashed) return {{.photos = photos, .views = 0, .photos_hash = {}}, rows};
+  if (!hashed) {
+    auto shared = std::make_shared<const data::ImageFolder>(std::move(photos));
+    return {{.photos = std::move(shared), .views = 0, .photos_hash = {}}, rows};
+  }
   const std::vector<std::string> hashes = content_hashes(photos.files);
   std::vector<Index> order = rows;
   std::stable_sort(order.begin(), order.end(), [&](Index a, Index b) {
     return hashes[static_cast<std::size_t>(a)] < hashes[static_cast<std::size_t>(b)];
   });
-  std::vector<Index> kept;
-  std::vector<std::string> kept_hashes;
+  data::ImageFolder kept{.classes = photos.classes, .files = {}, .labels = {}};
+  std::string all;
+  const std::string* last = nullptr;
   for (const Index photo : order) {
-    const std::string& hash = hashes[static_cast<std::size_t>(photo)];
-    if (kept_hashes.empty() || kept_hashes.back() != hash) {
-      kept.push_back(photo);
-      kept_hashes.push_back(hash);
+    const auto at = static_cast<std::size_t>(photo);
+    if (last == nullptr || *last != hashes[at]) {
+      kept.files.push_back(std::move(photos.files[at]));  // moved: a list of paths is the largest that is here
+      kept.labels.push_back(photos.labels[at]);
+      all += hashes[at];
+      last = &hashes[at];
     }
-    rows[static_cast<std::size_t>(photo)] = static_cast<Index>(kept.size()) - 1;
+    rows[at] = kept.size() - 1;
   }
-  return {{.photos = photos.select(kept), .views = 0, .photos_hash = hash_of_all(kept_hashes)}, rows};
+  auto shared = std::make_shared<const data::ImageFolder>(std::move(kept));
+  return {{.photos = std::move(shared), .views = 0, .photos_hash = hash_of(std::as_bytes(std::span(all)))}, rows};
 }
 
 }  // namespace
@@ -89,12 +96,12 @@ FeatureJobs feature_jobs(const data::ImageFolder& train, const data::ImageFolder
   const bool random = options.augmentation.any(), hashed = !options.cache_folder.empty();
   if (random && options.views > 0) {
     result.train = {0, first_rows(train.size())};
-    result.jobs.push_back({train, std::min(options.views, options.epochs),
+    result.jobs.push_back({std::make_shared<const data::ImageFolder>(train), std::min(options.views, options.epochs),
                            hashed ? hash_of_all(content_hashes(train.files)) : std::string()});
   }
-  const data::ImageFolder plain = random ? validation : joined(train, validation);
+  data::ImageFolder plain = random ? validation : joined(train, validation);
   if (plain.size() == 0) return result;
-  auto [job, rows] = plain_job(plain, hashed);
+  auto [job, rows] = plain_job(std::move(plain), hashed);
   const int number = static_cast<int>(result.jobs.size());
   result.jobs.push_back(std::move(job));
   const auto middle = rows.begin() + (random ? 0 : train.size());
@@ -215,7 +222,7 @@ class JobRunner {
       for_each_border(network_, cut_.part, *photos, static_cast<std::uint64_t>(view), options_.precision,
                       [&](std::span<const Index> examples, std::span<const Tensor> values) {
                         std::vector<Index> rows(examples.begin(), examples.end());
-                        for (Index& row : rows) row += view * job.photos.size();
+                        for (Index& row : rows) row += view * job.photos->size();
                         count(rows, values);
                       });
     }
@@ -321,7 +328,7 @@ std::unique_ptr<Source> job_source(const FeatureJobs& jobs, const ComputedFeatur
   const auto number = static_cast<std::size_t>(rows.job);
   const FeatureJob& job = jobs.jobs[number];
   return stored_source({computed.stores.at(number), rows.rows, std::move(labels), std::max<Index>(1, job.views),
-                        job.views > 0 ? job.photos.size() : 0},
+                        job.views > 0 ? job.photos->size() : 0},
                        options);
 }
 

@@ -10,11 +10,11 @@ namespace graft::train {
 /// Photos whose frozen values are computed together: each once as it is, or `views` times changed by augmentation.
 /// Row v * photos + i is the version v of photo i: what epoch v of a run without a cache would see.
 struct FeatureJob {
-  data::ImageFolder photos = {};
+  std::shared_ptr<const data::ImageFolder> photos = {};
   Index views = 0;          ///< 0: as they are
   std::string photos_hash;  ///< of their content in their order, not of where they lie; empty without a cache folder
 
-  Index rows() const { return photos.size() * std::max<Index>(1, views); }
+  Index rows() const { return photos->size() * std::max<Index>(1, views); }
 };
 
 /// Which rows of which job a data set reads; no job if it is not cached.

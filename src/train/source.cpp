@@ -12,7 +12,7 @@ namespace {
 
 class PhotoSource final : public Source {
  public:
-  PhotoSource(data::ImageFolder photos, const data::LoaderOptions& options, std::string input)
+  PhotoSource(std::shared_ptr<const data::ImageFolder> photos, const data::LoaderOptions& options, std::string input)
       : loader_(std::move(photos), options), input_(std::move(input)) {}
 
   const std::vector<Index>& labels() const override { return loader_.photos().labels; }
@@ -38,6 +38,11 @@ std::size_t Features::bytes() const {
 }
 
 std::unique_ptr<Source> photo_source(data::ImageFolder photos, const data::LoaderOptions& options, std::string input) {
+  return photo_source(std::make_shared<const data::ImageFolder>(std::move(photos)), options, std::move(input));
+}
+
+std::unique_ptr<Source> photo_source(std::shared_ptr<const data::ImageFolder> photos,
+                                     const data::LoaderOptions& options, std::string input) {
   return std::make_unique<PhotoSource>(std::move(photos), options, std::move(input));
 }
 

@@ -27,6 +27,7 @@ TEST(ImageFolder, ListsClassesAndPhotosSorted) {
   for (const auto& file : photos.files) names.push_back(file.filename().string());
   EXPECT_EQ(names, (std::vector<std::string>{"z.PNG", "y.bmp", "a.jpeg", "b.JPG"}));
   EXPECT_EQ(photos.ignored, 2);
+  EXPECT_EQ(photos_below(folder.path()), photos.files);
 }
 
 TEST(ImageFolder, SelectKeepsClasses) {

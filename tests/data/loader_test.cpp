@@ -181,7 +181,7 @@ TEST_F(LoaderTest, MayBeRestartedAndDestroyedAtAnyTime) {
 }
 
 TEST_F(LoaderTest, RefusesOptionsThatMakeNoSense) {
-  EXPECT_ERROR(Loader({}, options_), "[loader] expected photos, got none");
+  EXPECT_ERROR(Loader(ImageFolder(), options_), "[loader] expected photos, got none");
   options_.batch = 0;
   EXPECT_ERROR(Loader(photos_, options_), "of at least 0, got 0, 4 and 0");
 }

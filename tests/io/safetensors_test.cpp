@@ -57,6 +57,31 @@ TEST(Safetensors, TensorsOfOneTypeKeepTheirOrderAndAllAreAligned) {
   EXPECT_EQ(header.tensors[0].offset % 64, 0u);
 }
 
+TEST(Safetensors, RowsComeInAnyOrder) {
+  const TemporaryFolder folder;
+  Tensor wide = Tensor::empty({5, 2}), narrow = Tensor::empty({5}, DType::u8);
+  for (Index i = 0; i < 10; ++i) wide.mutable_data<float>()[i] = static_cast<float>(i);
+  for (Index i = 0; i < 5; ++i) narrow.mutable_data<std::uint8_t>()[i] = static_cast<std::uint8_t>(i);
+  const SafetensorsHeader header{.tensors = {{"narrow", narrow.spec()}, {"wide", wide.spec()}},
+                                 .metadata = {{"a", "b"}}};
+  write_safetensors(folder / "rows.safetensors", header, [&](const PutRows& put) {
+    for (const auto& [first, count] : {std::pair<Index, Index>{3, 2}, {0, 3}}) {
+      put(0, first, narrow.rows(first, count));
+      put(1, first, wide.rows(first, count));
+    }
+  });
+  write_safetensors(folder / "whole.safetensors", {{{"narrow", narrow}, {"wide", wide}}, {{"a", "b"}}});
+  EXPECT_EQ(read_text(folder / "rows.safetensors"), read_text(folder / "whole.safetensors"));
+
+  const auto put_one = [&](Index first, const Tensor& rows) {
+    write_safetensors(folder / "bad.safetensors", header, [&](const PutRows& put) { put(1, first, rows); });
+  };
+  EXPECT_ERROR(put_one(0, wide), "expected 45 bytes of rows, got 40");
+  EXPECT_ERROR(put_one(1, wide), "from 1 on do not lie in 'wide', [5, 2]");
+  EXPECT_ERROR(put_one(0, narrow), "do not lie in 'wide'");
+  EXPECT_FALSE(std::filesystem::exists(folder / "bad.safetensors"));
+}
+
 TEST(Safetensors, WritesNothingThatCannotBeReadBack) {
   const TemporaryFolder folder;
   const Tensor a = Tensor::zeros({1});

@@ -1,4 +1,4 @@
-"""The tools around measurements, on made-up measurements: tools/bench, tools/bench-page, tools/results-table, tools/spills, tools/gpu-check.
+"""The tools around measurements, on made-up measurements: tools/bench, tools/bench-scale, tools/bench-page, tools/results-table, tools/spills, tools/gpu-check.
 
     python3 tests/project/measurements_test.py BUILD
 """
@@ -21,6 +21,7 @@ sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "benchmarks/peers")]
 
 import comparison  # noqa: E402
 import environments  # noqa: E402
+import photos  # noqa: E402
 
 
 def load(tool):
@@ -146,6 +147,75 @@ class Bench(unittest.TestCase):
             done = self.bench(folder, "--models", "no_such_network", "--work", "inference")
             self.assertEqual(done.returncode, 1)
             self.assertIn("no_such_network", json.loads((folder / "bench.json").read_text())["not_run"][0]["reason"])
+
+
+class BenchScale(unittest.TestCase):
+    def scale(self, folder, *more):
+        return run(ROOT / "tools/bench-scale", "--build", BUILD, "--models", "mobilenet", "--work", "inference", "--batches", "1,2", "--thread-counts", "1,2", "--batch", 1, "--size", 32,
+                   "--sizes", "32,64", "--photos", "8,16", "--rounds", 2, "--chunk", 0.01, "--out", folder / "scale.json", *more)
+
+    def test_measures_draws_and_goes_on_where_it_stopped(self):
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = pathlib.Path(scratch)
+            self.assertEqual(self.scale(folder, "--axes", "batch,threads").returncode, 0)
+            done = self.scale(folder)
+            # Not its status: a sanitizer keeps what is freed, so that memory grows with the second eight photos.
+            self.assertNotIn("not run", done.stdout + done.stderr)
+            self.assertIn("features: from 8 to 16 photos", done.stdout)
+            report = json.loads((folder / "scale.json").read_text())
+            steps = [point for point in report["points"] if point["axis"] != "photos"]
+            self.assertEqual([(point["axis"], point["batch"], point["threads"], point["image"]) for point in steps],
+                             [("batch", 1, report["threads"], 32), ("batch", 2, report["threads"], 32), ("threads", 1, 1, 32), ("threads", 1, 2, 32),
+                              ("image", 1, report["threads"], 32), ("image", 1, report["threads"], 64)])
+            for point in steps:
+                self.assertEqual(list(point["contestants"]), ["graft"] + ["LibTorch"] * is_there("LibTorch"), point["left_out"])
+                self.assertGreater(point["contestants"]["graft"]["peak_bytes"], 1e6)
+                self.assertEqual(set(point["speed_up"]), set(point["contestants"]) if point["threads"] == 2 and point["axis"] == "threads" else set())
+            counted = [(point["photos"], point["way"]) for point in report["points"] if point["axis"] == "photos"]
+            self.assertEqual(counted, [(count, way) for count in (8, 16) for way in ("finetune, in a file", "finetune, in memory", "features")])
+            for point in report["points"]:
+                if point["axis"] == "photos":
+                    self.assertGreater(point["peak_bytes"], 1e6)
+                    if point["way"] != "features":
+                        self.assertIn("of the cache folder" if point["way"].endswith("a file") else "of memory", point["decision"])
+            self.assertNotIn(str(folder), (folder / "scale.json").read_text())
+            self.assertNotIn("ms", self.scale(folder).stdout, "what is there already is not run again")
+            self.check_page(folder)
+
+    def check_page(self, folder):
+        """The page has two charts of each axis and network, can be filed, and does not confuse README's table."""
+        self.assertEqual(run(ROOT / "tools/bench-page", folder / "scale.json").returncode, 0)
+        text = (folder / "scale.html").read_text()
+        self.assertEqual(text.count('role="img"'), 8)
+        for words in ["MobileNet, inference, batch 1, 32x32 pixels", "images/s", "times one thread", "ms an image", "peak memory", "features, from 8 to 16 photos"]:
+            self.assertIn(words, text)
+        self.assertNotIn("http", text)
+        added = run(ROOT / "tools/bench-page", "--add", folder / "scale.json", "--results", folder / "results")
+        self.assertIn("-scale.html", added.stdout, added.stderr)
+        self.assertEqual(run(ROOT / "tools/bench-page", "--check", "--results", folder / "results").returncode, 0)
+        (folder / "README.md").write_text(README)
+        self.assertEqual(run(ROOT / "tools/results-table", "--results", folder / "results", "--readme", folder / "README.md").returncode, 0)
+        self.assertIn("On a CPU: not yet measured.", (folder / "README.md").read_text())
+
+    def test_leaves_out_who_would_find_no_room(self):
+        tool = load("bench-scale")
+        tool.machine.free_bytes = lambda: 10.6e9
+        at = lambda batch, own, other: {"axis": "batch", "model": "m", "work": "training", "batch": batch, "size": 0,
+                                        "contestants": {name: {"peak_bytes": peak} for name, peak in [("graft", own), ("LibTorch", other)] if peak}}
+        found = [at(1, 1.1e9, 2.1e9), at(2, 1.2e9, 2.2e9), at(16, 2.6e9, 3.6e9), at(32, 4.2e9, 5.2e9)]
+        # 100 MB an image: at 32 both fit into 9.5 GB, at 64 graft alone, at 128 nobody.
+        self.assertEqual(tool.who_fits(["graft", "LibTorch"], at(32, 0, 0), found)[0], ["graft", "LibTorch"])
+        kept, left_out = tool.who_fits(["graft", "LibTorch"], at(64, 0, 0), found)
+        self.assertEqual((kept, left_out), (["graft"], {"LibTorch": "it would take 8.4 GB, and 2.1 GB are free"}))
+        self.assertRaises(comparison.NoRoom, tool.who_fits, ["graft", "LibTorch"], at(128, 0, 0), found)
+
+    def test_says_whether_memory_stays_flat(self):
+        points = lambda way, *peaks: [{"way": way, "photos": 10 ** (2 + i), "peak_bytes": peak} for i, peak in enumerate(peaks)]
+        for way, peaks, flat in [("features", (50e6, 51e6, 52e6, 60e6), True), ("features", (50e6, 51e6, 70e6, 130e6), False),
+                                 ("finetune, in memory", (50e6, 51e6, 80e6, 90e6), True), ("finetune, in a file", (50e6, 51e6, 90e6, 60e6), True)]:
+            with self.subTest(way=way, peaks=peaks):
+                self.assertEqual(photos.verdict(points(way, *peaks))["flat"], flat)
+        self.assertIsNone(photos.verdict(points("features", 50e6)))
 
 
 RESULT = {

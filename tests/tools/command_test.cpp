@@ -97,6 +97,14 @@ TEST_F(Command, FeaturesOfPhotosAndOfArraysAreTheNetworksOwn) {
   EXPECT_EQ(photos.json()["layers"]["pool"], nlohmann::json({2, 8}));
   EXPECT_EQ(io::read_safetensors(folder() / "p.safetensors").metadata.at("files"),
             R"(["data/red/0.png","data/red/1.png"])");
+
+  const Outcome folders =
+      graft("features --weights tiny.safetensors --layer pool data data/red/0.png --batch 4 -o a.safetensors --json");
+  EXPECT_EQ(folders.json()["layers"]["pool"], nlohmann::json({19, 8}));
+  const Tensor pool = io::read_safetensors(folder() / "a.safetensors").at("pool");
+  EXPECT_LT(data::largest_difference(pool.rows(18, 1),
+                                     io::read_safetensors(folder() / "p.safetensors").at("pool").rows(0, 1)),
+            1e-5);
 }
 
 TEST_F(Command, EvaluateReadsFoldersAndLabels) {

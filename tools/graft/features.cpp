@@ -1,3 +1,5 @@
+#include <set>
+
 #include "graft/data/image.h"
 #include "graft/data/preprocess.h"
 #include "graft/io/network_file.h"
@@ -20,11 +22,26 @@ struct Options {
   bool json = false, quiet = false;
 };
 
-Tensor decode(const Options& options, const Preprocessing& preprocessing, Index first, Index count) {
+std::vector<std::filesystem::path> photos_of(const Options& options) {
+  std::vector<std::filesystem::path> photos;
+  for (const std::filesystem::path& image : options.images) {
+    std::error_code none;
+    if (!std::filesystem::is_directory(image, none)) {
+      photos.push_back(image);
+      continue;
+    }
+    const auto below = data::photos_below(image);
+    check(!below.empty(), "[images] {}: expected photos in this folder, got none", image.string());
+    photos.insert(photos.end(), below.begin(), below.end());
+  }
+  return photos;
+}
+
+Tensor decode(std::span<const std::filesystem::path> photos, const Preprocessing& preprocessing) {
+  const auto count = static_cast<Index>(photos.size());
   Tensor batch = Tensor::empty({count, preprocessing.height, preprocessing.width, 3});
   parallel_for(count, [&](Index i) {
-    const Tensor image =
-        data::decode_image(options.images[static_cast<std::size_t>(first + i)], preprocessing.background);
+    const Tensor image = data::decode_image(photos[static_cast<std::size_t>(i)], preprocessing.background);
     data::normalize_into(data::fit(image, preprocessing), preprocessing, batch.rows(i, 1));
   });
   return batch;
@@ -40,47 +57,50 @@ Tensor read_input(const std::filesystem::path& path, const nn::Network& network)
   return input;
 }
 
-void append(Tensor& all, Index first, Index total, const Tensor& part) {
-  if (!all.defined()) all = Tensor::empty(part.shape().with(0, total));
-  all.rows(first, part.shape()[0]).copy_from(part);
-}
-
+// Values are written batch by batch: of all photos together they may be more than the memory holds.
 void features(const Options& options) {
   check_usage(options.input.empty() != options.images.empty(), "expected either --input or photos, got {}",
               options.input.empty() ? "neither" : "both");
   nn::Network network = io::load_network(options.weights.file());
-  const std::vector<std::string> layers = split_commas(options.layers);
+  const std::vector<std::string> given = split_commas(options.layers);
+  const std::set<std::string> names(given.begin(), given.end());
+  const std::vector<std::string> layers(names.begin(), names.end());
   check_usage(!layers.empty(), "--layer names no layer");
   const plan::Inference inference(network, {.dtype = DType::f32, .outputs = layers, .given = {}});
 
   const Tensor input = options.input.empty() ? Tensor() : read_input(options.input, network);
-  const Index total = input.defined() ? input.shape()[0] : static_cast<Index>(options.images.size());
-  std::map<std::string, Tensor> values;
-  {
+  const std::vector<std::filesystem::path> photos = photos_of(options);
+  const Index total = input.defined() ? input.shape()[0] : static_cast<Index>(photos.size());
+  const auto compute = [&](Index first) {
+    const Index count = std::min(options.batch, total - first);
+    return inference.run(input.defined() ? input.rows(first, count)
+                                         : decode(std::span(photos).subspan(static_cast<std::size_t>(first),
+                                                                            static_cast<std::size_t>(count)),
+                                                  network.preprocessing));
+  };
+
+  std::vector<Tensor> values = compute(0);
+  io::SafetensorsHeader header;
+  header.metadata["network"] = network.name;
+  Json files = Json::array(), shapes = Json::object();
+  for (const auto& photo : photos) files.push_back(photo.string());
+  if (!files.empty()) header.metadata["files"] = files.dump(-1, ' ', false, Json::error_handler_t::replace);
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    const Shape shape = values[i].shape().with(0, total);
+    header.tensors.push_back({layers[i], {shape, DType::f32}});
+    shapes[layers[i]] = std::vector<Index>(shape.begin(), shape.end());
+  }
+  io::write_safetensors(options.out, header, [&](const io::PutRows& put) {
     Counter counter("computing features of image", total, options.quiet);
     for (Index first = 0; first < total; first += options.batch) {
-      const Index count = std::min(options.batch, total - first);
-      const Tensor batch =
-          input.defined() ? input.rows(first, count) : decode(options, network.preprocessing, first, count);
-      const std::vector<Tensor> results = inference.run(batch);
-      for (std::size_t i = 0; i < layers.size(); ++i) append(values[layers[i]], first, total, results[i]);
-      counter.show(first + count);
+      if (first > 0) values = compute(first);
+      for (std::size_t i = 0; i < layers.size(); ++i) put(i, first, values[i]);
+      counter.show(first + values.front().shape()[0]);
     }
-  }
+  });
 
-  io::Safetensors file;
-  file.metadata["network"] = network.name;
-  Json files = Json::array();
-  for (const auto& image : options.images) files.push_back(image.string());
-  if (!files.empty()) file.metadata["files"] = files.dump(-1, ' ', false, Json::error_handler_t::replace);
-  for (const auto& [layer, value] : values) file.tensors.emplace_back(layer, value);
-  io::write_safetensors(options.out, file);
-
-  Json shapes = Json::object();
-  for (const auto& [layer, value] : values)
-    shapes[layer] = std::vector<Index>(value.shape().begin(), value.shape().end());
   if (options.json) return print_json(Json{{"out", options.out.string()}, {"layers", shapes}});
-  for (const auto& [layer, value] : values) say("{}  {}\n", layer, value.shape());
+  for (const auto& [layer, spec, unused] : header.tensors) say("{}  {}\n", layer, spec.shape);
 }
 
 }  // namespace
@@ -100,8 +120,9 @@ void add_features(CLI::App& app) {
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   c->add_option("--input", o->input, "Already prepared images: float32 [N, height, width, channels]")
       ->type_name("X.npy");
-  c->add_option("images", o->images,
-                "Photos, prepared as the network expects them; their names are kept in the metadata")
+  c->add_option(
+       "images", o->images,
+       "Photos, or folders of them, prepared as the network expects them; their names are kept in the metadata")
       ->type_name("IMAGE");
   c->add_option("-o,--out", o->out, "The safetensors file to write")->required()->type_name("OUT");
   c->add_option("--batch", o->batch, "Images at once")->check(positive());

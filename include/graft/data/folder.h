@@ -25,6 +25,10 @@ struct ImageFolder {
 /// True for .jpg, .jpeg, .png and .bmp in any case.
 bool is_photo(const std::filesystem::path& file);
 
+/// The photos in a folder and in those below it, sorted by path. Hidden files and folders are passed over. Throws Error
+/// if a folder cannot be read.
+std::vector<std::filesystem::path> photos_below(const std::filesystem::path& folder);
+
 /// Reads `directory/CLASS/.../photo.jpg`: every folder is a class, whatever lies below it belongs to it. Hidden files
 /// and folders are passed over. Throws Error if the directory is missing, holds no class folder, or a class has no
 /// photo.

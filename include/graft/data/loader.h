@@ -48,6 +48,8 @@ class Loader {
  public:
   /// Throws Error if there is no photo, or batch or prefetch is below 1 or workers below 0.
   Loader(ImageFolder photos, LoaderOptions options);
+  /// The same for photos that others use too: the list of a large data set need not be there twice.
+  Loader(std::shared_ptr<const ImageFolder> photos, LoaderOptions options);
   ~Loader();
   Loader(const Loader&) = delete;
   Loader& operator=(const Loader&) = delete;

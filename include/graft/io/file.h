@@ -45,6 +45,8 @@ class OutputFile {
  public:
   /// Appends. Throws Error naming the file if the disk is full or fails.
   void write(std::span<const std::byte> bytes);
+  /// Writes from byte `offset` on, which may lie beyond the end; what nobody writes before it is zero.
+  void write_at(std::uint64_t offset, std::span<const std::byte> bytes);
   void write(std::string_view text) { write(std::as_bytes(std::span(text))); }
 
  private:
@@ -53,6 +55,7 @@ class OutputFile {
 
   int descriptor_;
   const std::filesystem::path& target_;
+  std::uint64_t end_ = 0;  // where `write` goes on
 };
 
 /// Writes a file so that its path shows the old content or all of the new, whatever happens in between: `content`

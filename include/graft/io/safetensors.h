@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <string>
 #include <string_view>
@@ -43,5 +44,12 @@ Safetensors read_safetensors(const std::filesystem::path& path);
 /// is kept; so every tensor is aligned to its elements, and the first one to 64 bytes. Throws Error if a name is used
 /// twice or is `__metadata__`, or the disk is full.
 void write_safetensors(const std::filesystem::path& path, const Safetensors& content);
+
+/// Puts rows of the tensor of that number in the header into a file, from row `first` on.
+using PutRows = std::function<void(std::size_t tensor, Index first, const Tensor& rows)>;
+/// The same for tensors that are never at hand as a whole: `content` puts the rows of all that the header names, in any
+/// order, each once. The header's offsets do not count. Throws Error, too, if rows are missing.
+void write_safetensors(const std::filesystem::path& path, const SafetensorsHeader& header,
+                       const std::function<void(const PutRows& put)>& content);
 
 }  // namespace graft::io

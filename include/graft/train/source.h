@@ -52,6 +52,8 @@ struct BatchOptions {
 
 /// Photos as values of the node `input`, read by a data::Loader.
 std::unique_ptr<Source> photo_source(data::ImageFolder photos, const data::LoaderOptions& options, std::string input);
+std::unique_ptr<Source> photo_source(std::shared_ptr<const data::ImageFolder> photos,
+                                     const data::LoaderOptions& options, std::string input);
 /// Examples in memory: all of them, or those at `rows`. The order of an epoch is the one in which a data::Loader would
 /// go through as many photos with the same seed.
 std::unique_ptr<Source> memory_source(std::shared_ptr<const Features> features, const BatchOptions& options);
