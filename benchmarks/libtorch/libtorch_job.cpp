@@ -54,6 +54,9 @@ class PhotoSource {
   std::unique_ptr<torch::data::StatelessDataLoader<Stacked, Sampler>> loader_;
 };
 
+// The mean over an image's pixels.
+at::Tensor pooled(const at::Tensor& features) { return features.dim() == 4 ? features.mean({2, 3}) : features; }
+
 // Images stay channels last when rows of them are chosen, if they are chosen as [N, H, W, C].
 at::Tensor rows_last(const at::Tensor& value) { return value.dim() == 4 ? value.permute({0, 2, 3, 1}) : value; }
 at::Tensor rows_first(const at::Tensor& value) { return value.dim() == 4 ? value.permute({0, 3, 1, 2}) : value; }
@@ -70,7 +73,7 @@ class FeatureSource {
       const Values values = network.frozen_values(preprocessing.prepare(batch));
       parts.resize(values.size());
       for (std::size_t i = 0; i < values.size(); ++i)
-        if (values[i].defined()) parts[i].push_back(rows_last(values[i]));
+        if (values[i].defined()) parts[i].push_back(rows_last(i + 1 == values.size() ? pooled(values[i]) : values[i]));
     }
     for (const auto& part : parts) kept_.push_back(part.empty() ? at::Tensor() : at::cat(part));
   }
@@ -93,10 +96,7 @@ class FeatureSource {
   Values kept_;  // by node
 };
 
-// The mean over an image's pixels.
-at::Tensor pooled(const at::Tensor& features) { return features.dim() == 4 ? features.mean({2, 3}) : features; }
-
-Json evaluate(const torch::nn::Linear& head, auto& source) {
+Json evaluate(torch::nn::Linear head, auto& source) {
   const torch::NoGradGuard off;
   double loss = 0, right = 0, count = 0;
   source.pass(false, [&](const at::Tensor& features, const at::Tensor& labels) {

@@ -165,7 +165,7 @@ import jobs
 options = dict(word[2:].partition("=")[::2] for word in sys.argv[1:])
 if "features" in options:
     file = options["features"] + ".safetensors"
-    subprocess.run([{graft!r}, "features", "--weights", options["network"], "--layer", "global_average_pooling2d", options["features"], "-o", file], check=True, capture_output=True)
+    subprocess.run([{graft!r}, "features", "--weights", options["network"], "--layer", "conv_pw_13_relu", options["features"], "-o", file], check=True, capture_output=True)
     print(json.dumps({{"output": jobs.first_tensor(file)}}))
 else:
     print(json.dumps({{"frozen_seconds": 0, "epochs": [{{"seconds": 0.5, "top1": 0.5}}] * int(options["epochs"])}}))
