@@ -145,6 +145,7 @@ def installed_bytes(program, package):
     """Of a Python's package with all that it requires; without one, of a program and the shared libraries that it loads, but for those of every system."""
     if package:
         return int(output_of(program, "-c", PACKAGE_BYTES, package))
-    libraries = re.findall(r"=> (/\S+)", output_of("ldd", program))
+    loaded = subprocess.run(["ldd", program], text=True, capture_output=True, check=False).stdout  # ldd fails for a program that loads none
+    libraries = re.findall(r"=> (/\S+)", loaded)
     files = {pathlib.Path(path).resolve() for path in [program, *libraries] if not OF_THE_SYSTEM.search(path)}
     return sum(file.stat().st_size for file in files)

@@ -195,7 +195,7 @@ class BenchJobs(unittest.TestCase):
 
     def bench(self, *more, cache="cache"):
         done = run(ROOT / "tools/bench-jobs", "--build", BUILD, "--weights", f"mobilenet={self.folder}/mobilenet.safetensors", "--data", self.folder / "photos", "--epochs", 2,
-                   "--batch", 4, "--rounds", 2, "--out", self.folder / "jobs.json", *more, XDG_CACHE_HOME=str(self.folder / cache) if cache else environments.CACHE.parent)
+                   "--batch", 4, "--rounds", 2, "--threads", 1, "--out", self.folder / "jobs.json", *more, XDG_CACHE_HOME=str(self.folder / cache) if cache else environments.CACHE.parent)
         out = self.folder / "jobs.json"
         return done, out.read_text() if out.exists() else ""
 
