@@ -14,11 +14,13 @@ import time
 
 import environments
 import protocol
-from comparison import Contestant, Failed, largest_difference, ratio
+from comparison import Contestant, Failed, ratio, relative_distance
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-# How far features of a photo may lie apart, as a share of the largest: the same decoder, but two ways to round a resize.
-FEATURES_AGREE = 1e-2
+# How far features of some photos may lie apart, as a share of their norm. graft's resize and LibTorch's round one value in a thousand to the next
+# level, which moves MobileNet's features by 2e-3 to 2e-2; without such a value they agree to 2e-6.
+FEATURES_AGREE = 3e-2
+PHOTOS_COMPARED = 8
 
 
 @dataclasses.dataclass
@@ -147,13 +149,14 @@ def scores(name, answer, run):
 
 def run_job(task, name, seed, lock):
     """A contestant's whole job, with nothing kept from earlier ones."""
-    done = {"seconds": 0, "top1": [], "peak_bytes": 0}
+    done = {"version": "", "peak_bytes": 0, "seconds": 0, "top1": []}
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)
         (folder / "out").mkdir()
         for command in task.commands(name, seed, folder / "out"):
             answer, seconds, peak = run_process(name, command, folder / "cache", lock)
             done["seconds"] += seconds
+            done["version"] = answer.get("version", "")  # graft's is the machine's commit
             done["peak_bytes"] = max(done["peak_bytes"], peak)
             if "depths" in answer:  # graft's sweep has them all in one process
                 done["top1"] += [depth["epochs"][-1]["validation"]["top1"] for depth in answer["depths"]]
@@ -172,16 +175,18 @@ def first_tensor(file):
         return list(memoryview(stream.read()).cast("f"))
 
 
-def features_difference(task, photo, lock):
-    """How far LibTorch's features of a photo are from graft's, as a share of the largest: it decodes, resizes and computes by itself."""
+def features_difference(task, lock):
+    """How far LibTorch's features of some photos are from graft's, as a share of their norm: it decodes, resizes and computes by itself."""
+    photos = [photo for folder in sorted((task.photos / "validation").iterdir()) for photo in sorted(folder.iterdir())]
+    chosen = [photos[i * len(photos) // PHOTOS_COMPARED] for i in range(PHOTOS_COMPARED)]
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)
         layer = protocol.NetworkFile(task.network).graph["features"]
-        run_process("graft", [task.graft, "features", "--weights", task.network, "--layer", layer, photo, "-o", folder / "features.safetensors", "--json"], folder, lock)
-        answer, _, _ = run_process("LibTorch", [environments.LIBTORCH_JOB, f"--network={task.network}", f"--features={photo}"], folder, lock)
-        difference = largest_difference(answer["output"], first_tensor(folder / "features.safetensors"))
+        run_process("graft", [task.graft, "features", "--weights", task.network, "--layer", layer, *chosen, "-o", folder / "features.safetensors", "--json"], folder, lock)
+        answer, _, _ = run_process("LibTorch", [environments.LIBTORCH_JOB, f"--network={task.network}", f"--validation={task.photos}/validation", f"--features={PHOTOS_COMPARED}"], folder, lock)
+        difference = relative_distance(answer["output"], first_tensor(folder / "features.safetensors"))
     if not difference <= FEATURES_AGREE:
-        raise Failed(f"LibTorch: features of a photo differ by {difference:.1e} of the largest")
+        raise Failed(f"LibTorch: features of photos differ by {difference:.1e} of their norm")
     return difference
 
 

@@ -139,18 +139,22 @@ Json train(Network& network, const Preprocessing& preprocessing, const Options& 
   return {{"version", TORCH_VERSION}, {"frozen_seconds", frozen_seconds}, {"epochs", epochs}};
 }
 
-Json features_of(Network& network, const Preprocessing& preprocessing, const std::string& photo) {
+// What the backbone makes of photos from all over the folder, image by image.
+Json features(Network& network, const Preprocessing& preprocessing, const Options& options) {
   const torch::NoGradGuard off;
-  const at::Tensor features =
-      rows_last(network.forward(preprocessing.prepare(preprocessing.read(photo).unsqueeze(0)), false)).contiguous();
-  return {{"output", std::vector<float>(features.data_ptr<float>(), features.data_ptr<float>() + features.numel())}};
+  Photos photos(options.at("validation"), preprocessing);
+  const std::size_t count = static_cast<std::size_t>(options.number("features"));
+  std::vector<at::Tensor> chosen;
+  for (std::size_t i = 0; i < count; ++i) chosen.push_back(photos.get(i * photos.size().value() / count).data);
+  const at::Tensor values = rows_last(network.forward(preprocessing.prepare(at::stack(chosen)), false)).contiguous();
+  return {{"output", std::vector<float>(values.data_ptr<float>(), values.data_ptr<float>() + values.numel())}};
 }
 
 void work(const Options& options) {
   Network network(options.at("network"), at::kFloat, Backbone{options.at("cut"), options.at("frozen-to")});
   const Preprocessing preprocessing(network.preprocessing());
   if (options.contains("features"))
-    say(features_of(network, preprocessing, options.at("features")));
+    say(features(network, preprocessing, options));
   else if (options.contains("cached"))
     say(train<FeatureSource>(network, preprocessing, options));
   else

@@ -159,16 +159,17 @@ def bmp(width, height, colour):
 
 # In LibTorch's place: features are graft's, every second photo is named rightly, nothing is trained.
 FAKE_PEER = """#!{python}
-import json, subprocess, sys
+import json, pathlib, subprocess, sys
 sys.path[:0] = {paths}
 import jobs
 options = dict(word[2:].partition("=")[::2] for word in sys.argv[1:])
 if "features" in options:
-    file = options["features"] + ".safetensors"
-    subprocess.run([{graft!r}, "features", "--weights", options["network"], "--layer", "conv_pw_13_relu", options["features"], "-o", file], check=True, capture_output=True)
+    photos, count, file = sorted(pathlib.Path(options["validation"]).glob("*/*")), int(options["features"]), options["network"] + ".features"
+    chosen = [photos[i * len(photos) // count] for i in range(count)]
+    subprocess.run([{graft!r}, "features", "--weights", options["network"], "--layer", "conv_pw_13_relu", *chosen, "-o", file], check=True, capture_output=True)
     print(json.dumps({{"output": jobs.first_tensor(file)}}))
 else:
-    print(json.dumps({{"frozen_seconds": 0, "epochs": [{{"seconds": 0.5, "top1": 0.5}}] * int(options["epochs"])}}))
+    print(json.dumps({{"version": "1", "frozen_seconds": 0, "epochs": [{{"seconds": 0.5, "top1": 0.5}}] * int(options["epochs"])}}))
 """
 
 
@@ -231,7 +232,7 @@ class BenchJobs(unittest.TestCase):
         (self.folder / "jobs.json").write_text(json.dumps(json.loads(text) | {"machine": CPU_RESULT["machine"]}))
         self.assertEqual(run(ROOT / "tools/bench-page", "--add", self.folder / "jobs.json", "--results", self.folder / "results").returncode, 0)
         page = (self.folder / "results/2026-01-02-some-cpu-9000-jobs.html").read_text()
-        for words in ["A new head on a frozen backbone", "target 10x", "In epochs after the first graft is", "Validation accuracy: graft"]:
+        for words in ["A new head on a frozen backbone", "target 10x", "Epochs after the first, graft against LibTorch, frozen", "Validation accuracy: graft"]:
             self.assertIn(words, page)
         (self.folder / "README.md").write_text(README)
         self.assertEqual(run(ROOT / "tools/results-table", "--results", self.folder / "results", "--readme", self.folder / "README.md").returncode, 0)
@@ -249,7 +250,7 @@ class BenchJobs(unittest.TestCase):
         program = self.folder / "cache/graft/bench/libtorch_job"
         program.write_text(program.read_text().replace("jobs.first_tensor(file)", "jobs.first_tensor(file)[::-1]"))
         _, text = self.bench("--jobs", "head")
-        self.assertIn("features of a photo differ", json.loads(text)["cases"][0]["left_out"]["LibTorch, cached"])
+        self.assertIn("features of photos differ", json.loads(text)["cases"][0]["left_out"]["LibTorch, cached"])
 
     def test_refuses_what_it_does_not_know(self):
         done, _ = self.bench("--jobs", "everything")
