@@ -112,10 +112,16 @@ def alone(lock):
         yield
 
 
+def busy_seconds():
+    """Of all cores since the machine started, whoever they worked for."""
+    user, nice, system, _, _, *interrupts = map(int, pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:8])
+    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
+
+
 def run_process(name, command, cache, lock):
-    """What a process says on its last line, its seconds from start to end, and the most memory it had."""
+    """What a process says, its seconds from start to end, the most memory it had, and the seconds of cores that others took meanwhile."""
     with tempfile.TemporaryFile("w+", errors="replace") as out, tempfile.TemporaryFile("w+", errors="replace") as errors, alone(lock):
-        began = time.perf_counter()
+        began, busy = time.perf_counter(), busy_seconds()
         try:
             process = subprocess.Popen([str(word) for word in command], stdout=out, stderr=errors, env=dict(os.environ, XDG_CACHE_HOME=str(cache)))
         except OSError as error:
@@ -126,6 +132,7 @@ def run_process(name, command, cache, lock):
             process.kill()
             raise
         seconds = time.perf_counter() - began
+        others = max(0, busy_seconds() - busy - usage.ru_utime - usage.ru_stime)
         process.returncode = os.waitstatus_to_exitcode(status)
         out.seek(0)
         errors.seek(0)
@@ -136,7 +143,7 @@ def run_process(name, command, cache, lock):
         answer = {"error": ((complaint + said).strip().splitlines() or ["ended without a word"])[-1]}
     if "error" in answer or process.returncode:
         raise Failed(f"{name}: {answer.get('error', f'ended with {process.returncode}')}")
-    return answer, seconds, usage.ru_maxrss << 10
+    return answer, seconds, usage.ru_maxrss << 10, others
 
 
 def scores(name, answer, run):
@@ -149,13 +156,14 @@ def scores(name, answer, run):
 
 def run_job(task, name, seed, lock):
     """A contestant's whole job, with nothing kept from earlier ones."""
-    done = {"version": "", "peak_bytes": 0, "seconds": 0, "top1": []}
+    done = {"version": "", "peak_bytes": 0, "seconds": 0, "others_seconds": 0, "top1": []}
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)
         (folder / "out").mkdir()
         for command in task.commands(name, seed, folder / "out"):
-            answer, seconds, peak = run_process(name, command, folder / "cache", lock)
+            answer, seconds, peak, others = run_process(name, command, folder / "cache", lock)
             done["seconds"] += seconds
+            done["others_seconds"] += others
             done["version"] = answer.get("version", "")  # graft's is the machine's commit
             done["peak_bytes"] = max(done["peak_bytes"], peak)
             if "depths" in answer:  # graft's sweep has them all in one process
@@ -183,7 +191,7 @@ def features_difference(task, lock):
         folder = pathlib.Path(scratch)
         layer = protocol.NetworkFile(task.network).graph["features"]
         run_process("graft", [task.graft, "features", "--weights", task.network, "--layer", layer, *chosen, "-o", folder / "features.safetensors", "--json"], folder, lock)
-        answer, _, _ = run_process("LibTorch", [environments.LIBTORCH_JOB, f"--network={task.network}", f"--validation={task.photos}/validation", f"--features={PHOTOS_COMPARED}"], folder, lock)
+        answer, *_ = run_process("LibTorch", [environments.LIBTORCH_JOB, f"--network={task.network}", f"--validation={task.photos}/validation", f"--features={PHOTOS_COMPARED}"], folder, lock)
         difference = relative_distance(answer["output"], first_tensor(folder / "features.safetensors"))
     if not difference <= FEATURES_AGREE:
         raise Failed(f"LibTorch: features of photos differ by {difference:.1e} of their norm")
