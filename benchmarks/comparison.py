@@ -102,6 +102,13 @@ def largest_difference(output, reference):
     return max(abs(a - b) for a, b in zip(output, reference)) / max(abs(b) for b in reference)
 
 
+def relative_distance(output, reference):
+    """Of two vectors, as a share of the second's length."""
+    if len(output) != len(reference):
+        raise Failed(f"{len(output)} numbers instead of {len(reference)}")
+    return math.dist(output, reference) / math.hypot(*reference)
+
+
 def roofline(products, rates, precision):
     """Seconds that products [operations, bytes] take at least on a machine that reaches these rates."""
     return sum(max(operations / rates[precision], moved / rates["copy"]) for operations, moved in products)

@@ -4,7 +4,9 @@ import html
 
 NAMES = {"vgg16": "VGG16", "resnet50": "ResNet50", "mobilenet": "MobileNet", "inception_v3": "InceptionV3", "vit_base": "ViT-B/16"}
 WORK = {"inference": "Inference", "training": "Training step", "head": "Training a head on a frozen backbone", "finetune": "Fine-tuning the last block",
-        "first": "From start to first prediction"}
+        "first": "From start to first prediction",
+        "head job": "A new head on a frozen backbone, from photos to a trained network", "finetune job": "The last block trained too, from photos to a trained network",
+        "probes job": "Linear classifiers at six depths", "depths job": "Fine-tuning from six depths"}
 STYLE = """
 :root { color-scheme: light dark; --page: #fafaf8; --text: #1c1c1a; --quiet: #6a6a64; --line: #dcdcd6; --graft: #178a6b; --peer: #9db4d3; }
 @media (prefers-color-scheme: dark) { :root { --page: #161615; --text: #e9e9e4; --quiet: #9c9c94; --line: #383834; --graft: #4cc7a3; --peer: #47628a; } }
@@ -26,8 +28,9 @@ def bytes_text(count):
 
 
 def times_as_fast(against):
-    """A ratio with its interval."""
-    return f"{against['ratio']:.2f}x" + (f" ({against['low']:.2f} to {against['high']:.2f})" if "low" in against else "")
+    """A ratio with its interval, and what was wanted."""
+    interval = f" ({against['low']:.2f} to {against['high']:.2f})" if "low" in against else ""
+    return f"{against['ratio']:.2f}x{interval}" + (f", target {against['target']}x" if "target" in against else "")
 
 
 def head(report, title, explanation, style=STYLE):

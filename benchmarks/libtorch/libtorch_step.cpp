@@ -9,7 +9,6 @@
 #include <chrono>
 #include <fstream>
 #include <iostream>
-#include <map>
 #include <optional>
 #include <string>
 
@@ -18,13 +17,11 @@
 #include <torch/script.h>
 #include <torch/torch.h>
 
+#include "command_line.h"
 #include "network.h"
 
 namespace peer {
 namespace {
-
-using Json = nlohmann::json;
-using Options = std::map<std::string, std::string>;
 
 // Element i is a hash of i, from -1 to 1, numbered NHWC: the input of all peers.
 at::Tensor peer_input(std::int64_t batch, std::int64_t image) {
@@ -60,15 +57,15 @@ class Autocast {
 class Stepper {
  public:
   explicit Stepper(const Options& options)
-      : options_(options), training_(at("work") != "inference"), half_(at("precision") == "bf16") {
-    if (at("precision") == "tf32") throw std::runtime_error("a CPU has no TF32");
+      : options_(options), training_(options.at("work") != "inference"), half_(options.at("precision") == "bf16") {
+    if (options_.at("precision") == "tf32") throw std::runtime_error("a CPU has no TF32");
     const at::ScalarType dtype = half_ && !training_ ? at::kBFloat16 : at::kFloat;
     if (options_.contains("script"))
       load_script();
     else
-      network_.emplace(at("weights"), dtype);
+      network_.emplace(options_.at("weights"), dtype);
     const std::int64_t image = network_ ? network_->image() : counts_.at("image").get<std::int64_t>();
-    input_ = peer_input(std::stoll(at("batch")), image).to(dtype);
+    input_ = peer_input(std::stoll(options_.at("batch")), image).to(dtype);
     if (!training_) return;
     labels_ = at::arange(input_.size(0), at::kLong) % 1000;
     optimizer_.emplace(network_->trainable(), torch::optim::SGDOptions(1e-3).momentum(0.9));
@@ -82,9 +79,9 @@ class Stepper {
                  {"product_flops", network_->product_operations(input_)}};
     Json about{{"peer", script_ ? "TorchScript" : "LibTorch"},
                {"version", TORCH_VERSION},
-               {"model", at("model")},
-               {"work", at("work")},
-               {"precision", at("precision")},
+               {"model", options_.at("model")},
+               {"work", options_.at("work")},
+               {"precision", options_.at("precision")},
                {"batch", input_.size(0)}};
     about.update(counts_);
     return about;
@@ -108,16 +105,10 @@ class Stepper {
   }
 
  private:
-  const std::string& at(const std::string& name) const {
-    const auto found = options_.find(name);
-    if (found == options_.end()) throw std::runtime_error("expected an option --" + name);
-    return found->second;
-  }
-
   // A script, and what it counts: for that its maker has left a file beside it.
   void load_script() {
-    std::ifstream(at("script") + ".json") >> counts_;
-    script_ = torch::jit::load(at("script"));
+    std::ifstream(options_.at("script") + ".json") >> counts_;
+    script_ = torch::jit::load(options_.at("script"));
     script_->eval();
     script_ = torch::jit::freeze(*script_);  // optimize_for_inference made MobileNet twice as slow, ResNet50 no faster
   }
@@ -152,29 +143,13 @@ class Stepper {
   int warmup_ = 5;
 };
 
-void say(const Json& line) { std::cout << line.dump() << std::endl; }
-
 Json answer(Stepper& stepper, const std::string& line) {
   if (line == "output") return stepper.output();
   if (line.starts_with("steps ")) return stepper.steps(std::stoi(line.substr(6)));
   return {{"error", "expected output or steps N, got '" + line + "'"}};
 }
 
-// `--key=value` and `--key`, over the defaults.
-Options parse(int argc, char** argv) {
-  Options options{{"model", ""}, {"work", "inference"}, {"precision", "f32"}, {"batch", "1"}, {"threads", "0"}};
-  for (int i = 1; i < argc; ++i) {
-    const std::string word = argv[i];
-    const std::size_t equals = word.find('=');
-    if (!word.starts_with("--")) throw std::runtime_error("expected --key=value, got '" + word + "'");
-    options[word.substr(2, equals - 2)] = equals == std::string::npos ? "" : word.substr(equals + 1);
-  }
-  return options;
-}
-
 void serve(const Options& options) {
-  if (const int threads = std::stoi(options.at("threads")); threads > 0) at::set_num_threads(threads);
-  at::manual_seed(1);
   Stepper stepper(options);
   say(options.contains("first") ? stepper.output() : stepper.describe());
   for (std::string line; std::getline(std::cin, line);) say(answer(stepper, line));
@@ -184,11 +159,8 @@ void serve(const Options& options) {
 }  // namespace peer
 
 int main(int argc, char** argv) {
-  try {
-    peer::serve(peer::parse(argc, argv));
-  } catch (const std::exception& error) {
-    const std::string text = error.what();
-    peer::say({{"error", text.substr(0, text.find('\n'))}});
-    return 1;
-  }
+  return peer::run_program(
+      argc, argv,
+      {{"model", ""}, {"work", "inference"}, {"precision", "f32"}, {"batch", "1"}, {"threads", "0"}, {"seed", "1"}},
+      peer::serve);
 }

@@ -1,5 +1,6 @@
 #include "network.h"
 
+#include <algorithm>
 #include <fstream>
 #include <stdexcept>
 
@@ -22,12 +23,12 @@ bool is_statistic(const std::string& name) { return name.starts_with("moving_");
 
 }  // namespace
 
-Network::Network(const std::string& file, at::ScalarType dtype) {
-  read(file, dtype);
+Network::Network(const std::string& file, at::ScalarType dtype, const std::optional<Backbone>& backbone) {
+  read(file, dtype, backbone);
   connect();
 }
 
-void Network::read(const std::string& file, at::ScalarType dtype) {
+void Network::read(const std::string& file, at::ScalarType dtype, const std::optional<Backbone>& backbone) {
   std::ifstream stream(file, std::ios::binary);
   std::uint64_t length = 0;
   stream.read(reinterpret_cast<char*>(&length), sizeof length);
@@ -38,6 +39,7 @@ void Network::read(const std::string& file, at::ScalarType dtype) {
   const Json graph = Json::parse(tensors.at("__metadata__").at("graft.network").get<std::string>());
 
   image_ = graph.at("input").at("shape").at(0);
+  preprocessing_ = graph.at("preprocessing");
   std::map<std::string, std::size_t> index;
   for (const Json& row : graph.at("layers")) {
     index[row.at("name")] = layers_.size();
@@ -55,6 +57,9 @@ void Network::read(const std::string& file, at::ScalarType dtype) {
     node.inputs = row.at(1).get<std::vector<std::size_t>>();
     nodes_.push_back(std::move(node));
   }
+  if (backbone)
+    take({.cut = backbone->cut.empty() ? graph.at("features").get<std::string>() : backbone->cut,
+          .frozen_to = backbone->frozen_to});
   for (const auto& [name, entry] : tensors.items()) {
     if (name == "__metadata__") continue;
     const std::size_t slash = name.rfind('/');
@@ -69,6 +74,23 @@ void Network::read(const std::string& file, at::ScalarType dtype) {
     if (!is_statistic(kind)) value.set_requires_grad(layer.trainable);
     layer.tensors.emplace(kind, std::move(value));
   }
+}
+
+std::size_t Network::node_of(const std::string& layer) const {
+  const auto found = std::find_if(nodes_.begin() + 1, nodes_.end(), [&](const Node& node) {
+    return layers_.at(static_cast<std::size_t>(node.layer)).name == layer;
+  });
+  if (found == nodes_.end()) throw std::runtime_error("the network has no layer '" + layer + "'");
+  return static_cast<std::size_t>(found - nodes_.begin());
+}
+
+// Nodes are in order of computation.
+void Network::take(const Backbone& backbone) {
+  nodes_.resize(node_of(backbone.cut) + 1);
+  for (Layer& layer : layers_) layer.trainable = layer.batch_statistics = false;
+  for (std::size_t i = backbone.frozen_to.empty() ? nodes_.size() : node_of(backbone.frozen_to) + 1; i < nodes_.size();
+       ++i)
+    layers_[static_cast<std::size_t>(nodes_[i].layer)].trainable = true;
 }
 
 // Which nodes are frozen, who uses a value last, and the steps themselves.
@@ -91,7 +113,9 @@ void Network::connect() {
     const std::size_t from = node.inputs.at(0);
     const bool in_place = from > 0 && uses[from] == 1 && nodes_[from].frozen == node.frozen;
     node.step = make_step(layers_[static_cast<std::size_t>(node.layer)], in_place);
+    for (const std::size_t input : node.inputs) nodes_[input].border |= nodes_[input].frozen && !node.frozen;
   }
+  nodes_.back().border = nodes_.back().frozen;
 }
 
 Values Network::inputs_of(const Node& node, const Values& values) const {
@@ -120,17 +144,19 @@ at::Tensor Network::forward(const at::Tensor& input, bool training) {
   return run(all ? Values{input} : kept_, training, all);
 }
 
-void Network::keep_frozen(const at::Tensor& input) {
+Values Network::frozen_values(const at::Tensor& input) {
   const at::NoGradGuard off;
-  Values values(nodes_.size());
+  Values values(nodes_.size()), kept(nodes_.size());
   values[0] = input;
-  for (std::size_t i = 1; i < nodes_.size(); ++i) {
-    if (nodes_[i].frozen) values[i] = nodes_[i].step(inputs_of(nodes_[i], values), false);
-  }
-  kept_.assign(nodes_.size(), {});
-  for (const Node& node : nodes_)
+  for (std::size_t i = 0; i < nodes_.size(); ++i) {
+    const Node& node = nodes_[i];
+    if (!node.frozen) continue;
+    if (i > 0) values[i] = node.step(inputs_of(node, values), false);
+    if (node.border) kept[i] = values[i];
     for (const std::size_t from : node.inputs)
-      if (!node.frozen && nodes_[from].frozen) kept_[from] = values[from];
+      if (nodes_[from].last_use == i) values[from].reset();
+  }
+  return kept;
 }
 
 std::vector<at::Tensor> Network::trainable() const {

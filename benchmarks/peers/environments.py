@@ -1,7 +1,7 @@
 """Where a comparison's contestants are, how each is started, and how much of a disk it takes.
 
 Peers live in virtual environments under the user's cache, which `tools/bench --install` fills: `torch` for all that needs
-PyTorch, and for ONNX Runtime and OpenVINO, which run what it exports; `tensorflow` for Keras. LibTorch's program is compiled there.
+PyTorch, and for ONNX Runtime and OpenVINO, which run what it exports; `tensorflow` for Keras. LibTorch's programs are compiled there.
 """
 
 import dataclasses
@@ -12,11 +12,14 @@ import pathlib
 import re
 import subprocess
 import sys
+import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "graft"
-PACKAGES = {"torch": ["torch", "numpy", "onnx", "onnxscript", "onnxruntime", "openvino"], "tensorflow": ["keras", "tensorflow"]}
-LIBTORCH = CACHE / "bench/libtorch_step"
+PACKAGES = {"torch": ["torch", "numpy", "pillow", "onnx", "onnxscript", "onnxruntime", "openvino"], "tensorflow": ["keras", "tensorflow"]}
+LIBTORCH, LIBTORCH_JOB = CACHE / "bench/libtorch_step", CACHE / "bench/libtorch_job"
+# What each of LibTorch's programs is made of beside its own source, and the libraries that it needs beside LibTorch's.
+LIBTORCH_PARTS = {LIBTORCH: (["command_line", "layers", "network"], []), LIBTORCH_JOB: (["command_line", "layers", "network", "photos"], ["-lturbojpeg"])}
 
 
 @dataclasses.dataclass
@@ -74,7 +77,7 @@ def exported(weights, peer, case):
 
 
 def sources_digest(torch):
-    """Of LibTorch's program: its sources and the LibTorch that it is linked to."""
+    """Of LibTorch's programs: their sources and the LibTorch that they are linked to."""
     files = sorted((ROOT / "benchmarks/libtorch").glob("*.[ch]*")) + [torch / "version.py"]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
@@ -85,14 +88,20 @@ def torch_folder():
 
 def build_libtorch():
     """By hand, against two of PyTorch's libraries: find_package(Torch) would ask for CUDA, and load its libraries."""
-    torch = torch_folder()
-    stamp, digest = LIBTORCH.with_suffix(".digest"), sources_digest(torch)
-    if LIBTORCH.exists() and stamp.exists() and stamp.read_text() == digest:
+    torch, folder = torch_folder(), CACHE / "bench"
+    stamp, digest = folder / "libtorch.digest", sources_digest(torch)
+    if all(program.exists() for program in LIBTORCH_PARTS) and stamp.exists() and stamp.read_text() == digest:
         return
-    print("compiling LibTorch's program", flush=True)
-    sources = sorted((ROOT / "benchmarks/libtorch").glob("*.cpp"))
-    subprocess.run([os.environ.get("CXX", "c++"), "-std=c++20", "-O2", "-isystem", torch / "include", "-isystem", torch / "include/torch/csrc/api/include", *sources,
-                    f"-L{torch}/lib", "-Wl,--no-as-needed", "-ltorch_cpu", "-lc10", "-Wl,--as-needed", f"-Wl,-rpath,{torch}/lib", "-o", LIBTORCH], check=True)
+    print("compiling LibTorch's programs", flush=True)
+    compiler = [os.environ.get("CXX", "c++"), "-std=c++20", "-O2"]
+    includes = ["-isystem", torch / "include", "-isystem", torch / "include/torch/csrc/api/include"]
+    libraries = [f"-L{torch}/lib", "-Wl,--no-as-needed", "-ltorch_cpu", "-lc10", "-Wl,--as-needed", f"-Wl,-rpath,{torch}/lib"]
+    with tempfile.TemporaryDirectory() as scratch:
+        objects = {source.stem: pathlib.Path(scratch, source.stem + ".o") for source in (ROOT / "benchmarks/libtorch").glob("*.cpp")}
+        for name, file in sorted(objects.items()):
+            subprocess.run([*compiler, *includes, "-c", ROOT / f"benchmarks/libtorch/{name}.cpp", "-o", file], check=True)
+        for program, (parts, more) in LIBTORCH_PARTS.items():
+            subprocess.run([*compiler, *(objects[name] for name in [program.name, *parts]), *libraries, *more, "-o", program], check=True)
     stamp.write_text(digest)
 
 
@@ -137,6 +146,7 @@ def installed_bytes(program, package):
     """Of a Python's package with all that it requires; without one, of a program and the shared libraries that it loads, but for those of every system."""
     if package:
         return int(output_of(program, "-c", PACKAGE_BYTES, package))
-    libraries = re.findall(r"=> (/\S+)", output_of("ldd", program))
+    loaded = subprocess.run(["ldd", program], text=True, capture_output=True, check=False).stdout  # ldd fails for a program that loads none
+    libraries = re.findall(r"=> (/\S+)", loaded)
     files = {pathlib.Path(path).resolve() for path in [program, *libraries] if not OF_THE_SYSTEM.search(path)}
     return sum(file.stat().st_size for file in files)
