@@ -1,7 +1,6 @@
 """The jobs of tools/bench-jobs: what each contestant is asked to do, and a process of it from its start to its end."""
 
 import dataclasses
-import fcntl
 import json
 import os
 import pathlib
@@ -102,34 +101,15 @@ def without_folders(words):
     return [re.sub(r"(^|=)/\S*/", r"\1", str(word)) for word in words]
 
 
-class Turn:
-    """A lock on the machine, if there is a file for it. It is kept from process to process, and given back after the first that ends HOLD seconds on."""
-
-    HOLD = 60
-
-    def __init__(self, file):
-        self.file, self.since = open(file, "a") if file else None, None
-
-    def __enter__(self):
-        if self.file and self.since is None:
-            fcntl.flock(self.file, fcntl.LOCK_EX)
-            self.since = time.monotonic()
-
-    def __exit__(self, *error):
-        if self.since is not None and time.monotonic() - self.since > self.HOLD:
-            fcntl.flock(self.file, fcntl.LOCK_UN)
-            self.since = None
-
-
 def busy_seconds():
     """Of all cores since the machine started, whoever they worked for."""
     user, nice, system, _, _, *interrupts = map(int, pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:8])
     return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
 
 
-def run_process(name, command, cache, turn):
+def run_process(name, command, cache):
     """What a process says, its seconds from start to end, the most memory it had, and the seconds of cores that others took meanwhile."""
-    with tempfile.TemporaryFile("w+", errors="replace") as out, tempfile.TemporaryFile("w+", errors="replace") as errors, turn:
+    with tempfile.TemporaryFile("w+", errors="replace") as out, tempfile.TemporaryFile("w+", errors="replace") as errors:
         began, busy = time.perf_counter(), busy_seconds()
         try:
             process = subprocess.Popen([str(word) for word in command], stdout=out, stderr=errors, env=dict(os.environ, XDG_CACHE_HOME=str(cache)))
@@ -163,14 +143,14 @@ def scores(name, answer, run):
     return epochs[-1]["validation"]["top1"], answer["frozen_seconds"], [epoch["seconds"] for epoch in epochs]
 
 
-def run_job(task, name, seed, turn):
+def run_job(task, name, seed):
     """A contestant's whole job, with nothing kept from earlier ones."""
     done = {"version": "", "peak_bytes": 0, "seconds": 0, "others_seconds": 0, "top1": []}
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)
         (folder / "out").mkdir()
         for command in task.commands(name, seed, folder / "out"):
-            answer, seconds, peak, others = run_process(name, command, folder / "cache", turn)
+            answer, seconds, peak, others = run_process(name, command, folder / "cache")
             done["seconds"] += seconds
             done["others_seconds"] += others
             done["version"] = answer.get("version", "")  # graft's is the machine's commit
@@ -192,15 +172,15 @@ def first_tensor(file):
         return list(memoryview(stream.read()).cast("f"))
 
 
-def features_difference(task, turn):
+def features_difference(task):
     """How far LibTorch's features of some photos are from graft's, as a share of their norm: it decodes, resizes and computes by itself."""
     photos = [photo for folder in sorted((task.photos / "validation").iterdir()) for photo in sorted(folder.iterdir())]
     chosen = [photos[i * len(photos) // PHOTOS_COMPARED] for i in range(PHOTOS_COMPARED)]
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)
         layer = protocol.NetworkFile(task.network).graph["features"]
-        run_process("graft", [task.graft, "features", "--weights", task.network, "--layer", layer, *chosen, "-o", folder / "features.safetensors", "--json"], folder, turn)
-        answer, *_ = run_process("LibTorch", [environments.LIBTORCH_JOB, f"--network={task.network}", f"--validation={task.photos}/validation", f"--features={PHOTOS_COMPARED}"], folder, turn)
+        run_process("graft", [task.graft, "features", "--weights", task.network, "--layer", layer, *chosen, "-o", folder / "features.safetensors", "--json"], folder)
+        answer, *_ = run_process("LibTorch", [environments.LIBTORCH_JOB, f"--network={task.network}", f"--validation={task.photos}/validation", f"--features={PHOTOS_COMPARED}"], folder)
         difference = relative_distance(answer["output"], first_tensor(folder / "features.safetensors"))
     if not difference <= FEATURES_AGREE:
         raise Failed(f"LibTorch: features of photos differ by {difference:.1e} of their norm")

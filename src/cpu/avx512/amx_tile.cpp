@@ -114,6 +114,22 @@ void pair_rows(const Half* const* rows, std::int64_t count, std::int64_t first, 
   }
 }
 
+void pair_columns(const Half* from, std::int64_t pitch, std::int64_t count, std::int64_t depth, Half* to) {
+  for (std::int64_t k = 0; k < depth; k += 32, to += 32 * kTileColumns) {
+    const std::int64_t left = depth - k;
+    const auto mask = static_cast<__mmask32>(left >= 32 ? ~0u : (1u << left) - 1);
+    for (std::int64_t c = 0; c < kTileColumns; c += 16) {
+      __m512 block[16];
+      unrolled<16>([&](auto i) {
+        block[i] = c + i < count ? _mm512_castsi512_ps(_mm512_maskz_loadu_epi16(mask, from + (c + i) * pitch + k))
+                                 : _mm512_setzero_ps();
+      });
+      transpose(block);
+      unrolled<16>([&](auto i) { _mm512_storeu_ps(to + (i * kTileColumns + c) * 2, block[i]); });
+    }
+  }
+}
+
 void write_sums(const float* sums, const ProductTile<Half>& t) {
   using Element = Element<Half>;
   const Bounds bounds(t.clamp);

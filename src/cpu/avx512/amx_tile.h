@@ -53,6 +53,10 @@ void transpose_rows(const Half* from, std::int64_t from_pitch, const std::int64_
 /// of them, and up to the next multiple of 32 rows.
 void pair_rows(const Half* const* rows, std::int64_t count, std::int64_t first, std::int64_t columns, Half* to);
 
+/// Columns c of a panel in pairs, [depth / 2, 32, 2]: from[c pitch + k] for c below `count`, at most 32, and k below
+/// `depth`; zeros beyond, up to the next multiple of 32 in depth.
+void pair_columns(const Half* from, std::int64_t pitch, std::int64_t count, std::int64_t depth, Half* to);
+
 /// Writes sums [kAmxRows, kTileColumns] as a ProductTile does those that it makes.
 void write_sums(const float* sums, const ProductTile<Half>& tile);
 

@@ -3,6 +3,7 @@
 #include <array>
 
 #include "core/parallel.h"
+#include "cpu/avx512/amx_attention.h"
 #include "cpu/avx512/machine.h"
 #include "cpu/avx512/share.h"
 #include "cpu/avx512/weights.h"
@@ -125,6 +126,8 @@ bool attention_forward_supports(const Context&, Index, double, const Operand& q,
 }
 void attention_forward(Context&, Index heads, double scale, const Operand& q, const Operand& k, const Operand& v,
                        const Operand& y, const Operand& log_sums) {
+  if (q.dtype == DType::bf16 && has_amx_bf16())
+    return attention_forward_by_amx(heads, static_cast<float>(scale), q, k, v, y, log_sums);
   const Index length = q.shape[1], keys = k.shape[1], depth = q.shape[2] / heads;
   parallel_for(q.shape[0] * heads, [&](Index task) {
     const Index n = task / heads, head = task % heads;
