@@ -153,7 +153,7 @@ void write_sums(const float* sums, const ProductTile<Half>& t) {
     if (t.streams && t.columns == kTileColumns)
       _mm512_stream_si512(reinterpret_cast<__m512i*>(y), halves);
     else
-      _mm512_mask_storeu_epi16(y, masks[1] << 16 | masks[0], halves);
+      _mm512_mask_storeu_epi16(y, __mmask32{masks[1]} << 16 | masks[0], halves);
   }
 }
 
