@@ -43,13 +43,7 @@ GRAFT_INLINE inline void slopes_of(Activation function, const T* saved, const T*
       return static_cast<float>(dy[i]) *
              derivative<kFunction>(kFunction == Activation::linear ? 0.f : static_cast<float>(saved[i]));
     };
-    if (accumulate) {  // NOLINT(bugprone-branch-clone): they differ in what is converted
-#pragma omp simd
-      for (Index i = 0; i < count; ++i) dx[i] = convert<T>(static_cast<float>(dx[i]) + slope(i));
-    } else {
-#pragma omp simd
-      for (Index i = 0; i < count; ++i) dx[i] = convert<T>(slope(i));
-    }
+    put_each<float>(dx, count, accumulate, slope);
   });
 }
 

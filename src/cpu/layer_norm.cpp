@@ -52,13 +52,7 @@ GRAFT_INLINE inline void slopes_of(const T* x, const Sum* gamma, const Normal<Su
   sum_g /= static_cast<Sum>(channels);
   sum_gn /= static_cast<Sum>(channels);
   const auto slope = [&](Index c) GRAFT_INLINE { return normal.inverse * (g(c) - sum_g - n(c) * sum_gn); };
-  if (accumulate) {  // NOLINT(bugprone-branch-clone): they differ in what is converted
-#pragma omp simd
-    for (Index c = 0; c < channels; ++c) dx[c] = convert<T>(static_cast<Sum>(dx[c]) + slope(c));
-  } else {
-#pragma omp simd
-    for (Index c = 0; c < channels; ++c) dx[c] = convert<T>(slope(c));
-  }
+  graft::cpu::put_each<Sum>(dx, channels, accumulate, slope);
 }
 
 template <class T, class Sum>

@@ -41,6 +41,18 @@ void add_scaled(float* y, float scale, const X* x, Index count) {
   for (Index i = 0; i < count; ++i) y[i] += scale * static_cast<float>(x[i]);
 }
 
+/// to[i] (+)= value(i), as a loop that becomes vector instructions in the function that it is part of.
+template <class Sum, class T, class Value>
+GRAFT_INLINE inline void put_each(T* to, Index count, bool accumulate, const Value& value) {
+  if (accumulate) {  // NOLINT(bugprone-branch-clone): they differ in what is converted
+#pragma omp simd
+    for (Index i = 0; i < count; ++i) to[i] = convert<T>(static_cast<Sum>(to[i]) + value(i));
+  } else {
+#pragma omp simd
+    for (Index i = 0; i < count; ++i) to[i] = convert<T>(value(i));
+  }
+}
+
 /// Writes or adds sums to a gradient of any type.
 template <class T, class Sum>
 void put(T* to, const Sum* from, Index count, bool accumulate) {

@@ -11,15 +11,11 @@
 namespace graft::kernels::avx512 {
 namespace {
 
-constexpr Index kSums = kAmxRows * kTileColumns;
-
-Index whole(Index count) { return (count + kAmxDepth - 1) / kAmxDepth * kAmxDepth; }
-
 // Tiles of sums of up to 32 rows of halves with panels in pairs, which have `columns` altogether.
 void multiply(const Half* rows, Index pitch, Index count, Index depth, const Half* weights, Index columns,
               float* sums) {
-  const AmxRows all{.upper = {rows, pitch}, .lower = {rows + kAmxTileRows * pitch, pitch}, .depth = depth};
-  for (Index c = 0; c < columns; c += kTileColumns, sums += kSums)
+  const AmxRows all = side_by_side(rows, pitch, depth);
+  for (Index c = 0; c < columns; c += kTileColumns, sums += kAmxSums)
     amx_tile({.rows = &all,
               .weights = weights + c * depth,
               .columns = panel_width(std::min(kTileColumns, columns - c)),
@@ -37,13 +33,13 @@ const Half* head_of(const Operand& x, Index n, Index head, Index depth) {
 void attention_forward_by_amx(Index heads, float scale, const Operand& q, const Operand& k, const Operand& v,
                               const Operand& y, const Operand& log_sums) {
   const Index length = q.shape[1], keys = k.shape[1], depth = q.shape[2] / heads;
-  const Index whole_depth = whole(depth), whole_keys = whole(keys), key_panels = whole_keys / kTileColumns,
-              depth_panels = panels(depth);
+  const Index whole_depth = round_up(depth, kAmxDepth), whole_keys = round_up(keys, kAmxDepth),
+              key_panels = whole_keys / kTileColumns, depth_panels = panels(depth);
   parallel_for(q.shape[0] * heads, [&](Index task) {
     const Index n = task / heads, head = task % heads;
     const Scratch<Half> key_memory(whole_keys * whole_depth), value_memory(whole_keys * depth_panels * kTileColumns),
         queries(kAmxRows * (whole_depth + kAmxDepth)), weights(kAmxRows * (whole_keys + kAmxDepth));
-    const Scratch<float> sums(std::max(key_panels, depth_panels) * kSums), scores(whole_keys);
+    const Scratch<float> sums(std::max(key_panels, depth_panels) * kAmxSums), scores(whole_keys);
     const AmxTiles configured;
     const Half* const key_rows = head_of(k, n, head, depth);
     for (Index j = 0; j < keys; j += kTileColumns)
@@ -66,14 +62,15 @@ void attention_forward_by_amx(Index heads, float scale, const Operand& q, const 
       multiply(queries.data(), query_pitch, count, whole_depth, key_memory.data(), whole_keys, sums.data());
       for (Index r = 0; r < count; ++r) {
         for (Index i = 0; i < key_panels; ++i)
-          std::transform(sums.data() + i * kSums + r * kTileColumns, sums.data() + i * kSums + (r + 1) * kTileColumns,
-                         scores.data() + i * kTileColumns, [&](float s) { return scale * s; });
+          std::transform(sums.data() + i * kAmxSums + r * kTileColumns,
+                         sums.data() + i * kAmxSums + (r + 1) * kTileColumns, scores.data() + i * kTileColumns,
+                         [&](float s) { return scale * s; });
         log_sums.as<float>()[task * length + first + r] = graft::cpu::softmax_row(scores.data(), keys);
         graft::cpu::put(reinterpret_cast<bfloat16*>(weights.data() + r * weight_pitch), scores.data(), keys, false);
       }
       multiply(weights.data(), weight_pitch, count, whole_keys, value_memory.data(), depth, sums.data());
       for (Index i = 0; i < depth_panels; ++i)
-        write_sums(sums.data() + i * kSums,
+        write_sums(sums.data() + i * kAmxSums,
                    {.y = elements<Half>(y) + n * length * y.pitch + head * depth + i * kTileColumns,
                     .y_pitch = y.pitch,
                     .positions = positions.data(),

@@ -13,8 +13,6 @@ constexpr Index kPiece = 256;             // of the depth: with 32 rows 16 KiB
 constexpr Index kPassElements = 1 << 18;  // of the panels' pieces: 512 KiB
 constexpr Index kFarApart = 1 << 10;      // rows that begin 2 KiB apart share a few sets
 
-Index whole_depth(Index depth) { return (depth + kAmxDepth - 1) / kAmxDepth * kAmxDepth; }
-
 // A piece of the depth of a tile's rows, the terms one behind the other.
 class Piece {
  public:
@@ -37,14 +35,14 @@ class Piece {
       } else {
         gather_rows(rows, count, first, numbers, to, kPitch);
       }
-      written = at - begin + whole_depth(numbers);
+      written = at - begin + round_up(numbers, kAmxDepth);
       at = std::min(end, (term + 1) * stored);
     }
     if (whole_terms) return;
-    const Index whole = whole_depth(end - begin);
+    const Index whole = round_up(end - begin, kAmxDepth);
     for (Index r = 0; r < count && written < whole; ++r)
       std::fill(memory_.data() + r * kPitch + written, memory_.data() + r * kPitch + whole, Half{});
-    stretches_.push_back({{memory_.data(), kPitch}, {memory_.data() + kAmxTileRows * kPitch, kPitch}, whole});
+    stretches_.push_back(side_by_side(memory_.data(), kPitch, whole));
   }
   const std::vector<AmxRows>& stretches() const { return stretches_; }
 
@@ -82,7 +80,7 @@ void convolve_by_amx(const Grid& grid, const Source<Half>& source, const Weights
   const Index depth = grid.run * source.channels, stored = stored_depth<Half>(depth);
   const Index panel_count = panels(y.columns), positions = grid.positions();
   if (positions == 0) return;  // a phase that a narrow image does not have
-  const Shares shares(positions, depth, panel_count, 1 << 17, 256);
+  const Shares shares(positions, depth, panel_count, 1 << 17);
   const bool streams = y.streams(positions);
   parallel_for(shares.panel_groups * shares.blocks, [&](Index share) {
     const Index group = share / shares.blocks, block = share % shares.blocks;
@@ -94,8 +92,7 @@ void convolve_by_amx(const Grid& grid, const Source<Half>& source, const Weights
     const Index first_panel = part(panel_count, shares.panel_groups, group),
                 end_panel = part(panel_count, shares.panel_groups, group + 1);
     const Index pass = std::max<Index>(1, kPassElements / (kTileColumns * std::min(kPiece, std::max<Index>(all, 1))));
-    constexpr Index kSums = kAmxRows * kTileColumns;
-    const Scratch<float> sums(pieces > 1 ? tiles * pass * kSums : kSums);
+    const Scratch<float> sums(pieces > 1 ? tiles * pass * kAmxSums : kAmxSums);
     Piece rows(table, depth);
     const AmxTiles configured;
     for (Index from = first_panel; from < end_panel; from += pass) {
@@ -106,9 +103,10 @@ void convolve_by_amx(const Grid& grid, const Source<Half>& source, const Weights
           const Index row = i * kAmxRows, count = std::min(kAmxRows, table.count() - row);
           rows.move_to(terms.begin, begin, end, row, count);
           for (Index panel = from; panel < to; ++panel) {
-            const Index first = panel * kTileColumns, columns = std::min(kTileColumns, y.columns - first);
-            const Index width = panel_width(columns);
-            float* const tile_sums = sums.data() + (pieces > 1 ? (i * pass + panel - from) * kSums : 0);
+            const Index first = panel * kTileColumns;
+            ProductTile<Half> result = y.tile(first, table.results() + row, count, streams);
+            const Index width = panel_width(result.columns);
+            float* const tile_sums = sums.data() + (pieces > 1 ? (i * pass + panel - from) * kAmxSums : 0);
             amx_tile({.rows = rows.stretches().data(),
                       .stretches = std::ssize(rows.stretches()),
                       .weights = weights.panel(first, depth, width) + (terms.begin * stored + begin) * width,
@@ -117,18 +115,11 @@ void convolve_by_amx(const Grid& grid, const Source<Half>& source, const Weights
                       .count = count,
                       .accumulate = piece > 0});
             if (piece + 1 < pieces) continue;
-            const float* const bias = y.bias == nullptr ? nullptr : y.bias + first;
-            if (y.activates_after()) activate(tile_sums, count, columns, bias, y.activation);
-            write_sums(tile_sums, {.bias = y.activates_after() ? nullptr : bias,
-                                   .residual = y.residual == nullptr ? nullptr : y.residual + first,
-                                   .residual_pitch = y.residual_pitch,
-                                   .y = y.data + first,
-                                   .y_pitch = y.pitch,
-                                   .positions = table.results() + row,
-                                   .count = count,
-                                   .columns = columns,
-                                   .clamp = y.clamp(),
-                                   .streams = streams});
+            if (y.activates_after()) {
+              activate(tile_sums, count, result.columns, result.bias, y.activation);
+              result.bias = nullptr;
+            }
+            write_sums(tile_sums, result);
           }
         }
       }

@@ -5,8 +5,6 @@
 namespace graft::kernels::avx512 {
 namespace {
 
-constexpr Index kSums = kAmxRows * kTileColumns;
-
 // What a thread computes of dw: its output channels, in tiles, and panels of the numbers that terms read.
 struct Part {
   Index first_row_tile, row_tiles, first_panel, panels;
@@ -43,7 +41,7 @@ void correlate_by_amx(const Grid& grid, const Source<Half>& source, const Source
   parallel_for(std::ssize(all), [&](Index share) {
     const Part& mine = all[static_cast<std::size_t>(share)];
     const Scratch<Half> transposed(mine.row_tiles * kAmxRows * pitch), panel(block * kTileColumns);
-    const Scratch<float> sums(mine.row_tiles * mine.panels * kSums);
+    const Scratch<float> sums(mine.row_tiles * mine.panels * kAmxSums);
     RowTable<Half> table(grid, source.data, source.pitch, source.channels);
     const AmxTiles configured;
     const Index first_row = mine.first_row_tile * kAmxRows;
@@ -58,14 +56,12 @@ void correlate_by_amx(const Grid& grid, const Source<Half>& source, const Source
         const Index columns = std::min(kTileColumns, depth - column);
         pair_rows(table.rows(term), table.count(), column, columns, panel.data());
         for (Index tile = 0; tile < mine.row_tiles; ++tile) {
-          const Half* upper = transposed.data() + tile * kAmxRows * pitch;
-          const AmxRows rows{.upper = {upper, pitch},
-                             .lower = {upper + kAmxTileRows * pitch, pitch},
-                             .depth = (table.count() + kAmxDepth - 1) / kAmxDepth * kAmxDepth};
+          const AmxRows rows =
+              side_by_side(transposed.data() + tile * kAmxRows * pitch, pitch, round_up(table.count(), kAmxDepth));
           amx_tile({.rows = &rows,
                     .weights = panel.data(),
                     .columns = panel_width(columns),
-                    .sums = sums.data() + (i * mine.row_tiles + tile) * kSums,
+                    .sums = sums.data() + (i * mine.row_tiles + tile) * kAmxSums,
                     .count = slopes.channels - first_row - tile * kAmxRows,
                     .accumulate = first > 0});
         }
@@ -76,7 +72,7 @@ void correlate_by_amx(const Grid& grid, const Source<Half>& source, const Source
       const Index column = (mine.first_panel + i) % panels_of_term * kTileColumns;
       const Index rows = std::min(mine.row_tiles * kAmxRows, slopes.channels - first_row);
       for (Index r = 0; r < rows; ++r) {
-        const float* from = sums.data() + i * mine.row_tiles * kSums + r * kTileColumns;
+        const float* from = sums.data() + i * mine.row_tiles * kAmxSums + r * kTileColumns;
         float* to = dw + ((first_row + r) * terms + term) * depth + column;
         for (Index c = 0; c < std::min(kTileColumns, depth - column); ++c) to[c] = from[c] + (accumulate ? to[c] : 0.f);
       }

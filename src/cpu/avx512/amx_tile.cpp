@@ -64,6 +64,10 @@ AmxTiles::AmxTiles() {
 }
 AmxTiles::~AmxTiles() { _tile_release(); }
 
+AmxRows side_by_side(const Half* rows, std::int64_t pitch, std::int64_t depth) {
+  return {{rows, pitch}, {rows + kAmxTileRows * pitch, pitch}, depth};
+}
+
 void amx_tile(const AmxTile& tile) {
   const bool wide = tile.columns > kVectorColumns;
   if (tile.count > kAmxTileRows)

@@ -7,7 +7,7 @@
 namespace graft::kernels::avx512 {
 
 /// Rows and columns of a product, two tiles by two; its depth goes in steps of a tile's.
-inline constexpr std::int64_t kAmxRows = 32, kAmxTileRows = 16, kAmxDepth = 32;
+inline constexpr std::int64_t kAmxRows = 32, kAmxTileRows = 16, kAmxDepth = 32, kAmxSums = kAmxRows * kTileColumns;
 
 /// Numbers of 32 rows, for each half of them: row r begins at rows + r pitch.
 struct AmxRows {
@@ -18,6 +18,9 @@ struct AmxRows {
   Half16 upper, lower;
   std::int64_t depth;  ///< a multiple of kAmxDepth
 };
+
+/// Rows that lie one like the other, `pitch` apart.
+AmxRows side_by_side(const Half* rows, std::int64_t pitch, std::int64_t depth);
 
 /// sums[r, c] (+)= sum over k of rows[r, k] weights[k, c] for 32 rows, and columns of a panel.
 struct AmxTile {

@@ -16,13 +16,11 @@ namespace {
 
 constexpr Index kQueries = 4 * kTileRows;  // of a block
 
-Index whole_panels(Index columns) { return panels(columns) * kTileColumns; }
-
 // Rows side by side, `width` apart, zeros from `columns` on.
 class Rows {
  public:
   Rows(Index rows, Index columns)
-      : rows_(rows), columns_(columns), width_(whole_panels(columns)), memory_(rows * width_) {}
+      : rows_(rows), columns_(columns), width_(round_up(columns, kTileColumns)), memory_(rows * width_) {}
 
   float* row(Index r) const { return memory_.data() + r * width_; }
   float* data() const { return memory_.data(); }
@@ -133,7 +131,8 @@ void attention_forward(Context&, Index heads, double scale, const Operand& q, co
     const Index n = task / heads, head = task % heads;
     const Rows rows(keys + kTileColumns, depth), queries(kQueries, depth), scores(kQueries, keys),
         values(kQueries, depth);
-    const Scratch<float> key_panels(whole_panels(keys) * depth), value_panels(keys * whole_panels(depth));
+    const Scratch<float> key_panels(round_up(keys, kTileColumns) * depth),
+        value_panels(keys * round_up(depth, kTileColumns));
     rows.read(k, n, head, 0, keys);
     transposed_panels_of(rows, keys, depth, key_panels.data());
     rows.read(v, n, head, 0, keys);
@@ -166,8 +165,8 @@ void attention_backward(Context&, Index heads, double scale, const Operand& q, c
         results(kQueries, depth);
     const Rows weights(kQueries, keys), slopes_of_weights(kQueries, keys);
     const Rows dqs(kQueries, depth), dks(keys, depth), dvs(keys, depth);
-    const Scratch<float> key_panels(whole_panels(keys) * depth), value_panels(whole_panels(keys) * depth),
-        key_rows(keys * whole_panels(depth));
+    const Scratch<float> key_panels(round_up(keys, kTileColumns) * depth),
+        value_panels(round_up(keys, kTileColumns) * depth), key_rows(keys * round_up(depth, kTileColumns));
     if (dk) dks.clear();
     if (dv) dvs.clear();
     rows.read(k, n, head, 0, keys);

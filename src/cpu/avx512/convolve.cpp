@@ -24,32 +24,22 @@ void convolve(const Grid& grid, const Source<T>& source, const Weights<T>& weigh
     const Index first_panel = part(panel_count, shares.panel_groups, group),
                 end_panel = part(panel_count, shares.panel_groups, group + 1);
     const auto compute = [&](Index panel, Index i) {
-      const Index first = panel * kTileColumns, columns = std::min(kTileColumns, y.columns - first);
+      const Index first = panel * kTileColumns;
       const Index begin = part(table.count(), tiles, i), count = part(table.count(), tiles, i + 1) - begin;
-      const Index width = panel_width(columns);
       const graft::cpu::Range terms = grid.terms_of(table.begin() + begin, table.begin() + begin + count);
-      const ProductTile<T> tile{
-          .rows = table.rows(terms.begin) + begin,
-          .row_stride = table.count(),
-          .ahead = panel == first_panel && i + 1 < tiles ? count : 0,
-          .terms = terms.end - terms.begin,
-          .depth = depth,
-          .weights = weights.panel(first, depth, width) + terms.begin * stored_depth<T>(depth) * width,
-          .bias = y.bias == nullptr ? nullptr : y.bias + first,
-          .residual = y.residual == nullptr ? nullptr : y.residual + first,
-          .residual_pitch = y.residual_pitch,
-          .y = y.data + first,
-          .y_pitch = y.pitch,
-          .positions = table.results() + begin,
-          .count = count,
-          .columns = columns,
-          .clamp = y.clamp(),
-          .streams = streams};
+      ProductTile<T> tile = y.tile(first, table.results() + begin, count, streams);
+      const Index width = panel_width(tile.columns);
+      tile.rows = table.rows(terms.begin) + begin;
+      tile.row_stride = table.count();
+      tile.ahead = panel == first_panel && i + 1 < tiles ? count : 0;
+      tile.terms = terms.end - terms.begin;
+      tile.depth = depth;
+      tile.weights = weights.panel(first, depth, width) + terms.begin * stored_depth<T>(depth) * width;
       product_tile(tile);
       if constexpr (std::is_same_v<T, float>) {
         if (!y.activates_after()) return;
         for (Index r = 0; r < tile.count; ++r)
-          graft::cpu::activate_row(y.activation, tile.y + tile.positions[r] * tile.y_pitch, columns);
+          graft::cpu::activate_row(y.activation, tile.y + tile.positions[r] * tile.y_pitch, tile.columns);
       }
     };
     if ((end_panel - first_panel) * kTileColumns * grid.terms() * depth <=

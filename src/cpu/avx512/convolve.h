@@ -25,9 +25,9 @@ struct Weights {
 struct Shares {
   Index blocks, panel_groups;
 
-  Shares(Index positions, Index depth, Index panel_count, Index source_elements = 1 << 16, Index most = 256) {
-    constexpr Index kLeast = 48;
-    const Index size = std::clamp(source_elements / depth, kLeast, most);
+  Shares(Index positions, Index depth, Index panel_count, Index source_elements = 1 << 16) {
+    constexpr Index kLeast = 48, kMost = 256;
+    const Index size = std::clamp(source_elements / depth, kLeast, kMost);
     blocks = (positions + size - 1) / size;
     if (blocks >= 2 * threads()) blocks = (blocks + threads() - 1) / threads() * threads();
     panel_groups = blocks >= 2 * threads() ? 1 : std::min(panel_count, (2 * threads() + blocks - 1) / blocks);

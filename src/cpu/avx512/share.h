@@ -12,12 +12,16 @@ namespace graft::kernels::avx512 {
 /// Where part i of n begins if `count` things are shared out evenly.
 inline Index part(Index count, Index n, Index i) { return count * i / n; }
 
+/// The least multiple of `step` that is no less than `count`.
+inline Index round_up(Index count, Index step) { return (count + step - 1) / step * step; }
+
 /// Memory that a thread works in, from a multiple of 64 bytes on: a vector in it never lies in two cache lines.
 template <class T>
 class Scratch {
  public:
   explicit Scratch(Index count)
-      : memory_(static_cast<T*>(std::aligned_alloc(64, (static_cast<std::size_t>(count) * sizeof(T) + 63) / 64 * 64))) {
+      : memory_(static_cast<T*>(
+            std::aligned_alloc(64, static_cast<std::size_t>(round_up(count * static_cast<Index>(sizeof(T)), 64))))) {
     if (memory_ == nullptr) throw std::bad_alloc();
   }
   T* data() const { return memory_.get(); }
@@ -68,6 +72,20 @@ struct Result {
 
   Clamp clamp() const {
     return activation == Activation::relu ? Clamp::relu : activation == Activation::relu6 ? Clamp::relu6 : Clamp::none;
+  }
+  /// A tile of columns from `first` on, in `count` rows of the result, with all that is done to sums on their way
+  /// there.
+  ProductTile<T> tile(Index first, const Index* positions, Index count, bool streams) const {
+    return {.bias = bias == nullptr ? nullptr : bias + first,
+            .residual = residual == nullptr ? nullptr : residual + first,
+            .residual_pitch = residual_pitch,
+            .y = data + first,
+            .y_pitch = pitch,
+            .positions = positions,
+            .count = count,
+            .columns = std::min(kTileColumns, columns - first),
+            .clamp = clamp(),
+            .streams = streams};
   }
   /// Those of its columns that belong to a group.
   Result group(Index first, Index count) const {
