@@ -7,6 +7,7 @@ interval over the rounds.
 
 import json
 import math
+import os
 import selectors
 import statistics
 import subprocess
@@ -80,6 +81,24 @@ class Contestant:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+
+def run_measured(command, **where):
+    """What a process says and complains, its exit code, and what it took: seconds, those of all its threads, and the most bytes that it held."""
+    with tempfile.TemporaryFile("w+", errors="replace") as output, tempfile.TemporaryFile("w+", errors="replace") as errors:
+        began = time.perf_counter()
+        process = subprocess.Popen([str(word) for word in command], stdout=output, stderr=errors, **where)
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:  # whoever stops this stops the command too
+            process.kill()
+            process.wait()
+            raise
+        seconds = time.perf_counter() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+        for file in (output, errors):
+            file.seek(0)
+        return output.read(), errors.read(), process.returncode, {"seconds": seconds, "cpu_seconds": usage.ru_utime + usage.ru_stime, "peak_bytes": usage.ru_maxrss << 10}
 
 
 def ratio(times, others):

@@ -6,13 +6,11 @@ import os
 import pathlib
 import re
 import statistics
-import subprocess
 import tempfile
-import time
 
 import environments
 import protocol
-from comparison import Contestant, Failed, ratio, relative_distance
+from comparison import Contestant, Failed, ratio, relative_distance, run_measured
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # How far features of some photos may lie apart, as a share of their norm. graft's resize and LibTorch's round one value in a thousand to the next
@@ -108,31 +106,20 @@ def busy_seconds():
 
 
 def run_process(name, command, cache):
-    """What a process says, its seconds from start to end, the most memory it had, and the seconds of cores that others took meanwhile."""
-    with tempfile.TemporaryFile("w+", errors="replace") as out, tempfile.TemporaryFile("w+", errors="replace") as errors:
-        began, busy = time.perf_counter(), busy_seconds()
-        try:
-            process = subprocess.Popen([str(word) for word in command], stdout=out, stderr=errors, env=dict(os.environ, XDG_CACHE_HOME=str(cache)))
-        except OSError as error:
-            raise Failed(f"{name}: {error}") from error
-        try:
-            _, status, usage = os.wait4(process.pid, 0)
-        except BaseException:
-            process.kill()
-            raise
-        seconds = time.perf_counter() - began
-        others = max(0, busy_seconds() - busy - usage.ru_utime - usage.ru_stime)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        out.seek(0)
-        errors.seek(0)
-        said, complaint = out.read(), errors.read()
+    """What a process says, what it took, and the seconds of cores that others took meanwhile."""
+    busy = busy_seconds()
+    try:
+        said, complaint, code, used = run_measured(command, env=dict(os.environ, XDG_CACHE_HOME=str(cache)))
+    except OSError as error:
+        raise Failed(f"{name}: {error}") from error
+    others = max(0, busy_seconds() - busy - used["cpu_seconds"])
     try:
         answer = json.loads(said)
     except ValueError:
         answer = {"error": ((complaint + said).strip().splitlines() or ["ended without a word"])[-1]}
-    if "error" in answer or process.returncode:
-        raise Failed(f"{name}: {answer.get('error', f'ended with {process.returncode}')}")
-    return answer, seconds, usage.ru_maxrss << 10, others
+    if "error" in answer or code:
+        raise Failed(f"{name}: {answer.get('error', f'ended with {code}')}")
+    return answer, used, others
 
 
 def scores(name, answer, run):
@@ -150,11 +137,11 @@ def run_job(task, name, seed):
         folder = pathlib.Path(scratch)
         (folder / "out").mkdir()
         for command in task.commands(name, seed, folder / "out"):
-            answer, seconds, peak, others = run_process(name, command, folder / "cache")
-            done["seconds"] += seconds
+            answer, used, others = run_process(name, command, folder / "cache")
+            done["seconds"] += used["seconds"]
             done["others_seconds"] += others
             done["version"] = answer.get("version", "")  # graft's is the machine's commit
-            done["peak_bytes"] = max(done["peak_bytes"], peak)
+            done["peak_bytes"] = max(done["peak_bytes"], used["peak_bytes"])
             if "depths" in answer:  # graft's sweep has them all in one process
                 done["top1"] += [depth["epochs"][-1]["validation"]["top1"] for depth in answer["depths"]]
                 continue

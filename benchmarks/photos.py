@@ -2,15 +2,12 @@
 
 import json
 import math
-import os
 import pathlib
 import struct
-import subprocess
 import tempfile
-import time
 import zlib
 
-from comparison import Contestant, Failed
+from comparison import Contestant, Failed, run_measured
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CLASSES = ["blue", "green", "orange", "red"]
@@ -50,24 +47,12 @@ class Photos:
         self.count = max(self.count, count)
 
 
-def run_measured(command, folder):
-    """What a command prints, its seconds, those of all its threads, and the most bytes that it held."""
-    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
-        began = time.perf_counter()
-        process = subprocess.Popen([str(word) for word in command], stdout=output, stderr=errors, cwd=folder)
-        try:
-            _, status, usage = os.wait4(process.pid, 0)
-        except BaseException:  # whoever stops this stops the command too
-            process.kill()
-            process.wait()
-            raise
-        process.returncode = os.waitstatus_to_exitcode(status)
-        seconds = time.perf_counter() - began
-        for file in (output, errors):
-            file.seek(0)
-        if process.returncode != 0:
-            raise Failed(f"graft {command[1]}: {(errors.read().strip().splitlines() or [f'ended with {process.returncode}'])[-1]}")
-        return output.read(), {"seconds": seconds, "cpu_seconds": usage.ru_utime + usage.ru_stime, "peak_bytes": usage.ru_maxrss << 10}
+def run_graft(command, folder):
+    """What a command of graft prints, and what it took."""
+    said, complaint, code, used = run_measured(command, cwd=folder)
+    if code != 0:
+        raise Failed(f"graft {command[1]}: {(complaint.strip().splitlines() or [f'ended with {code}'])[-1]}")
+    return said, used
 
 
 class Commands:
@@ -93,10 +78,10 @@ class Commands:
         self.photos.grow(count)
         with tempfile.TemporaryDirectory(dir=self.folder) as run:
             if way == "features":
-                return run_measured([self.graft, "features", *self.shared, "--layer", "global_average_pooling2d", "-o", f"{run}/features.safetensors", "photos"], self.folder)[1]
+                return run_graft([self.graft, "features", *self.shared, "--layer", "global_average_pooling2d", "-o", f"{run}/features.safetensors", "photos"], self.folder)[1]
             bound = MEMORY_BOUND / (1 << 30) if way == "finetune, in memory" else 0
-            printed, found = run_measured([self.graft, "finetune", *self.shared, "--data", "photos", "--head", "none", "--epochs", EPOCHS, "--batch", 16, "--out", f"{run}/run",
-                                           "--cache", f"{run}/cache", "--cache-memory", bound], self.folder)
+            printed, found = run_graft([self.graft, "finetune", *self.shared, "--data", "photos", "--head", "none", "--epochs", EPOCHS, "--batch", 16, "--out", f"{run}/run",
+                                        "--cache", f"{run}/cache", "--cache-memory", bound], self.folder)
             decision = json.loads(pathlib.Path(run, "run/run.json").read_text())["frozen_features"]
             return found | {"frozen_seconds": json.loads(printed)["frozen_seconds"], "decision": decision}
 
