@@ -20,9 +20,9 @@ constexpr std::size_t kAlignment = 64;  // a cache line, and the widest vector r
 // translation buffer finds them.
 std::byte* allocate_on_cpu(std::size_t bytes) {
   constexpr std::size_t kPage = std::size_t{2} << 20, kLeast = 2 * kPage;
-  if (bytes < kLeast) return static_cast<std::byte*>(std::aligned_alloc(kAlignment, bytes));
-  void* block = std::aligned_alloc(kPage, bytes);
-  if (block != nullptr) madvise(block, bytes, MADV_HUGEPAGE);
+  void* block = nullptr;
+  if (posix_memalign(&block, bytes < kLeast ? kAlignment : kPage, bytes) != 0) return nullptr;
+  if (bytes >= kLeast) madvise(block, bytes, MADV_HUGEPAGE);
   return static_cast<std::byte*>(block);
 }
 
