@@ -40,13 +40,20 @@ def clocks():
     return dict(zip(["sm_mhz", "memory_mhz", "celsius", "watts"], (v.strip() for v in values.split(",")))) if values else {}
 
 
+def instructions():
+    """The widest instructions of the CPU that kernels are written for: a hypervisor may say no more of a model than its maker's name."""
+    flags = field("/proc/cpuinfo", "flags").split()
+    known = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512 bf16", "avx512f": "AVX-512", "avx2": "AVX2"}
+    return next((name for flag, name in known.items() if flag in flags), "")
+
+
 def describe():
     gpu = output_of("nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader", "--id=0")
     nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
     release = re.search(r"release (\S+),", output_of(nvcc, "--version"))
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
-        "cpu": field("/proc/cpuinfo", "model name"),
+        "cpu": ", ".join(filter(None, [field("/proc/cpuinfo", "model name"), instructions()])),
         "cores": len(os.sched_getaffinity(0)),
         "memory": field("/proc/meminfo", "MemTotal"),
         "system": platform.platform(),

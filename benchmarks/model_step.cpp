@@ -326,6 +326,9 @@ int main(int argc, char** argv) {
   app.add_flag("--eager", o.eager, "Op by op, without a plan");
   app.add_flag("--captured", o.captured, "On a GPU: record a step once and replay it");
   app.add_flag("--cached", o.cached, "In head and finetune: compute what is frozen once");
+  app.add_flag_callback(
+      "--tuned", [] { setenv("GRAFT_AUTOTUNE", "1", /*overwrite=*/1); },
+      "Measure which kernel is the fastest, at the first step of a shape");
   app.add_flag("--first", o.first, "Say the logits first, and count nothing");
   CLI11_PARSE(app, argc, argv);
   try {

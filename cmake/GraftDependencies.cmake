@@ -40,7 +40,7 @@ graft_optional(OPENMP "${OpenMP_CXX_FOUND}" "kernels on several threads")
 
 # Kernels for one instruction set, which are called where the processor has it.
 string(REGEX MATCH "^(x86_64|AMD64)$" GRAFT_X86 "${CMAKE_SYSTEM_PROCESSOR}")
-graft_optional(AVX512 "${GRAFT_X86}" "vectorized CPU kernels, where the processor has AVX-512")
+graft_optional(VECTORIZED "${GRAFT_X86}" "vectorized CPU kernels, where the processor has AVX2, AVX-512 or AMX")
 find_package(Boost QUIET COMPONENTS context)
 graft_optional(EMULATED "${Boost_CONTEXT_FOUND}" "the CUDA kernels without a GPU (device 'emulated')")
 find_program(GRAFT_NVCC nvcc HINTS $ENV{CUDA_HOME}/bin /usr/local/cuda/bin)
@@ -70,7 +70,7 @@ endif()
 
 # GRAFT_HAS_<PART> for a target of this project: everything that includes an internal header must agree on them.
 function(graft_definitions target)
-  foreach(part ONEDNN HDF5 TURBOJPEG OPENMP AVX512 CUDA CUDNN EMULATED)
+  foreach(part ONEDNN HDF5 TURBOJPEG OPENMP VECTORIZED CUDA CUDNN EMULATED)
     target_compile_definitions(${target} PUBLIC $<BUILD_INTERFACE:GRAFT_HAS_${part}=$<BOOL:${GRAFT_HAS_${part}}>>)
   endforeach()
 endfunction()

@@ -119,6 +119,8 @@ Json train(Network& network, const Preprocessing& preprocessing, const Options& 
 
   const at::Tensor features = pooled(network.forward(at::zeros({1, 3, network.image(), network.image()}), false));
   torch::nn::Linear head(features.size(1), photos.classes());
+  torch::nn::init::xavier_uniform_(head->weight);  // as a head of graft or Keras begins
+  torch::nn::init::zeros_(head->bias);
   std::vector<at::Tensor> trained = network.trainable();
   for (const at::Tensor& parameter : head->parameters()) trained.push_back(parameter);
   torch::optim::Adam optimizer(trained, torch::optim::AdamOptions(std::stod(options.at("lr"))));

@@ -49,6 +49,7 @@ def peers(build, device):
     if device != "cpu":
         return known | {name + ", captured": Peer(known[name].command + ["--captured"]) for name in engines}
     training = ("head", "finetune")
+    known["graft, tuned"] = Peer(known["graft"].command + ["--tuned"], works=("inference", "training"))
     known["graft, cached"] = Peer(known["graft"].command + ["--cached"], works=training)
     known["LibTorch"] = Peer([str(LIBTORCH)])
     known["LibTorch, cached"] = Peer([str(LIBTORCH), "--cached"], works=training)

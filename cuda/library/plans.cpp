@@ -1,18 +1,16 @@
 #include "library/plans.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <map>
 #include <mutex>
-#include <string_view>
 
 #include "graft/core/error.h"
 #include "graft/core/stream.h"
 #include "graft/core/tensor.h"
 
+#include "core/choices.h"
 #include "core/format.h"
 #include "kernels/registry.h"
-#include "library/choices.h"
 #include "library/frontend.h"
 #include "library/handles.h"
 #include "runtime/launches.h"
@@ -35,14 +33,6 @@ namespace {
 
 constexpr int kMostMeasured = 8;          // the heuristics' order is good: the fastest is rarely further down
 constexpr std::size_t kMostPlans = 2048;  // several networks' layers in several batch sizes
-
-bool autotunes() {
-  static const bool asked = [] {
-    const char* text = std::getenv("GRAFT_AUTOTUNE");
-    return text != nullptr && std::string_view(text) == "1";
-  }();
-  return asked;
-}
 
 Tensor workspace(const Context& context, const Compiled& compiled, int engine) {
   return Tensor::empty({static_cast<Index>(compiled.workspace(engine))}, DType::u8, context.device);
@@ -102,13 +92,13 @@ int choose(const Context& context, const OperationGraph& graph, Compiled& compil
   if (!autotunes()) return first(compiled);
   const std::string machine = fmt::format("{}, cuDNN {}", library::gpu_name(context), kernels::cudnn_version());
   const std::string call = graph.describe();
-  if (const auto known = library::choices().find(machine, call)) {
+  if (const auto known = choices().find(machine, call)) {
     for (int engine = 0; engine < compiled.engines(); ++engine)
       if (compiled.name(engine) == *known && compiled.build(engine)) return engine;
   }
   if (library::is_recording(context)) return first(compiled);
   const int engine = fastest(context, graph, compiled);
-  if (engine >= 0) library::choices().keep(machine, call, compiled.name(engine));
+  if (engine >= 0) choices().keep(machine, call, compiled.name(engine));
   return engine;
 }
 

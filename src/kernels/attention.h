@@ -10,12 +10,12 @@ void attention_backward(Context&, Index heads, double scale, const Operand& q, c
                         const Operand& y, const Operand& log_sums, const Operand& dy, Gradient dq, Gradient dk,
                         Gradient dv);
 }  // namespace cpu
-namespace avx512 {
+namespace vectorized {
 decltype(cpu::attention_forward) attention_forward;
 Supports<decltype(cpu::attention_forward)>::Function attention_forward_supports;
 decltype(cpu::attention_backward) attention_backward;
 Supports<decltype(cpu::attention_backward)>::Function attention_backward_supports;
-}  // namespace avx512
+}  // namespace vectorized
 GRAFT_DECLARE_GPU(attention_forward)
 GRAFT_DECLARE_GPU_LIBRARY(cudnn, attention_forward)
 GRAFT_DECLARE_GPU(attention_backward)
@@ -25,20 +25,20 @@ GRAFT_DECLARE_GPU_LIBRARY(cudnn, attention_backward)
 /// k, v [N, Lk, heads d] may be channel ranges of wider rows; log_sums [N, heads, Lq] = log(sum over keys of
 /// exp(score)).
 inline constexpr Kernel<Index, double, const Operand&, const Operand&, const Operand&, const Operand&, const Operand&>
-    attention_forward{
-        "attention",
-        {.native = {cpu::attention_forward},
-         .library = {},
-         .vectorized = GRAFT_AVX512(avx512::attention_forward, avx512::attention_forward_supports, nullptr)},
-        GRAFT_GPU_AND_LIBRARY(cudnn, attention_forward)};
+    attention_forward{"attention",
+                      {.native = {cpu::attention_forward},
+                       .library = {},
+                       .vectorized = GRAFT_VECTORIZED(vectorized::attention_forward,
+                                                      vectorized::attention_forward_supports, nullptr)},
+                      GRAFT_GPU_AND_LIBRARY(cudnn, attention_forward)};
 /// The gradients that have a destination. v and y are there only if dq or dk is wanted.
 inline constexpr Kernel<Index, double, const Operand&, const Operand&, const Operand&, const Operand&, const Operand&,
                         const Operand&, Gradient, Gradient, Gradient>
-    attention_backward{
-        "attention_backward",
-        {.native = {cpu::attention_backward},
-         .library = {},
-         .vectorized = GRAFT_AVX512(avx512::attention_backward, avx512::attention_backward_supports, nullptr)},
-        GRAFT_GPU_AND_LIBRARY(cudnn, attention_backward)};
+    attention_backward{"attention_backward",
+                       {.native = {cpu::attention_backward},
+                        .library = {},
+                        .vectorized = GRAFT_VECTORIZED(vectorized::attention_backward,
+                                                       vectorized::attention_backward_supports, nullptr)},
+                       GRAFT_GPU_AND_LIBRARY(cudnn, attention_backward)};
 
 }  // namespace graft::kernels

@@ -57,7 +57,7 @@ bool batch_norm_batch_backward_supports(const Context&, const BatchNormAttribute
                                         const Operand& gamma, const Operand& beta, const ChannelStatistics& saved,
                                         const Operand& dy, const BatchNormGradients&);
 }  // namespace onednn
-namespace avx512 {
+namespace vectorized {
 decltype(cpu::batch_norm_batch) batch_norm_batch;
 Supports<decltype(cpu::batch_norm_batch)>::Function batch_norm_batch_supports;
 decltype(cpu::batch_norm_moving) batch_norm_moving;
@@ -66,7 +66,7 @@ decltype(cpu::batch_norm_batch_backward) batch_norm_batch_backward;
 Supports<decltype(cpu::batch_norm_batch_backward)>::Function batch_norm_batch_backward_supports;
 decltype(cpu::batch_norm_moving_backward) batch_norm_moving_backward;
 Supports<decltype(cpu::batch_norm_moving_backward)>::Function batch_norm_moving_backward_supports;
-}  // namespace avx512
+}  // namespace vectorized
 
 GRAFT_DECLARE_GPU(batch_norm_batch)
 GRAFT_DECLARE_GPU_LIBRARY(cudnn, batch_norm_batch)
@@ -80,20 +80,21 @@ GRAFT_DECLARE_GPU(batch_norm_moving_backward)
 /// and update the moving ones. gamma, beta, residual may be absent.
 inline constexpr Kernel<const BatchNormAttributes&, const Operand&, const Operand&, const Operand&, const Operand&,
                         const ChannelStatistics&, const Operand&, const ChannelStatistics&>
-    batch_norm_batch{"batch_norm",
-                     {.native = {cpu::batch_norm_batch},
-                      .library = GRAFT_ONEDNN(onednn::batch_norm_batch, onednn::batch_norm_batch_supports),
-                      .vectorized = GRAFT_AVX512(avx512::batch_norm_batch, avx512::batch_norm_batch_supports, nullptr)},
-                     GRAFT_GPU_AND_LIBRARY(cudnn, batch_norm_batch)};
+    batch_norm_batch{
+        "batch_norm",
+        {.native = {cpu::batch_norm_batch},
+         .library = GRAFT_ONEDNN(onednn::batch_norm_batch, onednn::batch_norm_batch_supports),
+         .vectorized = GRAFT_VECTORIZED(vectorized::batch_norm_batch, vectorized::batch_norm_batch_supports, nullptr)},
+        GRAFT_GPU_AND_LIBRARY(cudnn, batch_norm_batch)};
 /// The same with the moving statistics, which do not change.
 inline constexpr Kernel<const BatchNormAttributes&, const Operand&, const Operand&, const Operand&, const Operand&,
                         const ChannelStatistics&, const Operand&>
-    batch_norm_moving{
-        "batch_norm_moving",
-        {.native = {cpu::batch_norm_moving},
-         .library = GRAFT_ONEDNN(onednn::batch_norm_moving, onednn::batch_norm_moving_supports),
-         .vectorized = GRAFT_AVX512(avx512::batch_norm_moving, avx512::batch_norm_moving_supports, nullptr)},
-        GRAFT_GPU_AND_LIBRARY(cudnn, batch_norm_moving)};
+    batch_norm_moving{"batch_norm_moving",
+                      {.native = {cpu::batch_norm_moving},
+                       .library = GRAFT_ONEDNN(onednn::batch_norm_moving, onednn::batch_norm_moving_supports),
+                       .vectorized = GRAFT_VECTORIZED(vectorized::batch_norm_moving,
+                                                      vectorized::batch_norm_moving_supports, nullptr)},
+                      GRAFT_GPU_AND_LIBRARY(cudnn, batch_norm_moving)};
 /// The gradients given dy; x may be absent if only beta's is wanted, for a linear activation. Behind a ReLU or ReLU6,
 /// with nothing added, what of dy it lets through is found by computing its result again from x, by the same steps.
 inline constexpr Kernel<const BatchNormAttributes&, const Operand&, const Operand&, const Operand&,
@@ -102,19 +103,20 @@ inline constexpr Kernel<const BatchNormAttributes&, const Operand&, const Operan
         "batch_norm_backward",
         {.native = {cpu::batch_norm_batch_backward},
          .library = GRAFT_ONEDNN(onednn::batch_norm_batch_backward, onednn::batch_norm_batch_backward_supports),
-         .vectorized =
-             GRAFT_AVX512(avx512::batch_norm_batch_backward, avx512::batch_norm_batch_backward_supports, nullptr)},
+         .vectorized = GRAFT_VECTORIZED(vectorized::batch_norm_batch_backward,
+                                        vectorized::batch_norm_batch_backward_supports, nullptr)},
         GRAFT_GPU_AND_LIBRARY(cudnn, batch_norm_batch_backward)};
 /// The gradients of the affine map; x may be absent unless gamma's is wanted. oneDNN's takes 1.5 to 2.4 times
 /// as long as graft's own, so there is no library entry.
 inline constexpr Kernel<const BatchNormAttributes&, const Operand&, const Operand&, const ChannelStatistics&,
                         const Operand&, const BatchNormGradients&>
-    batch_norm_moving_backward{"batch_norm_moving_backward",
-                               {.native = {cpu::batch_norm_moving_backward},
-                                .library = {},
-                                .vectorized = GRAFT_AVX512(avx512::batch_norm_moving_backward,
-                                                           avx512::batch_norm_moving_backward_supports, nullptr)},
-                               GRAFT_GPU(batch_norm_moving_backward)};
+    batch_norm_moving_backward{
+        "batch_norm_moving_backward",
+        {.native = {cpu::batch_norm_moving_backward},
+         .library = {},
+         .vectorized = GRAFT_VECTORIZED(vectorized::batch_norm_moving_backward,
+                                        vectorized::batch_norm_moving_backward_supports, nullptr)},
+        GRAFT_GPU(batch_norm_moving_backward)};
 
 }  // namespace kernels
 }  // namespace graft

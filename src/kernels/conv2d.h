@@ -15,6 +15,7 @@ struct ConvGeometry : WindowGeometry {
   Index in_group() const { return channels / groups; }       ///< input channels that an output channel sees
   Index out_group() const { return out_channels / groups; }  ///< output channels of one group
 };
+void describe(std::string& call, const ConvGeometry& g);
 
 namespace kernels {
 namespace cpu {
@@ -35,7 +36,7 @@ void conv2d_backward_weight(Context&, const ConvGeometry&, const Operand& x, con
 bool conv2d_backward_weight_supports(const Context&, const ConvGeometry&, const Operand& x, const Operand& dz,
                                      Gradient dw);
 }  // namespace onednn
-namespace avx512 {
+namespace vectorized {
 void conv2d_forward(Context&, const ConvGeometry&, const Operand& x, const Operand& w, const Operand& bias,
                     const Operand& residual, Activation, const Operand& y);
 bool conv2d_forward_supports(const Context&, const ConvGeometry&, const Operand& x, const Operand& w,
@@ -50,7 +51,7 @@ bool conv2d_backward_input_yields(const Context&, const ConvGeometry&, const Ope
 void conv2d_backward_weight(Context&, const ConvGeometry&, const Operand& x, const Operand& dz, Gradient dw);
 bool conv2d_backward_weight_supports(const Context&, const ConvGeometry&, const Operand& x, const Operand& dz,
                                      Gradient dw);
-}  // namespace avx512
+}  // namespace vectorized
 GRAFT_DECLARE_GPU(conv2d_forward)
 GRAFT_DECLARE_GPU_LIBRARY(cudnn, conv2d_forward)
 GRAFT_DECLARE_YIELDS(cudnn, conv2d_forward)
@@ -67,23 +68,24 @@ inline constexpr Kernel<const ConvGeometry&, const Operand&, const Operand&, con
     conv2d_forward{"conv2d",
                    {.native = {cpu::conv2d_forward},
                     .library = GRAFT_ONEDNN(onednn::conv2d_forward, onednn::conv2d_forward_supports),
-                    .vectorized = GRAFT_AVX512(avx512::conv2d_forward, avx512::conv2d_forward_supports,
-                                               avx512::conv2d_forward_yields)},
+                    .vectorized = GRAFT_VECTORIZED(vectorized::conv2d_forward, vectorized::conv2d_forward_supports,
+                                                   vectorized::conv2d_forward_yields)},
                    GRAFT_GPU_AND_YIELDING_LIBRARY(cudnn, conv2d_forward)};
 /// dx (+)= the transposed convolution of dz with w.
 inline constexpr Kernel<const ConvGeometry&, const Operand&, const Operand&, Gradient> conv2d_backward_input{
     "conv2d_backward_input",
     {.native = {cpu::conv2d_backward_input},
      .library = GRAFT_ONEDNN(onednn::conv2d_backward_input, onednn::conv2d_backward_input_supports),
-     .vectorized = GRAFT_AVX512(avx512::conv2d_backward_input, avx512::conv2d_backward_input_supports,
-                                avx512::conv2d_backward_input_yields)},
+     .vectorized = GRAFT_VECTORIZED(vectorized::conv2d_backward_input, vectorized::conv2d_backward_input_supports,
+                                    vectorized::conv2d_backward_input_yields)},
     GRAFT_GPU_AND_LIBRARY(cudnn, conv2d_backward_input)};
 /// dw (+)= the correlation of x with dz. dw has the type of w.
 inline constexpr Kernel<const ConvGeometry&, const Operand&, const Operand&, Gradient> conv2d_backward_weight{
     "conv2d_backward_weight",
     {.native = {cpu::conv2d_backward_weight},
      .library = GRAFT_ONEDNN(onednn::conv2d_backward_weight, onednn::conv2d_backward_weight_supports),
-     .vectorized = GRAFT_AVX512(avx512::conv2d_backward_weight, avx512::conv2d_backward_weight_supports, nullptr)},
+     .vectorized =
+         GRAFT_VECTORIZED(vectorized::conv2d_backward_weight, vectorized::conv2d_backward_weight_supports, nullptr)},
     GRAFT_GPU_AND_YIELDING_LIBRARY(cudnn, conv2d_backward_weight)};
 
 }  // namespace kernels

@@ -1,9 +1,15 @@
 #pragma once
 
+#include <optional>
 #include <string_view>
+#include <tuple>
+#include <type_traits>
 
 #include "graft/core/context.h"
 #include "graft/core/operand.h"
+
+#include "core/choices.h"
+#include "kernels/measured.h"
 
 namespace graft::kernels {
 
@@ -43,7 +49,7 @@ struct Engines {
 /// A row of the kernel contract: a function of the operands, and who computes it on which device. Calling it runs the
 /// implementation that the Context asks for. `native` takes the vectorized one where it supports the call; `auto` the
 /// vectorized one too, unless it yields to the library, then the library's where that supports the call and does not
-/// yield, then native.
+/// yield, then native. Where both support a call and GRAFT_AUTOTUNE asks for it, `auto` takes the faster one instead.
 template <class... Args>
 struct Kernel {
   std::string_view name;
@@ -77,6 +83,10 @@ struct Kernel {
     }
     const bool vectorized = context.engine != Engine::reference && supported(engines.vectorized);
     if (context.engine == Engine::automatic) {
+      if constexpr (kMeasurable) {
+        if (vectorized && autotunes() && supported(engines.library))
+          return library_is_faster(context, args...) ? engines.library : engines.vectorized;
+      }
       const bool yields =
           vectorized && engines.vectorized.yields != nullptr && engines.vectorized.yields(context, args...);
       if (vectorized && !yields) return engines.vectorized;
@@ -88,6 +98,35 @@ struct Kernel {
     if (!engines.native) fail_no_kernel(name, "native", context.device);
     if (!supported(engines.native)) fail_unsupported(name, "native", context.device);
     return engines.native;
+  }
+
+ private:
+  // Calls that can be told from one another, and write no more than their last operand.
+  using Written = std::remove_cvref_t<std::tuple_element_t<sizeof...(Args) - 1, std::tuple<Args...>>>;
+  static constexpr bool kMeasurable = requires(std::string & text, Args... args) { (describe(text, args), ...); }
+  &&(std::is_same_v<Written, Operand> || std::is_same_v<Written, Gradient>);
+
+  bool library_is_faster(const Context& context, const Args&... args) const {
+    std::string call(name);
+    (describe(call, args), ...);
+    std::optional<StandIn> stand_in;
+    const auto run = [&](const Implementation<Args...>& one) {
+      std::tuple<std::remove_cvref_t<Args>...> own(args...);
+      Written& written = std::get<sizeof...(Args) - 1>(own);
+      Operand& memory = [&]() -> Operand& {
+        if constexpr (std::is_same_v<Written, Gradient>)
+          return written.to;
+        else
+          return written;
+      }();
+      if (!stand_in) stand_in.emplace(memory);
+      memory = stand_in->operand();
+      Context scope = context;
+      std::apply([&](auto&... each) { one.run(scope, each...); }, own);
+    };
+    const Engines<Args...>& engines = on(context.device);
+    return kernels::library_is_faster(
+        call, [&] { run(engines.vectorized); }, [&] { run(engines.library); });
   }
 };
 
@@ -102,12 +141,12 @@ struct Kernel {
   {}
 #endif
 
-/// A vectorized entry of a kernel table: null in a build for a processor without AVX-512.
-#if GRAFT_HAS_AVX512
-#define GRAFT_AVX512(run, supports, yields) \
+/// A vectorized entry of a kernel table: null in a build for another processor than x86-64.
+#if GRAFT_HAS_VECTORIZED
+#define GRAFT_VECTORIZED(run, supports, yields) \
   { run, supports, yields }
 #else
-#define GRAFT_AVX512(run, supports, yields) \
+#define GRAFT_VECTORIZED(run, supports, yields) \
   {}
 #endif
 

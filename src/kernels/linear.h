@@ -19,7 +19,7 @@ bool linear_backward_input_supports(const Context&, const Operand& dz, const Ope
 void linear_backward_weight(Context&, const Operand& x, const Operand& dz, Gradient dw);
 bool linear_backward_weight_supports(const Context&, const Operand& x, const Operand& dz, Gradient dw);
 }  // namespace onednn
-namespace avx512 {
+namespace vectorized {
 void linear_forward(Context&, const Operand& x, const Operand& w, const Operand& bias, Activation, const Operand& y);
 bool linear_forward_supports(const Context&, const Operand& x, const Operand& w, const Operand& bias, Activation,
                              const Operand& y);
@@ -31,7 +31,7 @@ bool linear_backward_input_yields(const Context&, const Operand& dz, const Opera
 void linear_backward_weight(Context&, const Operand& x, const Operand& dz, Gradient dw);
 bool linear_backward_weight_supports(const Context&, const Operand& x, const Operand& dz, Gradient dw);
 bool linear_backward_weight_yields(const Context&, const Operand& x, const Operand& dz, Gradient dw);
-}  // namespace avx512
+}  // namespace vectorized
 GRAFT_DECLARE_GPU(linear_forward)
 GRAFT_DECLARE_GPU_LIBRARY(cublas, linear_forward)
 GRAFT_DECLARE_GPU(linear_backward_input)
@@ -44,24 +44,24 @@ inline constexpr Kernel<const Operand&, const Operand&, const Operand&, Activati
     "linear",
     {.native = {cpu::linear_forward},
      .library = GRAFT_ONEDNN(onednn::linear_forward, onednn::linear_forward_supports),
-     .vectorized =
-         GRAFT_AVX512(avx512::linear_forward, avx512::linear_forward_supports, avx512::linear_forward_yields)},
+     .vectorized = GRAFT_VECTORIZED(vectorized::linear_forward, vectorized::linear_forward_supports,
+                                    vectorized::linear_forward_yields)},
     GRAFT_GPU_AND_LIBRARY(cublas, linear_forward)};
 /// dx (+)= dz w.
 inline constexpr Kernel<const Operand&, const Operand&, Gradient> linear_backward_input{
     "linear_backward_input",
     {.native = {cpu::linear_backward_input},
      .library = GRAFT_ONEDNN(onednn::linear_backward_input, onednn::linear_backward_input_supports),
-     .vectorized = GRAFT_AVX512(avx512::linear_backward_input, avx512::linear_backward_input_supports,
-                                avx512::linear_backward_input_yields)},
+     .vectorized = GRAFT_VECTORIZED(vectorized::linear_backward_input, vectorized::linear_backward_input_supports,
+                                    vectorized::linear_backward_input_yields)},
     GRAFT_GPU_AND_LIBRARY(cublas, linear_backward_input)};
 /// dw (+)= dz^T x. dw has the type of w.
 inline constexpr Kernel<const Operand&, const Operand&, Gradient> linear_backward_weight{
     "linear_backward_weight",
     {.native = {cpu::linear_backward_weight},
      .library = GRAFT_ONEDNN(onednn::linear_backward_weight, onednn::linear_backward_weight_supports),
-     .vectorized = GRAFT_AVX512(avx512::linear_backward_weight, avx512::linear_backward_weight_supports,
-                                avx512::linear_backward_weight_yields)},
+     .vectorized = GRAFT_VECTORIZED(vectorized::linear_backward_weight, vectorized::linear_backward_weight_supports,
+                                    vectorized::linear_backward_weight_yields)},
     GRAFT_GPU_AND_LIBRARY(cublas, linear_backward_weight)};
 
 }  // namespace graft::kernels

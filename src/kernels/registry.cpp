@@ -2,6 +2,11 @@
 
 #include <array>
 
+#if GRAFT_HAS_ONEDNN
+#include <oneapi/dnnl/dnnl.h>
+#endif
+
+#include "core/format.h"
 #include "kernels/attention.h"
 #include "kernels/batch_norm.h"
 #include "kernels/conv2d.h"
@@ -91,10 +96,19 @@ std::span<const Entry> all() { return kEntries; }
 
 Built built() {
   return {.onednn = GRAFT_HAS_ONEDNN,
-          .avx512 = GRAFT_HAS_AVX512,
+          .vectorized = GRAFT_HAS_VECTORIZED,
           .cuda = GRAFT_HAS_CUDA,
           .cudnn = GRAFT_HAS_CUDNN,
           .emulated = GRAFT_HAS_EMULATED};
+}
+
+std::string onednn_version() {
+#if GRAFT_HAS_ONEDNN
+  const dnnl_version_t* v = dnnl_version();
+  return fmt::format("{}.{}.{}", v->major, v->minor, v->patch);
+#else
+  return {};
+#endif
 }
 
 }  // namespace graft::kernels

@@ -19,9 +19,12 @@ std::span<const Entry> all();
 
 /// What this build has at all.
 struct Built {
-  bool onednn, avx512, cuda, cudnn, emulated;
+  bool onednn, vectorized, cuda, cudnn, emulated;
 };
 Built built();
+
+/// Of oneDNN: `2.6.0`; empty in a build without it.
+std::string onednn_version();
 
 #if GRAFT_HAS_CUDNN
 /// Of the GPU's libraries that are loaded, which need not be those that graft was built with: `9.19.0`. cuBLAS is

@@ -10,7 +10,6 @@
 #include "graft/ops/ops.h"
 
 #include "core/format.h"
-#include "library/choices.h"
 #include "library/frontend.h"
 #include "library/graphs.h"
 
@@ -258,19 +257,6 @@ TEST(LibraryGraphs, ThereAreNoneOfF64) {
   EXPECT_FALSE(convolution_graph({}, three_by_three(), x, operand_of({128, 3, 3, 64}, DType::f64), {}, {},
                                  Activation::linear, operand_of({8, 56, 56, 128}, DType::f64)));
   EXPECT_FALSE(average_pool_graph(lay("", {.kernel = 2}, x.shape), x, operand_of({8, 55, 55, 64}, DType::f64)));
-}
-
-TEST(Choices, AreFoundAgainAndADamagedFileHoldsNone) {
-  const auto file = std::filesystem::path(testing::TempDir()) / "library-choices" / "choices.json";
-  std::filesystem::remove_all(file.parent_path());
-  library::Choices(file).keep("a GPU, cuDNN 9", "a call", "eng1");
-  library::Choices second(file);
-  EXPECT_EQ(second.find("a GPU, cuDNN 9", "a call"), "eng1");
-  EXPECT_EQ(second.find("another GPU", "a call"), std::nullopt);
-  second.keep("another GPU", "a call", "eng2");
-  EXPECT_EQ(library::Choices(file).find("a GPU, cuDNN 9", "a call"), "eng1");
-  std::ofstream(file) << "{\"a GPU, cuDNN 9\": {\"a call\": ";
-  EXPECT_EQ(library::Choices(file).find("a GPU, cuDNN 9", "a call"), std::nullopt);
 }
 
 }  // namespace

@@ -6,15 +6,15 @@
 #include "kernels/conv2d.h"
 #include "kernels/linear.h"
 
-#if GRAFT_HAS_AVX512
-#include "cpu/avx512/machine.h"
+#if GRAFT_HAS_VECTORIZED
+#include "cpu/vectorized/machine.h"
 
 namespace graft {
 namespace {
 
 // A kernel that silently left a network's layers to another would pass every other test, slowly.
 TEST(Vectorized, TakesTheLayersOfNetworks) {
-  if (!kernels::avx512::has_avx512()) GTEST_SKIP() << "this processor has no AVX-512";
+  if (!kernels::vectorized::has_avx2()) GTEST_SKIP() << "this processor has no AVX2";
   struct Case {
     std::string what;
     Shape image;
@@ -27,42 +27,40 @@ TEST(Vectorized, TakesTheLayersOfNetworks) {
       {"1x1, stride 2", {2, 7, 7, 64}, 32, {.stride = 2}},
       {"1x7", {1, 17, 17, 16}, 16, {.kernel = {1, 7}, .padding = kSame}},
   };
-  std::vector<DType> dtypes{DType::f32};
-  if (kernels::avx512::has_avx512_bf16()) dtypes.push_back(DType::bf16);
   ContextScope scope;
   scope->engine = Engine::native;
   Context& context = Context::current();
   for (const Case& c : cases) {
-    for (const DType dtype : dtypes) {
+    for (const DType dtype : {DType::f32, DType::bf16}) {
       const ConvGeometry g{lay("conv2d", c.window, c.image), c.out};
       const Tensor x = Tensor::zeros(c.image, dtype),
                    y = Tensor::zeros({g.batch, g.out_height, g.out_width, c.out}, dtype),
                    w = Tensor::zeros({c.out, g.kernel_height, g.kernel_width, g.channels}, DType::f32);
       const Operand none;
       EXPECT_EQ(kernels::conv2d_forward.choose(context, g, x, w, none, none, Activation::relu, y).run,
-                &kernels::avx512::conv2d_forward)
+                &kernels::vectorized::conv2d_forward)
           << c.what;
       EXPECT_EQ(kernels::conv2d_backward_input.choose(context, g, y, w, Gradient{x, false}).run,
-                &kernels::avx512::conv2d_backward_input)
+                &kernels::vectorized::conv2d_backward_input)
           << c.what;
       if (dtype == DType::f32) {
         EXPECT_EQ(kernels::conv2d_backward_weight.choose(context, g, x, y, Gradient{w, false}).run,
-                  &kernels::avx512::conv2d_backward_weight)
+                  &kernels::vectorized::conv2d_backward_weight)
             << c.what;
       }
     }
   }
   const Tensor x = Tensor::zeros({4, 64}), w = Tensor::zeros({10, 64}), y = Tensor::zeros({4, 10});
   EXPECT_EQ(kernels::linear_forward.choose(context, x, w, Operand(), Activation::linear, y).run,
-            &kernels::avx512::linear_forward);
+            &kernels::vectorized::linear_forward);
   EXPECT_EQ(kernels::linear_backward_input.choose(context, y, w, Gradient{x, false}).run,
-            &kernels::avx512::linear_backward_input);
+            &kernels::vectorized::linear_backward_input);
   EXPECT_EQ(kernels::linear_backward_weight.choose(context, x, y, Gradient{w, false}).run,
-            &kernels::avx512::linear_backward_weight);
+            &kernels::vectorized::linear_backward_weight);
 }
 
 TEST(Vectorized, TakesTheNormsOfNetworks) {
-  if (!kernels::avx512::has_avx512()) GTEST_SKIP() << "this processor has no AVX-512";
+  if (!kernels::vectorized::has_avx2()) GTEST_SKIP() << "this processor has no AVX2";
   ContextScope scope;
   const Tensor x = Tensor::zeros({2, 7, 7, 20}), y = Tensor::zeros(x.shape()), channel = Tensor::zeros({20});
   const ChannelStatistics statistics{channel, channel};
@@ -74,14 +72,14 @@ TEST(Vectorized, TakesTheNormsOfNetworks) {
     for (const Activation activation : {Activation::linear, Activation::relu, Activation::relu6}) {
       const BatchNormAttributes a{.activation = activation};
       EXPECT_EQ(kernels::batch_norm_batch.choose(context, a, x, channel, none, y, statistics, y, statistics).run,
-                &kernels::avx512::batch_norm_batch);
+                &kernels::vectorized::batch_norm_batch);
       EXPECT_EQ(kernels::batch_norm_moving.choose(context, a, x, none, channel, none, statistics, y).run,
-                &kernels::avx512::batch_norm_moving);
+                &kernels::vectorized::batch_norm_moving);
       EXPECT_EQ(kernels::batch_norm_batch_backward.choose(context, a, x, channel, none, statistics, y, gradients).run,
-                &kernels::avx512::batch_norm_batch_backward);
+                &kernels::vectorized::batch_norm_batch_backward);
     }
     EXPECT_EQ(kernels::batch_norm_moving_backward.choose(context, {}, x, channel, statistics, y, gradients).run,
-              &kernels::avx512::batch_norm_moving_backward);
+              &kernels::vectorized::batch_norm_moving_backward);
   }
 }
 

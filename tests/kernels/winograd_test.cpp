@@ -8,15 +8,15 @@
 #include "kernels/registry.h"
 #include "support/op_check.h"
 
-#if GRAFT_HAS_AVX512
-#include "cpu/avx512/machine.h"
-#include "cpu/avx512/winograd.h"
+#if GRAFT_HAS_VECTORIZED
+#include "cpu/vectorized/machine.h"
+#include "cpu/vectorized/winograd.h"
 
 namespace graft {
 namespace {
 
-using kernels::avx512::Form;
-using kernels::avx512::Tiles;
+using kernels::vectorized::Form;
+using kernels::vectorized::Tiles;
 
 // The transforms of F(4x4, 3x3) at the points 0, a, -a, b, -b and infinity, in absolute values.
 struct AbsoluteTransforms {
@@ -117,7 +117,7 @@ struct WinogradCase {
 };
 
 TEST(Winograd, StaysWithinTheRoundingOfItsTransforms) {
-  if (!kernels::avx512::has_avx512()) GTEST_SKIP() << "this processor has no AVX-512";
+  if (!kernels::vectorized::has_avx2()) GTEST_SKIP() << "this processor has no AVX2";
   const std::vector<WinogradCase> cases{
       {"whole tiles", {1, 8, 12, 16}, 32, kSame},
       {"parts of tiles", {2, 7, 5, 16}, 16, kSame, Activation::relu},
@@ -143,20 +143,20 @@ TEST(Winograd, StaysWithinTheRoundingOfItsTransforms) {
 
     const Tensor want = Tensor::empty(result, DType::f64), y = Tensor::full(result, 7);
     kernels::conv2d_forward(context, g, wide(x), wide(w), wide(bias), wide(residual), c.activation, want);
-    const Tiles tiles = kernels::avx512::forward_tiles(g);
-    const auto weights = kernels::avx512::winograd_forward_weights(g, w, Form::f32);
-    kernels::avx512::winograd<float>(
+    const Tiles tiles = kernels::vectorized::forward_tiles(g);
+    const auto weights = kernels::vectorized::winograd_forward_weights(g, w, Form::f32);
+    kernels::vectorized::winograd<float>(
         tiles, {x.data<float>(), g.channels, g.channels}, *weights,
         {bias.data<float>(), residual.data<float>(), c.out, Operand(y).as<float>(), c.out, c.out, c.activation});
     expect_close(y, want, magnitudes(tiles, x, w), g.channels, c.what);
 
     const Tensor slopes = wide(base).clone(), dx = base.clone();
     kernels::conv2d_backward_input(context, g, wide(dz), wide(w), {slopes, true});
-    const Tiles back = kernels::avx512::backward_input_tiles(g);
-    const auto flipped = kernels::avx512::winograd_backward_input_weights(g, w, Form::f32);
+    const Tiles back = kernels::vectorized::backward_input_tiles(g);
+    const auto flipped = kernels::vectorized::winograd_backward_input_weights(g, w, Form::f32);
     float* to = Operand(dx).as<float>();
-    kernels::avx512::winograd<float>(back, {dz.data<float>(), c.out, c.out}, *flipped,
-                                     {nullptr, to, g.channels, to, g.channels, g.channels, Activation::linear});
+    kernels::vectorized::winograd<float>(back, {dz.data<float>(), c.out, c.out}, *flipped,
+                                         {nullptr, to, g.channels, to, g.channels, g.channels, Activation::linear});
     Tensor w_flipped = Tensor::empty({g.channels, 3, 3, c.out}, DType::f32);
     for (Index i = 0; i < w.elements(); ++i) {
       const Index ci = i % g.channels, tap = i / g.channels % 9, co = i / g.channels / 9;

@@ -6,9 +6,6 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
-#if GRAFT_HAS_ONEDNN
-#include <oneapi/dnnl/dnnl.h>
-#endif
 
 #include "graft/core/context.h"
 #include "graft/core/version.h"
@@ -59,15 +56,6 @@ long mebibytes(const std::string& field) {
   return std::strtol(proc_field("/proc/meminfo", field).c_str(), nullptr, 10) / 1024;
 }
 
-std::string onednn_version() {
-#if GRAFT_HAS_ONEDNN
-  const dnnl_version_t* v = dnnl_version();
-  return fmt::format("{}.{}.{}", v->major, v->minor, v->patch);
-#else
-  return {};
-#endif
-}
-
 // Of the GPU's libraries, where this build has them.
 Json cudnn_version() {
 #if GRAFT_HAS_CUDNN
@@ -116,9 +104,9 @@ Json examine() {
   std::vector<std::string> vectorized, by_library, by_native, on_gpu, warnings;
   Json features = Json::object();
   for (const Feature& feature : cpu_features()) features[feature.name] = feature.there;
-  const bool has_avx512 = features.value("avx512bw", false);
+  const bool has_avx2 = features.value("avx2", false) && features.value("fma", false);
   for (const kernels::Entry& kernel : kernels::all()) {
-    if (kernel.cpu.vectorized && has_avx512) vectorized.emplace_back(kernel.name);
+    if (kernel.cpu.vectorized && has_avx2) vectorized.emplace_back(kernel.name);
     (kernel.cpu.library ? by_library : by_native).emplace_back(kernel.name);
     if (kernel.cuda.library) on_gpu.emplace_back(kernel.name);
   }
@@ -151,11 +139,11 @@ Json examine() {
       {"graft", kVersion},
       {"build",
        {{"compiler", __VERSION__},
-        {"onednn", GRAFT_HAS_ONEDNN ? Json(onednn_version()) : Json(false)},
+        {"onednn", GRAFT_HAS_ONEDNN ? Json(kernels::onednn_version()) : Json(false)},
         {"hdf5", GRAFT_HAS_HDF5 != 0},
         {"turbojpeg", GRAFT_HAS_TURBOJPEG != 0},
         {"openmp", GRAFT_HAS_OPENMP != 0},
-        {"avx512", GRAFT_HAS_AVX512 != 0},
+        {"vectorized", GRAFT_HAS_VECTORIZED != 0},
         {"cuda", GRAFT_HAS_CUDA != 0},
         {"cudnn", cudnn_version()},
         {"cublas", cublas_version()},

@@ -1,9 +1,10 @@
 #include "training.h"
 
 #include <cmath>
-#include <cstdlib>
 
 #include "graft/data/split.h"
+
+#include "core/choices.h"
 
 namespace graft::tools {
 namespace fs = std::filesystem;
@@ -18,10 +19,8 @@ bool is_inside(const fs::path& path, const fs::path& folder) {
 
 // Empty if the system does not say where; then there are no files.
 fs::path default_cache_folder() {
-  const char* cache = std::getenv("XDG_CACHE_HOME");
-  const char* home = std::getenv("HOME");
-  if (cache != nullptr && *cache != '\0') return fs::path(cache) / "graft" / "features";
-  return home != nullptr && *home != '\0' ? fs::path(home) / ".cache" / "graft" / "features" : fs::path();
+  const fs::path cache = user_cache_folder();
+  return cache.empty() ? cache : cache / "graft" / "features";
 }
 
 double gib(std::uint64_t bytes) { return static_cast<double>(bytes) / (1 << 30); }

@@ -1,0 +1,62 @@
+#include "cpu/vectorized/convolve.h"
+
+#include "cpu/activate_row.h"
+#include "cpu/vectorized/machine.h"
+
+namespace graft::kernels::vectorized {
+
+constexpr Index kCachedWeights = 1 << 17;  // half of a second-level cache of 1 MiB
+
+template <class T>
+void convolve(const Grid& grid, const Source<T>& source, const Weights<T>& weights, const Result<T>& y) {
+  const Index depth = grid.run * source.channels, panel_count = panels(y.columns), positions = grid.positions();
+  if (positions == 0) return;  // a phase that a narrow image does not have
+  if constexpr (std::is_same_v<T, Half>) {
+    if (has_amx_bf16()) return convolve_by_amx(grid, source, weights, y);
+  }
+  const Shares shares(positions, depth, panel_count);
+  const bool streams = y.streams(positions);
+  parallel_for(shares.panel_groups * shares.blocks, [&](Index share) {
+    const Index group = share / shares.blocks, block = share % shares.blocks;
+    RowTable<T> table(grid, source.data, source.pitch, source.channels);
+    table.move_to(part(positions, shares.blocks, block), part(positions, shares.blocks, block + 1));
+    const Index tiles = (table.count() + kTileRows - 1) / kTileRows;
+    const Index first_panel = part(panel_count, shares.panel_groups, group),
+                end_panel = part(panel_count, shares.panel_groups, group + 1);
+    const auto compute = [&](Index panel, Index i) {
+      const Index first = panel * kTileColumns;
+      const Index begin = part(table.count(), tiles, i), count = part(table.count(), tiles, i + 1) - begin;
+      const graft::cpu::Range terms = grid.terms_of(table.begin() + begin, table.begin() + begin + count);
+      ProductTile<T> tile = y.tile(first, table.results() + begin, count, streams);
+      const Index width = panel_width(tile.columns);
+      tile.rows = table.rows(terms.begin) + begin;
+      tile.row_stride = table.count();
+      tile.ahead = panel == first_panel && i + 1 < tiles ? count : 0;
+      tile.terms = terms.end - terms.begin;
+      tile.depth = depth;
+      tile.weights = weights.panel(first, depth, width) + terms.begin * stored_depth<T>(depth) * width;
+      product_tile(tile);
+      if constexpr (std::is_same_v<T, float>) {
+        if (!y.activates_after()) return;
+        for (Index r = 0; r < tile.count; ++r)
+          graft::cpu::activate_row(y.activation, tile.y + tile.positions[r] * tile.y_pitch, tile.columns);
+      }
+    };
+    if ((end_panel - first_panel) * kTileColumns * grid.terms() * depth <=
+        kCachedWeights) {  // rows of y are written in one go
+      for (Index i = 0; i < tiles; ++i) {
+        for (Index panel = first_panel; panel < end_panel; ++panel) compute(panel, i);
+      }
+    } else {
+      for (Index panel = first_panel; panel < end_panel; ++panel) {
+        for (Index i = 0; i < tiles; ++i) compute(panel, i);
+      }
+    }
+    if (streams) finish_streams();
+  });
+}
+
+template void convolve(const Grid&, const Source<float>&, const Weights<float>&, const Result<float>&);
+template void convolve(const Grid&, const Source<Half>&, const Weights<Half>&, const Result<Half>&);
+
+}  // namespace graft::kernels::vectorized

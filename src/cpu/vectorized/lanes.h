@@ -1,0 +1,52 @@
+#pragma once
+
+#include <limits>
+#include <utility>
+
+#include <immintrin.h>
+
+#include "cpu/vectorized/tiles.h"
+
+// Sixteen numbers side by side, as one register or two of the instruction set that a translation unit is compiled for.
+// Each of these units has a copy of its own.
+namespace graft::kernels::vectorized {
+namespace {
+
+/// Calls body(std::integral_constant<int, i>) for i below n. A plain loop may stay one, and sums that it indexes leave
+/// their registers then.
+template <int n, class Body>
+[[gnu::always_inline]] inline void unrolled(const Body& body) {
+  [&]<int... i>(std::integer_sequence<int, i...>) __attribute__((always_inline)) {
+    (body(std::integral_constant<int, i>{}), ...);
+  }
+  (std::make_integer_sequence<int, n>{});
+}
+
+}  // namespace
+}  // namespace graft::kernels::vectorized
+
+#ifdef __AVX512F__
+#include "cpu/vectorized/lanes_avx512.h"
+#else
+#include "cpu/vectorized/lanes_avx2.h"
+#endif
+
+namespace graft::kernels::vectorized {
+namespace {
+
+/// Bounds of what is written. A NaN stays one.
+struct Bounds {
+  Lanes least, most;
+
+  explicit Bounds(Clamp clamp)
+      : least(all(clamp == Clamp::none ? -std::numeric_limits<float>::infinity() : 0.f)),
+        most(all(clamp == Clamp::relu6 ? 6.f : std::numeric_limits<float>::infinity())) {}
+  [[gnu::always_inline]] Lanes operator()(Lanes v) const { return least_of(most, most_of(least, v)); }
+  /// The lanes of `slopes` whose y is strictly inside, and 0.
+  [[gnu::always_inline]] Lanes let_through(Lanes slopes, Lanes y) const {
+    return where_between(least, y, most, slopes);
+  }
+};
+
+}  // namespace
+}  // namespace graft::kernels::vectorized
