@@ -51,6 +51,8 @@ bool conv2d_backward_input_yields(const Context&, const ConvGeometry&, const Ope
 void conv2d_backward_weight(Context&, const ConvGeometry&, const Operand& x, const Operand& dz, Gradient dw);
 bool conv2d_backward_weight_supports(const Context&, const ConvGeometry&, const Operand& x, const Operand& dz,
                                      Gradient dw);
+bool conv2d_backward_weight_yields(const Context&, const ConvGeometry&, const Operand& x, const Operand& dz,
+                                   Gradient dw);
 }  // namespace vectorized
 GRAFT_DECLARE_GPU(conv2d_forward)
 GRAFT_DECLARE_GPU_LIBRARY(cudnn, conv2d_forward)
@@ -84,8 +86,8 @@ inline constexpr Kernel<const ConvGeometry&, const Operand&, const Operand&, Gra
     "conv2d_backward_weight",
     {.native = {cpu::conv2d_backward_weight},
      .library = GRAFT_ONEDNN(onednn::conv2d_backward_weight, onednn::conv2d_backward_weight_supports),
-     .vectorized =
-         GRAFT_VECTORIZED(vectorized::conv2d_backward_weight, vectorized::conv2d_backward_weight_supports, nullptr)},
+     .vectorized = GRAFT_VECTORIZED(vectorized::conv2d_backward_weight, vectorized::conv2d_backward_weight_supports,
+                                    vectorized::conv2d_backward_weight_yields)},
     GRAFT_GPU_AND_YIELDING_LIBRARY(cudnn, conv2d_backward_weight)};
 
 }  // namespace kernels

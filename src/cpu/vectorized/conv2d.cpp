@@ -17,7 +17,7 @@ struct WeightTile {
 // tiles.
 void correlate(const Grid& grid, const Source<float>& source, const Source<float>& slopes, float* dw, bool accumulate) {
   const Index depth = grid.run * source.channels, positions = grid.positions(), terms = grid.terms();
-  const Index block = std::clamp<Index>((1 << 17) / depth, 64, 192);  // of positions
+  const Index block = std::clamp<Index>(cache_bytes() / 8 / depth, 64, 192);  // of positions
   const Index tiles = (depth + kTileRows - 1) / kTileRows, count = panels(slopes.channels) * terms * tiles;
   const auto tile_at = [&](Index i) {
     const Index k = part(depth, tiles, i % tiles);
@@ -80,10 +80,12 @@ bool by_winograd(const ConvGeometry& g, const Operand& image, const Tiles& tiles
 
 constexpr Index kFewChannels = 8;
 
-// Measured on Zen 5 beside oneDNN 2.6, a convolution of `depth` channels with `columns` others. In bf16 direct sums are
-// within 10 % of the library's, mostly below; in f32 it is ahead where tiles are over too soon.
-bool yields_to_library(DType dtype, bool winograd, Index window, Index depth, Index columns) {
+// Measured beside oneDNN 2.6, a convolution of `depth` channels with `columns` others. On Zen 5 direct sums in bf16 are
+// within 10 % of the library's, mostly below; in f32 it is ahead where tiles are over too soon. On Zen 3, by AVX2, it
+// is ahead by 10 to 30 % in direct sums, but for gradients, for which it brings weights into its layout at each call.
+bool yields_to_library(DType dtype, bool winograd, Index window, Index depth, Index columns, bool backward) {
   constexpr Index kShortProduct = 64 * 64;
+  if (!winograd && !backward && !has_avx512()) return true;
   if (dtype == DType::bf16) return !winograd;
   return !winograd && (std::min(depth, columns) <= kFewChannels || window * depth * columns <= kShortProduct);
 }
@@ -158,7 +160,7 @@ bool conv2d_forward_yields(const Context&, const ConvGeometry& g, const Operand&
                            const Operand&, Activation, const Operand&) {
   if (by_amx(x)) return yields_amx_to_library(g, false);
   const bool winograd = by_winograd(g, x, forward_tiles(g), g.channels, g.out_channels, w);
-  return yields_to_library(x.dtype, winograd, g.kernel_height * g.kernel_width, g.in_group(), g.out_group());
+  return yields_to_library(x.dtype, winograd, g.kernel_height * g.kernel_width, g.in_group(), g.out_group(), false);
 }
 void conv2d_forward(Context&, const ConvGeometry& g, const Operand& x, const Operand& w, const Operand& bias,
                     const Operand& residual, Activation activation, const Operand& y) {
@@ -176,7 +178,7 @@ bool conv2d_backward_input_yields(const Context&, const ConvGeometry& g, const O
                                   Gradient) {
   if (by_amx(dz)) return yields_amx_to_library(g, true);
   const bool winograd = by_winograd(g, dz, backward_input_tiles(g), g.out_channels, g.channels, w);
-  return yields_to_library(dz.dtype, winograd, g.kernel_height * g.kernel_width, g.out_group(), g.in_group());
+  return yields_to_library(dz.dtype, winograd, g.kernel_height * g.kernel_width, g.out_group(), g.in_group(), true);
 }
 void conv2d_backward_input(Context&, const ConvGeometry& g, const Operand& dz, const Operand& w, Gradient dx) {
   if (dz.dtype == DType::f32)
@@ -189,6 +191,9 @@ bool conv2d_backward_weight_supports(const Context&, const ConvGeometry& g, cons
                                      Gradient dw) {
   const bool computes = x.dtype == DType::f32 || (by_amx(x) && dw.to.dtype == DType::f32);
   return computes && usable(g, x, dw.to, dz);
+}
+bool conv2d_backward_weight_yields(const Context&, const ConvGeometry& g, const Operand& x, const Operand&, Gradient) {
+  return x.dtype == DType::f32 && !has_avx512() && g.kernel_height * g.kernel_width == 1;
 }
 void conv2d_backward_weight(Context&, const ConvGeometry& g, const Operand& x, const Operand& dz, Gradient dw) {
   const Grid grid = forward_grid(g);

@@ -5,8 +5,6 @@
 
 namespace graft::kernels::vectorized {
 
-constexpr Index kCachedWeights = 1 << 17;  // half of a second-level cache of 1 MiB
-
 template <class T>
 void convolve(const Grid& grid, const Source<T>& source, const Weights<T>& weights, const Result<T>& y) {
   const Index depth = grid.run * source.channels, panel_count = panels(y.columns), positions = grid.positions();
@@ -19,13 +17,13 @@ void convolve(const Grid& grid, const Source<T>& source, const Weights<T>& weigh
   parallel_for(shares.panel_groups * shares.blocks, [&](Index share) {
     const Index group = share / shares.blocks, block = share % shares.blocks;
     RowTable<T> table(grid, source.data, source.pitch, source.channels);
-    table.move_to(part(positions, shares.blocks, block), part(positions, shares.blocks, block + 1));
+    table.move_to(shares.begin(block), shares.begin(block + 1));
     const Index tiles = (table.count() + kTileRows - 1) / kTileRows;
     const Index first_panel = part(panel_count, shares.panel_groups, group),
                 end_panel = part(panel_count, shares.panel_groups, group + 1);
     const auto compute = [&](Index panel, Index i) {
       const Index first = panel * kTileColumns;
-      const Index begin = part(table.count(), tiles, i), count = part(table.count(), tiles, i + 1) - begin;
+      const Index begin = i * kTileRows, count = std::min(kTileRows, table.count() - begin);
       const graft::cpu::Range terms = grid.terms_of(table.begin() + begin, table.begin() + begin + count);
       ProductTile<T> tile = y.tile(first, table.results() + begin, count, streams);
       const Index width = panel_width(tile.columns);
@@ -42,8 +40,8 @@ void convolve(const Grid& grid, const Source<T>& source, const Weights<T>& weigh
           graft::cpu::activate_row(y.activation, tile.y + tile.positions[r] * tile.y_pitch, tile.columns);
       }
     };
-    if ((end_panel - first_panel) * kTileColumns * grid.terms() * depth <=
-        kCachedWeights) {  // rows of y are written in one go
+    const Index weight_bytes = (end_panel - first_panel) * kTileColumns * grid.terms() * depth * Index{sizeof(T)};
+    if (weight_bytes <= cache_bytes() / 2) {  // rows of y are written in one go
       for (Index i = 0; i < tiles; ++i) {
         for (Index panel = first_panel; panel < end_panel; ++panel) compute(panel, i);
       }

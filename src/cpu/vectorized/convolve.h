@@ -1,6 +1,7 @@
 #pragma once
 
 #include "core/parallel.h"
+#include "cpu/vectorized/machine.h"
 #include "cpu/vectorized/share.h"
 #include "cpu/vectorized/weights.h"
 
@@ -23,14 +24,20 @@ struct Weights {
 // How positions and panels are shared out. A block's part of the source stays in the second-level cache while all
 // panels of a share go over it.
 struct Shares {
-  Index blocks, panel_groups;
+  Index positions, blocks, panel_groups;
 
-  Shares(Index positions, Index depth, Index panel_count, Index source_elements = 1 << 16) {
+  Shares(Index all_positions, Index depth, Index panel_count, Index source_elements = cache_bytes() / 16)
+      : positions(all_positions) {
     constexpr Index kLeast = 48, kMost = 256;
     const Index size = std::clamp(source_elements / depth, kLeast, kMost);
     blocks = (positions + size - 1) / size;
     if (blocks >= 2 * threads()) blocks = (blocks + threads() - 1) / threads() * threads();
     panel_groups = blocks >= 2 * threads() ? 1 : std::min(panel_count, (2 * threads() + blocks - 1) / blocks);
+  }
+  /// Where a block begins: after whole tiles.
+  Index begin(Index block) const {
+    const Index tiles = (positions + kTileRows - 1) / kTileRows;
+    return std::min(part(tiles, blocks, block) * kTileRows, positions);
   }
 };
 

@@ -17,10 +17,11 @@ void gradient_part(const GradientTile& t, std::int64_t first_row, std::int64_t f
   }
   Lanes sums[kRows][kVectors];
   unrolled<kRows>([&](auto r) { unrolled<kVectors>([&](auto v) { sums[r][v] = zeros(); }); });
+  const bool asks_ahead = first_row == 0 && first_column == 0;
   const float* slopes = t.slopes + first_column;
   for (std::int64_t p = 0; p < t.positions; ++p) {
     const float* row = t.rows[p] + t.first + first_row;
-    __builtin_prefetch(t.rows[p + kRowsAhead] + t.first, 0, 2);
+    if (asks_ahead) __builtin_prefetch(t.rows[p + kRowsAhead] + t.first, 0, 2);
     Lanes slope[kVectors];
     unrolled<kVectors>([&](auto v) { slope[v] = load(masks[v], slopes + v * kVectorColumns); });
     slopes += t.slope_pitch;

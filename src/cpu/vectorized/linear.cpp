@@ -71,9 +71,9 @@ void multiply(const Rows& x, const Result<float>& y, Index block_columns, Index 
   });
 }
 
-// A linear layer in bf16 is a convolution of a line of pixels with a window of one, for which there are tiles of AMX.
-bool by_amx(const Operand& x, const Operand& w) {
-  return x.dtype == DType::bf16 && has_amx_bf16() && x.elements() > 0 && w.elements() > 0 && w.contiguous();
+// A linear layer in bf16 is a convolution of a line of pixels with a window of one.
+bool by_convolution(const Operand& x, const Operand& w) {
+  return x.dtype == DType::bf16 && has_avx2() && x.elements() > 0 && w.elements() > 0 && w.contiguous();
 }
 ConvGeometry as_convolution(Index rows, const Operand& w) {
   ConvGeometry g;
@@ -90,9 +90,10 @@ bool usable(const Operand& x, const Operand& w) {
 
 }  // namespace
 
-bool linear_forward_supports(const Context&, const Operand& x, const Operand& w, const Operand&, Activation,
+bool linear_forward_supports(const Context&, const Operand& x, const Operand& w, const Operand&, Activation activation,
                              const Operand&) {
-  return usable(x, w) || by_amx(x, w);
+  const bool clamps = activation <= Activation::relu6;  // others are computed in f32, where the sums are
+  return usable(x, w) || (by_convolution(x, w) && (clamps || has_amx_bf16()));
 }
 
 // Few rows: sums of products of neighbouring numbers, four columns at a time.
@@ -131,19 +132,20 @@ void linear_forward(Context& context, const Operand& x, const Operand& w, const 
   });
 }
 
-// Measured on Zen 5 beside oneDNN 2.6: with many rows the library is ahead by up to 10 %, in all but forward products
-// whose sums are made in one go.
+// Measured beside oneDNN 2.6. On Zen 5, with many rows, the library is ahead by up to 10 %, in all but forward products
+// whose sums are made in one go; on Zen 3, by AVX2, always by 10 to 30 %.
 constexpr Index kManyRows = 64;
 
 bool linear_forward_yields(const Context&, const Operand& x, const Operand& w, const Operand&, Activation,
                            const Operand&) {
   constexpr Index kLongSum = 2048;
-  if (x.dtype == DType::bf16) return false;
+  if (x.dtype == DType::bf16) return !has_amx_bf16();
+  if (!has_avx512()) return true;
   return x.shape.rows() > kManyRows && w.shape[1] > kLongSum;
 }
 
 bool linear_backward_input_supports(const Context&, const Operand& dz, const Operand& w, Gradient) {
-  return usable(dz, w) || by_amx(dz, w);
+  return usable(dz, w) || by_convolution(dz, w);
 }
 
 void linear_backward_input(Context& context, const Operand& dz, const Operand& w, Gradient dx) {
@@ -173,17 +175,18 @@ void linear_backward_input(Context& context, const Operand& dz, const Operand& w
 }
 
 bool linear_backward_input_yields(const Context&, const Operand& dz, const Operand&, Gradient) {
-  return dz.dtype == DType::f32;
+  return dz.dtype == DType::f32 || !has_amx_bf16();
 }
 
 bool linear_backward_weight_supports(const Context&, const Operand& x, const Operand& dz, Gradient dw) {
-  return (usable(x, dw.to) || (by_amx(x, dw.to) && dw.to.dtype == DType::f32)) && dz.elements() > 0;
+  return (usable(x, dw.to) || (by_convolution(x, dw.to) && has_amx_bf16() && dw.to.dtype == DType::f32)) &&
+         dz.elements() > 0;
 }
 
 bool linear_backward_weight_yields(const Context&, const Operand& x, const Operand&, Gradient dw) {
   constexpr Index kManyWeights = 1 << 22;  // more than the caches keep
   if (x.dtype == DType::bf16) return x.shape.rows() > kManyRows;
-  return x.shape.rows() > kManyRows || dw.to.elements() < kManyWeights;
+  return !has_avx512() || x.shape.rows() > kManyRows || dw.to.elements() < kManyWeights;
 }
 
 // dw[o, i] (+)= sum over rows r of dz[r, o] x[r, i]: a share is a range of outputs, and adds to dw block by block of

@@ -65,4 +65,12 @@ bool has_amx_bf16() {
   return has;
 }
 
+std::int64_t cache_bytes() {
+  static const std::int64_t bytes = [] {
+    const long said = sysconf(_SC_LEVEL2_CACHE_SIZE);
+    return said > 0 ? said : 1L << 20;
+  }();
+  return bytes;
+}
+
 }  // namespace graft::kernels::vectorized

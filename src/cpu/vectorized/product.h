@@ -9,6 +9,7 @@ namespace {
 template <class T, int kRows, int kVectors>
 void product_part(const ProductTile<T>& t, std::int64_t first_row, std::int64_t first_vector) {
   using Element = Element<T>;
+  constexpr std::int64_t kStepsAhead = 16;
   constexpr std::int64_t kLine = 64 / sizeof(T);  // numbers of a row that come from memory together
   const std::int64_t first_column = first_vector * kVectorColumns;
   const std::int64_t* positions = t.positions + first_row;
@@ -30,6 +31,8 @@ void product_part(const ProductTile<T>& t, std::int64_t first_row, std::int64_t 
       if (t.ahead > 0 && first_vector == 0) unrolled<kRows>([&](auto r) { __builtin_prefetch(rows[r + t.ahead] + k); });
       const std::int64_t end = t.depth - k < kLine ? t.depth : k + kLine;
       const auto step = [&](const auto& factor) {
+        // Every other vector of a panel: what the processor asks for ahead are all lines, or none.
+        if constexpr (Element::kVectors == 1) __builtin_prefetch(weights + kStepsAhead * 2 * Element::kVector);
         typename Element::Vector w[kVectors];
         unrolled<kVectors>([&](auto v) { w[v] = Element::weights(weights + v * Element::kVector); });
         weights += wide ? 2 * Element::kVector : Element::kVector;
