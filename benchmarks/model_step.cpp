@@ -17,6 +17,8 @@
 // it. What cannot be done is answered with {"error": sentence}. benchmarks/peers and benchmarks/libtorch hold the other
 // sides. With --steps it steps at once, prints that answer and ends; with --first the first line is the logits.
 #include <chrono>
+#include <cstdlib>
+#include <filesystem>
 #include <iostream>
 #include <optional>
 #include <sstream>
@@ -38,6 +40,7 @@
 #include "graft/plan/plan.h"
 #include "graft/train/frozen.h"
 
+#include "core/format.h"
 #include "core/uploader.h"
 #include "products.h"
 
@@ -56,6 +59,27 @@ struct Options {
 
   bool training() const { return work != "inference"; }
   DType dtype() const { return precision == "bf16" ? DType::bf16 : DType::f32; }
+};
+
+// Kernels chosen by measurements of this process alone: those that are kept may be of other kernels.
+class OwnChoices {
+ public:
+  OwnChoices() {
+    std::string name = (std::filesystem::temp_directory_path() / "graft-choices-XXXXXX").string();
+    check(mkdtemp(name.data()) != nullptr, "[choices] no folder can be made in {}", name);
+    folder_ = name;
+    setenv("XDG_CACHE_HOME", name.c_str(), /*overwrite=*/1);
+    setenv("GRAFT_AUTOTUNE", "1", /*overwrite=*/1);
+  }
+  ~OwnChoices() {
+    std::error_code ignored;
+    std::filesystem::remove_all(folder_, ignored);
+  }
+  OwnChoices(const OwnChoices&) = delete;
+  OwnChoices& operator=(const OwnChoices&) = delete;
+
+ private:
+  std::filesystem::path folder_;
 };
 
 // The input of all peers, from -1 to 1: element i is a hash of i, which both sides can compute exactly.
@@ -326,9 +350,9 @@ int main(int argc, char** argv) {
   app.add_flag("--eager", o.eager, "Op by op, without a plan");
   app.add_flag("--captured", o.captured, "On a GPU: record a step once and replay it");
   app.add_flag("--cached", o.cached, "In head and finetune: compute what is frozen once");
+  std::optional<graft::OwnChoices> choices;
   app.add_flag_callback(
-      "--tuned", [] { setenv("GRAFT_AUTOTUNE", "1", /*overwrite=*/1); },
-      "Measure which kernel is the fastest, at the first step of a shape");
+      "--tuned", [&] { choices.emplace(); }, "Measure anew which kernel is the fastest, at the first step of a shape");
   app.add_flag("--first", o.first, "Say the logits first, and count nothing");
   CLI11_PARSE(app, argc, argv);
   try {

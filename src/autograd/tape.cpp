@@ -22,7 +22,7 @@ double Op::operations(std::span<const Spec>, std::span<const Spec> outputs) cons
 
 std::shared_ptr<const Op> Op::with_activation(Activation) const { return nullptr; }
 std::shared_ptr<const Op> Op::with_residual() const { return nullptr; }
-std::shared_ptr<const Op> Op::with_padding(const Padding&) const { return nullptr; }
+std::shared_ptr<const Op> Op::with_padding(const Padding&, bool) const { return nullptr; }
 
 namespace autograd {
 namespace {

@@ -34,7 +34,7 @@ void Choices::read() {
   for (const auto& [machine, calls] : json.items()) {
     if (!calls.is_object()) continue;
     for (const auto& [call, engine] : calls.items())
-      if (engine.is_string()) engines_[machine][call] = engine.get<std::string>();
+      if (engine.is_string()) engines_[machine].try_emplace(call, engine.get<std::string>());
   }
 }
 
@@ -47,10 +47,11 @@ std::optional<std::string> Choices::find(const std::string& machine, const std::
   return engine->second;
 }
 
-void Choices::keep(const std::string& machine, const std::string& call, const std::string& engine) {
+std::string Choices::keep(const std::string& machine, const std::string& call, const std::string& engine) {
   const std::lock_guard lock(mutex_);
+  const auto [kept, is_new] = engines_[machine].try_emplace(call, engine);
+  if (!is_new || file_.empty()) return kept->second;
   read();  // what other processes found meanwhile
-  engines_[machine][call] = engine;
   std::error_code ignored;
   std::filesystem::create_directories(file_.parent_path(), ignored);
   std::filesystem::path beside = file_;
@@ -60,14 +61,18 @@ void Choices::keep(const std::string& machine, const std::string& call, const st
     stream << nlohmann::json(engines_).dump(1) << '\n';
     if (!stream.flush()) {
       std::filesystem::remove(beside, ignored);
-      return;
+      return engine;
     }
   }
   std::filesystem::rename(beside, file_, ignored);
+  return engine;
 }
 
 Choices& choices() {
-  static Choices one(user_cache_folder() / "graft" / "kernel-choices.json");
+  static Choices one = [] {
+    const std::filesystem::path cache = user_cache_folder();
+    return Choices(cache.empty() ? cache : cache / "graft" / "kernel-choices.json");
+  }();
   return one;
 }
 

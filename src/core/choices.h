@@ -23,12 +23,12 @@ class Choices {
   explicit Choices(std::filesystem::path file);
 
   std::optional<std::string> find(const std::string& machine, const std::string& call) const;
-  /// Remembers a choice and writes the file, beside the old one, which it then replaces. A folder that cannot be
-  /// written to is no error.
-  void keep(const std::string& machine, const std::string& call, const std::string& engine);
+  /// Remembers a choice, unless another thread has done so meanwhile, and returns what is kept. Writes the file, beside
+  /// the old one, which it then replaces. A folder that cannot be written to is no error, and an empty path no file.
+  std::string keep(const std::string& machine, const std::string& call, const std::string& engine);
 
  private:
-  void read();
+  void read();  // what is not known yet
 
   std::filesystem::path file_;
   mutable std::mutex mutex_;

@@ -15,7 +15,7 @@ struct ConvGeometry : WindowGeometry {
   Index in_group() const { return channels / groups; }       ///< input channels that an output channel sees
   Index out_group() const { return out_channels / groups; }  ///< output channels of one group
 };
-void describe(std::string& call, const ConvGeometry& g);
+void describe(std::string& call, const ConvGeometry& g, const Operand& written);
 
 namespace kernels {
 namespace cpu {

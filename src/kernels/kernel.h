@@ -107,20 +107,14 @@ struct Kernel {
   &&(std::is_same_v<Written, Operand> || std::is_same_v<Written, Gradient>);
 
   bool library_is_faster(const Context& context, const Args&... args) const {
+    const Operand& written = memory_of(std::get<sizeof...(Args) - 1>(std::tie(args...)));
     std::string call(name);
-    (describe(call, args), ...);
+    (describe(call, args, written), ...);
     std::optional<StandIn> stand_in;
     const auto run = [&](const Implementation<Args...>& one) {
+      if (!stand_in) stand_in.emplace(written);
       std::tuple<std::remove_cvref_t<Args>...> own(args...);
-      Written& written = std::get<sizeof...(Args) - 1>(own);
-      Operand& memory = [&]() -> Operand& {
-        if constexpr (std::is_same_v<Written, Gradient>)
-          return written.to;
-        else
-          return written;
-      }();
-      if (!stand_in) stand_in.emplace(memory);
-      memory = stand_in->operand();
+      std::apply([&](auto&... each) { (stand_in->replace(written, each), ...); }, own);
       Context scope = context;
       std::apply([&](auto&... each) { one.run(scope, each...); }, own);
     };

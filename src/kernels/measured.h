@@ -10,20 +10,26 @@
 // it: docs/cpu.md.
 namespace graft {
 
-/// Appends what a choice of an implementation depends on.
-void describe(std::string& call, const Operand& x);
-void describe(std::string& call, const Gradient& to);
-void describe(std::string& call, Activation activation);
+/// Appends what a choice of an implementation depends on. An operand that lies where the call writes is in place.
+void describe(std::string& call, const Operand& x, const Operand& written);
+void describe(std::string& call, const Gradient& to, const Operand& written);
+void describe(std::string& call, Activation activation, const Operand& written);
+
+inline const Operand& memory_of(const Operand& y) { return y; }
+inline const Operand& memory_of(const Gradient& to) { return to.to; }
 
 /// Memory of its own for an operand that is written, so that measuring overwrites nobody's result.
 class StandIn {
  public:
-  explicit StandIn(const Operand& x);
+  explicit StandIn(const Operand& written);
 
-  Operand operand() const;
+  /// Whoever lies where the call writes lies here instead.
+  void replace(const Operand& written, Operand& x) const;
+  void replace(const Operand& written, Gradient& to) const { replace(written, to.to); }
+  template <class Other>
+  void replace(const Operand&, Other&) const {}
 
  private:
-  Operand like_;
   std::shared_ptr<Storage> memory_;
 };
 

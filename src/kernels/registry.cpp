@@ -102,6 +102,10 @@ Built built() {
           .emulated = GRAFT_HAS_EMULATED};
 }
 
+#if !GRAFT_HAS_VECTORIZED
+std::string_view vectorized_isa() { return "none"; }
+#endif
+
 std::string onednn_version() {
 #if GRAFT_HAS_ONEDNN
   const dnnl_version_t* v = dnnl_version();

@@ -23,6 +23,9 @@ struct Built {
 };
 Built built();
 
+/// The most that the vectorized kernels use of this processor: none, avx2, avx512, avx512_bf16 or amx.
+std::string_view vectorized_isa();
+
 /// Of oneDNN: `2.6.0`; empty in a build without it.
 std::string onednn_version();
 

@@ -80,7 +80,7 @@ std::shared_ptr<const Op> Conv2d::with_residual() const {
   return std::make_shared<const Conv2d>(options, has_bias, true);
 }
 
-std::shared_ptr<const Op> Conv2d::with_padding(const Padding& more) const {
+std::shared_ptr<const Op> Conv2d::with_padding(const Padding& more, bool) const {
   const auto padding = padded(options.padding, more);
   if (!padding) return nullptr;
   auto op = std::make_shared<Conv2d>(*this);

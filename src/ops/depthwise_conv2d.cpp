@@ -72,7 +72,7 @@ std::shared_ptr<const Op> DepthwiseConv2d::with_activation(Activation function) 
   return op;
 }
 
-std::shared_ptr<const Op> DepthwiseConv2d::with_padding(const Padding& more) const {
+std::shared_ptr<const Op> DepthwiseConv2d::with_padding(const Padding& more, bool) const {
   const auto padding = padded(options.padding, more);
   if (!padding) return nullptr;
   auto op = std::make_shared<DepthwiseConv2d>(*this);

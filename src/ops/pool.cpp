@@ -61,7 +61,8 @@ void MaxPool::backward(Context& context, const Saved& saved, std::span<const Ope
   if (dx[0]) kernels::max_pool_backward(context, lay(name(), window, dx[0].to.shape), saved.outputs[1], dy[0], dx[0]);
 }
 
-std::shared_ptr<const Op> MaxPool::with_padding(const Padding& more) const {
+std::shared_ptr<const Op> MaxPool::with_padding(const Padding& more, bool never_negative) const {
+  if (!never_negative) return nullptr;  // zeros would be the largest
   const auto padding = padded(window.padding, more);
   if (!padding || std::max(padding->top, padding->bottom) >= window.kernel.height ||
       std::max(padding->left, padding->right) >= window.kernel.width)

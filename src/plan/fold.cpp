@@ -7,7 +7,6 @@
 #include "graft/ops/batch_norm.h"
 #include "graft/ops/conv2d.h"
 #include "graft/ops/depthwise_conv2d.h"
-#include "graft/ops/pool.h"
 #include "graft/ops/shape.h"
 
 #include "core/dtype_dispatch.h"
@@ -183,9 +182,8 @@ void fold_padding(Graph& graph) {
     if (pad == nullptr || pad->options.value != 0 || graph.value(call.inputs[0]).spec.shape.rank() != 4) continue;
     const auto &first = pad->options.before, &last = pad->options.after;
     if (first[0] != 0 || last[0] != 0 || first[3] != 0 || last[3] != 0) continue;
-    if (dynamic_cast<const ops::MaxPool*>(call.op.get()) != nullptr && !is_never_negative(graph, before->inputs[0]))
-      continue;
-    auto op = call.op->with_padding({.top = first[1], .bottom = last[1], .left = first[2], .right = last[2]});
+    auto op = call.op->with_padding({.top = first[1], .bottom = last[1], .left = first[2], .right = last[2]},
+                                    is_never_negative(graph, before->inputs[0]));
     if (op == nullptr) continue;
     std::vector<int> inputs = call.inputs;
     inputs[0] = before->inputs[0];

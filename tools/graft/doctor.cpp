@@ -104,9 +104,9 @@ Json examine() {
   std::vector<std::string> vectorized, by_library, by_native, on_gpu, warnings;
   Json features = Json::object();
   for (const Feature& feature : cpu_features()) features[feature.name] = feature.there;
-  const bool has_avx2 = features.value("avx2", false) && features.value("fma", false);
+  const bool is_vectorized = kernels::vectorized_isa() != "none";
   for (const kernels::Entry& kernel : kernels::all()) {
-    if (kernel.cpu.vectorized && has_avx2) vectorized.emplace_back(kernel.name);
+    if (kernel.cpu.vectorized && is_vectorized) vectorized.emplace_back(kernel.name);
     (kernel.cpu.library ? by_library : by_native).emplace_back(kernel.name);
     if (kernel.cuda.library) on_gpu.emplace_back(kernel.name);
   }
@@ -180,7 +180,7 @@ void show(const Json& found) {
     say("reaches        {}: {:.1f} GB/s in copies{}\n", reaches["device"].get<std::string>(),
         reaches["copy_gb_per_s"].get<double>(), products);
   }
-  say("engine auto    graft's AVX-512 kernels where they are faster: {}\n",
+  say("engine auto    graft's vectorized kernels where they are faster: {}\n",
       found["auto"]["vectorized"].empty()
           ? "none"
           : fmt::format("{}", fmt::join(found["auto"]["vectorized"].get<std::vector<std::string>>(), ", ")));

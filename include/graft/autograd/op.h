@@ -92,8 +92,9 @@ class Op {
   virtual std::shared_ptr<const Op> with_activation(Activation function) const;
   /// The same op with one more input, the last, that is added to its result; null if it has no such form.
   virtual std::shared_ptr<const Op> with_residual() const;
-  /// The same op with an image surrounded by more zeros, or null if it has no such form.
-  virtual std::shared_ptr<const Op> with_padding(const Padding& more) const;
+  /// The same op with an image surrounded by more zeros, or null if it has no such form. `never_negative` says that the
+  /// image is nowhere below zero.
+  virtual std::shared_ptr<const Op> with_padding(const Padding& more, bool never_negative) const;
   /// Floating-point operations of a forward; a multiply and an add are two. By default one an output element.
   virtual double operations(std::span<const Spec> inputs, std::span<const Spec> outputs) const;
 };

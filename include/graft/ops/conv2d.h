@@ -47,7 +47,7 @@ struct Conv2d final : Op {
   bool channel_ranges() const override { return true; }
   std::shared_ptr<const Op> with_activation(Activation function) const override;
   std::shared_ptr<const Op> with_residual() const override;
-  std::shared_ptr<const Op> with_padding(const Padding& more) const override;
+  std::shared_ptr<const Op> with_padding(const Padding& more, bool never_negative) const override;
   double operations(std::span<const Spec> inputs, std::span<const Spec> outputs) const override;
 };
 

@@ -39,8 +39,7 @@ struct MaxPool final : Op {
   void backward(Context& context, const Saved& saved, std::span<const Operand> dy,
                 std::span<const Gradient> dx) const override;
   Slots optional_outputs() const override { return {1}; }
-  /// For an x that is nowhere negative, of which zeros never are the only largest.
-  std::shared_ptr<const Op> with_padding(const Padding& more) const override;
+  std::shared_ptr<const Op> with_padding(const Padding& more, bool never_negative) const override;
   bool channel_ranges() const override { return true; }
   double operations(std::span<const Spec> inputs, std::span<const Spec> outputs) const override;
 };

@@ -17,7 +17,8 @@ struct WeightTile {
 // tiles.
 void correlate(const Grid& grid, const Source<float>& source, const Source<float>& slopes, float* dw, bool accumulate) {
   const Index depth = grid.run * source.channels, positions = grid.positions(), terms = grid.terms();
-  const Index block = std::clamp<Index>(cache_bytes() / 8 / depth, 64, 192);  // of positions
+  const Index block = std::clamp<Index>((1 << 17) / depth, 64,
+                                        192);  // of positions: sums depend on it, so that it is the same everywhere
   const Index tiles = (depth + kTileRows - 1) / kTileRows, count = panels(slopes.channels) * terms * tiles;
   const auto tile_at = [&](Index i) {
     const Index k = part(depth, tiles, i % tiles);

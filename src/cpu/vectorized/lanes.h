@@ -1,6 +1,5 @@
 #pragma once
 
-#include <limits>
 #include <utility>
 
 #include <immintrin.h>
@@ -25,6 +24,7 @@ template <int n, class Body>
 }  // namespace
 }  // namespace graft::kernels::vectorized
 
+#define GRAFT_LANES [[maybe_unused, gnu::always_inline]] inline
 #ifdef __AVX512F__
 #include "cpu/vectorized/lanes_avx512.h"
 #else
@@ -39,8 +39,8 @@ struct Bounds {
   Lanes least, most;
 
   explicit Bounds(Clamp clamp)
-      : least(all(clamp == Clamp::none ? -std::numeric_limits<float>::infinity() : 0.f)),
-        most(all(clamp == Clamp::relu6 ? 6.f : std::numeric_limits<float>::infinity())) {}
+      : least(all(clamp == Clamp::none ? -__builtin_inff() : 0.f)),
+        most(all(clamp == Clamp::relu6 ? 6.f : __builtin_inff())) {}
   [[gnu::always_inline]] Lanes operator()(Lanes v) const { return least_of(most, most_of(least, v)); }
   /// The lanes of `slopes` whose y is strictly inside, and 0.
   [[gnu::always_inline]] Lanes let_through(Lanes slopes, Lanes y) const {

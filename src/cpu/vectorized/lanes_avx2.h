@@ -1,7 +1,5 @@
 #pragma once
 
-#include <cstring>
-
 // Included by lanes.h: a vector is two registers.
 namespace graft::kernels::vectorized {
 namespace {
@@ -17,8 +15,6 @@ struct Mask {
 [[maybe_unused]] constexpr Mask kAllLanes{kVectorColumns};
 
 constexpr int kRegisters = 8;  // that hold Lanes
-
-#define GRAFT_LANES [[maybe_unused, gnu::always_inline]] inline
 
 GRAFT_LANES Mask first_lanes(std::int64_t count) { return {count}; }
 

@@ -11,8 +11,6 @@ using Mask = __mmask16;
 
 constexpr int kRegisters = 32;  // that hold Lanes
 
-#define GRAFT_LANES [[maybe_unused, gnu::always_inline]] inline
-
 /// The first `count` lanes; all of them for more, none for less than one.
 GRAFT_LANES Mask first_lanes(std::int64_t count) {
   if (count >= kVectorColumns) return kAllLanes;

@@ -10,16 +10,17 @@
 #include <unistd.h>
 
 #include "core/format.h"
+#include "kernels/registry.h"
 
 namespace graft::kernels::vectorized {
 namespace {
 
 enum class Isa : std::uint8_t { none, avx2, avx512, avx512_bf16, amx };
+constexpr std::array<std::string_view, 5> kNames{"none", "avx2", "avx512", "avx512_bf16", "amx"};
 
 // The environment variable GRAFT_MAX_CPU_ISA leaves out what lies above it.
 bool allowed(Isa isa) {
   static const Isa most = [] {
-    constexpr std::array<std::string_view, 5> kNames{"none", "avx2", "avx512", "avx512_bf16", "amx"};
     const char* const given = std::getenv("GRAFT_MAX_CPU_ISA");
     if (given == nullptr) return Isa::amx;
     const auto* const found = std::find(kNames.begin(), kNames.end(), given);
@@ -74,3 +75,13 @@ std::int64_t cache_bytes() {
 }
 
 }  // namespace graft::kernels::vectorized
+
+std::string_view graft::kernels::vectorized_isa() {
+  using namespace vectorized;
+  const Isa most = has_amx_bf16()      ? Isa::amx
+                   : has_avx512_bf16() ? Isa::avx512_bf16
+                   : has_avx512()      ? Isa::avx512
+                   : has_avx2()        ? Isa::avx2
+                                       : Isa::none;
+  return kNames[static_cast<std::size_t>(most)];
+}

@@ -21,7 +21,7 @@ struct FloatTable : Table<float> {
   decltype(&gradient_tile) gradient;
   decltype(&dot_tile) dot;
   decltype(&transpose_panel) transpose;
-  decltype(&winograd_weights) weights;
+  decltype(&vectorized::winograd_weights) winograd_weights;
 };
 
 struct HalfTable : Table<Half> {

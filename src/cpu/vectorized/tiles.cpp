@@ -43,7 +43,7 @@ void winograd_input(const Half* const* pixels, std::int64_t channels, float* to,
 }
 void winograd_weights(const float* taps, const int* tap_order, std::int64_t tap_stride, std::int64_t count, float* to,
                       std::int64_t stride) {
-  floats().weights(taps, tap_order, tap_stride, count, to, stride);
+  floats().winograd_weights(taps, tap_order, tap_stride, count, to, stride);
 }
 void winograd_output(const WinogradOutput<float>& tile) { floats().winograd_output(tile); }
 void winograd_output(const WinogradOutput<Half>& tile) { halves().winograd_output(tile); }
