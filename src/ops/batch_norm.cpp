@@ -64,6 +64,12 @@ void BatchNorm::forward(Context& context, std::span<const Operand> in, std::span
   }
 }
 
+std::shared_ptr<const Op> BatchNorm::again() const {
+  auto op = std::make_shared<BatchNorm>(*this);
+  op->options.momentum = 1;  // the moving statistics stay as they are
+  return op;
+}
+
 Saves BatchNorm::saves(Slots wanted) const {
   check_fused(name(), options.activation);
   Saves saves;

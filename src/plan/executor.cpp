@@ -19,8 +19,9 @@ double bytes_of(const Spec& spec) {
 // A backward computes as much as its forward for each gradient that it makes, as products of matrices do.
 Step describe(const Graph& graph, const Schedule& schedule, const Instruction& instruction) {
   const Graph::Call& call = graph.calls()[instruction.call];
-  const bool update = instruction.kind == Instruction::Kind::hand_over;
-  Step step{.op = update ? "update" : std::string(call.op->name()),
+  const bool update = instruction.kind == Instruction::Kind::hand_over,
+             again = instruction.kind == Instruction::Kind::again;
+  Step step{.op = update ? "update" : std::string(call.op->name()) + (again ? " again" : ""),
             .attributes = call.op->attributes(),
             .layers = {},
             .inputs = {},
@@ -31,7 +32,7 @@ Step describe(const Graph& graph, const Schedule& schedule, const Instruction& i
   std::vector<Spec> outputs;
   for (const int input : call.inputs) step.inputs.push_back(graph.value(input).spec);
   for (const int output : call.outputs) outputs.push_back(graph.value(output).spec);
-  step.backward = instruction.kind != Instruction::Kind::forward && !update;
+  step.backward = instruction.kind != Instruction::Kind::forward && !update && !again;
   double passes = 1;
   if (step.backward) {
     const auto is_large = [&](int slot) {
@@ -62,16 +63,9 @@ Executor::Executor(const nn::Network& network, DType dtype, bool record, Graph g
       schedule_(std::move(schedule)),
       outputs_(std::move(outputs)),
       layout_(lay_out(graph_, schedule_)) {
-  std::vector<Block> arena;
-  for (std::size_t b = 0; b < layout_.blocks.size(); ++b) {
-    if (layout_.homes[b] == Layout::Home::arena) arena.push_back(layout_.blocks[b]);
-  }
-  memory_ = place(arena);
-  least_memory_ = plan::least_memory(arena);
-  auto placed = arena.begin();
-  for (std::size_t b = 0; b < layout_.blocks.size(); ++b) {
-    if (layout_.homes[b] == Layout::Home::arena) layout_.blocks[b].offset = placed++->offset;
-  }
+  const ArenaSize size = place(layout_);
+  memory_ = size.bytes;
+  least_memory_ = size.least;
   for (const Instruction& instruction : schedule_.instructions)
     steps_.push_back(describe(graph_, schedule_, instruction));
   for (std::size_t v = 0; v < graph_.values().size(); ++v) {
@@ -173,6 +167,8 @@ void Executor::execute(const Instruction& instruction, Operands& operands) {
         if (op.updates().has(static_cast<int>(i))) fixed_.at(instruction.inputs[i]).bump_version();
       }
       return;
+    case Instruction::Kind::again:
+      return instruction.op->forward(context, operands.inputs, operands.outputs);
     case Instruction::Kind::backward:
       for (std::size_t i = 0; i < operands.dx.size(); ++i) operands.gradients[i].to = operands.dx[i];
       op.backward(context, {operands.inputs, operands.outputs, operands.dy_is_scratch}, operands.dy,

@@ -206,6 +206,19 @@ class LayingOut {
 
 }  // namespace
 
+ArenaSize place(Layout& layout) {
+  std::vector<Block> arena;
+  for (std::size_t b = 0; b < layout.blocks.size(); ++b) {
+    if (layout.homes[b] == Layout::Home::arena) arena.push_back(layout.blocks[b]);
+  }
+  const std::size_t bytes = place(arena);
+  auto placed = arena.begin();
+  for (std::size_t b = 0; b < layout.blocks.size(); ++b) {
+    if (layout.homes[b] == Layout::Home::arena) layout.blocks[b].offset = placed++->offset;
+  }
+  return {bytes, least_memory(arena)};
+}
+
 Layout lay_out(const Graph& graph, const Schedule& schedule) { return LayingOut(graph, schedule).run(); }
 
 }  // namespace graft::plan

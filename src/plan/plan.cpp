@@ -27,6 +27,36 @@ void rewrite(Graph& graph) {
   graph.remove_dead();
 }
 
+std::size_t memory_of(const Graph& graph, const Schedule& schedule) {
+  Layout layout = lay_out(graph, schedule);
+  return place(layout).bytes;
+}
+
+// With as few values computed again as the limit needs.
+Schedule schedule_within(const Graph& graph, int loss, const TrainingOptions& options, const std::string& network) {
+  const auto schedule = [&](std::size_t again) { return schedule_training(graph, loss, options.hand_over, again); };
+  Schedule best = schedule(0);
+  if (options.memory_limit == 0 || memory_of(graph, best) <= options.memory_limit) return best;
+  const std::size_t kept = memory_of(graph, best);
+  best = schedule(graph.calls().size());
+  const std::size_t least = memory_of(graph, best);
+  check(
+      least <= options.memory_limit,
+      "[plan] the values of a training step of '{}' take {:.1f} MB, and {:.1f} MB where all that is cheap is computed "
+      "again: more than the limit of {:.1f} MB; take a smaller batch",
+      network, static_cast<double>(kept) * 1e-6, static_cast<double>(least) * 1e-6,
+      static_cast<double>(options.memory_limit) * 1e-6);
+  std::size_t too_few = 0;
+  while (best.again - too_few > 1) {
+    Schedule half = schedule(too_few + (best.again - too_few) / 2);
+    if (memory_of(graph, half) <= options.memory_limit)
+      best = std::move(half);
+    else
+      too_few = half.again;
+  }
+  return best;
+}
+
 }  // namespace
 
 Plan compile(const nn::Network& network, const Shape& input, const CompileOptions& options) {
@@ -78,7 +108,7 @@ TrainingPlan compile_training(const nn::Network& network, const Shape& input, co
   graph.want(loss);
   graph.want(logits);
   rewrite(graph);
-  Schedule schedule = schedule_training(graph, loss, options.hand_over);
+  Schedule schedule = schedule_within(graph, loss, options, network.name);
   return TrainingPlan(std::make_unique<Executor>(network, options.dtype, false, std::move(graph), std::move(schedule),
                                                  std::vector<int>{loss, logits}));
 }

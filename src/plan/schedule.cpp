@@ -103,6 +103,115 @@ class Backward {
   std::set<int> written_;  // slots that hold a gradient already
 };
 
+// Values that are not kept from forward to backward, but computed again before the first backward that reads them.
+class Recomputing {
+ public:
+  Recomputing(const Graph& graph, Schedule& schedule) : graph_(graph), schedule_(schedule) {
+    const int end = static_cast<int>(schedule.instructions.size());
+    for (int i = 0; i < end; ++i) {
+      const Instruction& step = schedule.instructions[static_cast<std::size_t>(i)];
+      if (step.kind != Instruction::Kind::backward) continue;
+      for (const auto* slots : {&step.inputs, &step.outputs}) {
+        for (const int slot : *slots) {
+          if (slot < 0) continue;
+          reads_.try_emplace(slot, Reads{i, i});
+          reads_[slot].last = i;
+        }
+      }
+    }
+    // Whoever shares the memory of another value would keep it.
+    for (const Graph::Call& call : graph.calls()) {
+      if (!call.op->is_view() && call.op->name() != "concat") continue;
+      shares_.insert(call.inputs.begin(), call.inputs.end());
+      shares_.insert(call.outputs.begin(), call.outputs.end());
+    }
+  }
+
+  void run(std::size_t most) {
+    std::vector<std::size_t> calls;
+    for (std::size_t i = 0; i < graph_.calls().size(); ++i) {
+      if (graph_.calls()[i].op->again() != nullptr) calls.push_back(i);
+    }
+    const auto bytes = [&](std::size_t i) {
+      const Spec& spec = graph_.value(graph_.calls()[i].outputs[0]).spec;
+      return static_cast<std::size_t>(spec.shape.elements()) * size_of(spec.dtype);
+    };
+    std::stable_sort(calls.begin(), calls.end(), [&](std::size_t a, std::size_t b) { return bytes(a) > bytes(b); });
+    for (const std::size_t i : calls) {
+      if (chosen_.size() < most && can_be_made_again(graph_.calls()[i])) choose(i);
+    }
+    insert();
+    schedule_.again = chosen_.size();
+  }
+
+ private:
+  struct Reads {
+    int first, last;  // the backward instructions
+  };
+
+  // What it is computed from is there still, and is itself kept.
+  bool can_be_made_again(const Graph::Call& call) const {
+    const int value = call.outputs[0];
+    const auto own = reads_.find(value);
+    if (own == reads_.end() || shares_.contains(value) || needed_.contains(value)) return false;
+    const auto is_there = [&](int other) {
+      if (graph_.value(other).kind != Graph::Kind::result) return true;
+      const auto reads = reads_.find(other);
+      return reads != reads_.end() && reads->second.last >= own->second.first && !dropped_.contains(other);
+    };
+    return graph_.value(value).uses == readers(value) &&
+           std::all_of(call.inputs.begin(), call.inputs.end(), is_there) &&
+           std::all_of(call.outputs.begin() + 1, call.outputs.end(), is_there);
+  }
+
+  // By calls: more are wanted from outside.
+  int readers(int value) const {
+    int count = 0;
+    for (const Graph::Call& call : graph_.calls())
+      count += static_cast<int>(std::count(call.inputs.begin(), call.inputs.end(), value));
+    return count;
+  }
+
+  void choose(std::size_t index) {
+    const Graph::Call& call = graph_.calls()[index];
+    dropped_.insert(call.outputs[0]);
+    needed_.insert(call.inputs.begin(), call.inputs.end());
+    chosen_.emplace(reads_.at(call.outputs[0]).first, index);
+  }
+
+  void insert() {
+    std::map<int, int> again;  // the slot of each value that is made again
+    std::vector<Instruction> all;
+    for (std::size_t i = 0; i < schedule_.instructions.size(); ++i) {
+      const auto [first, last] = chosen_.equal_range(static_cast<int>(i));
+      for (auto one = first; one != last; ++one) {
+        const Graph::Call& call = graph_.calls()[one->second];
+        Instruction step{
+            .kind = Instruction::Kind::again, .call = one->second, .inputs = call.inputs, .outputs = call.outputs};
+        step.op = call.op->again();
+        again[step.outputs[0]] = static_cast<int>(schedule_.slots.size());
+        schedule_.slots.push_back(graph_.value(step.outputs[0]).spec);
+        step.outputs[0] = again.at(step.outputs[0]);
+        all.push_back(std::move(step));
+      }
+      all.push_back(std::move(schedule_.instructions[i]));
+      if (all.back().kind != Instruction::Kind::backward) continue;
+      for (auto* slots : {&all.back().inputs, &all.back().outputs}) {
+        for (int& slot : *slots) {
+          if (const auto made = again.find(slot); made != again.end()) slot = made->second;
+        }
+      }
+    }
+    schedule_.instructions = std::move(all);
+  }
+
+  const Graph& graph_;
+  Schedule& schedule_;
+  std::map<int, Reads> reads_;  // by value
+  std::set<int> shares_, dropped_, needed_;
+  std::multimap<int, std::size_t> chosen_;  // calls, by the instruction that they come before
+};
+
 }  // namespace
 
 Schedule schedule_forward(const Graph& graph) {
@@ -111,9 +220,10 @@ Schedule schedule_forward(const Graph& graph) {
   return schedule;
 }
 
-Schedule schedule_training(const Graph& graph, int loss, bool hand_over) {
+Schedule schedule_training(const Graph& graph, int loss, bool hand_over, std::size_t again) {
   Schedule schedule = Backward(graph, loss).take();
   leave_out_unread(graph, schedule);
+  if (again > 0) Recomputing(graph, schedule).run(again);
   if (!hand_over) return schedule;
   std::map<int, std::size_t> completed;  // by slot: the last instruction that writes it
   for (std::size_t i = 0; i < schedule.instructions.size(); ++i) {

@@ -9,6 +9,7 @@ namespace graft::plan {
 struct Instruction {
   enum class Kind : std::uint8_t {
     forward,
+    again,  ///< forward once more, by `op`: a value that was not kept for the backward
     backward,
     zero,      ///< outputs[0] = 0
     add,       ///< outputs[0] += inputs[0]
@@ -19,6 +20,7 @@ struct Instruction {
   std::vector<int> inputs, outputs;  ///< of backward, those that it reads
   std::vector<int> dy = {}, dx = {};
   std::vector<char> accumulate = {};  ///< for each of dx
+  std::shared_ptr<const Op> op = nullptr;
 };
 
 /// What a plan does, in its order.
@@ -27,6 +29,7 @@ struct Schedule {
   std::vector<Instruction> instructions;
   int seed = -1;                 ///< the slot of d(loss)/d(loss), which comes from outside
   std::map<int, int> gradients;  ///< the slot of the gradient of each value that has one
+  std::size_t again = 0;         ///< values that are computed again for the backward
   bool hands_over = false;       ///< gradients of parameters lie in the plan's memory, until they are handed over
 };
 
@@ -34,7 +37,8 @@ struct Schedule {
 Schedule schedule_forward(const Graph& graph);
 /// Every call, and from the loss backwards the gradient of every trained value. A call whose inputs need no gradient
 /// has no backward and keeps nothing for one. With `hand_over` a parameter's gradient is handed over once it is
-/// complete, else it is kept.
-Schedule schedule_training(const Graph& graph, int loss, bool hand_over);
+/// complete, else it is kept. Of the values that a backward reads, up to `again` of those that are cheap to compute are
+/// computed once more instead of kept, the largest first.
+Schedule schedule_training(const Graph& graph, int loss, bool hand_over, std::size_t again = 0);
 
 }  // namespace graft::plan

@@ -79,7 +79,8 @@ void StepRunner::compile(Variant& variant, const std::map<std::string, Tensor>& 
                                 .label_smoothing = options_.label_smoothing,
                                 .weights = variant.weights.defined(),
                                 .hand_over = one_by_one_,
-                                .given = {}};
+                                .given = {},
+                                .memory_limit = options_.memory_limit};
   const std::string& input = network_.nodes().front().name;
   for (const auto& [node, value] : values) {
     if (node != input) options.given.emplace(node, value.spec());

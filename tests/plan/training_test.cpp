@@ -171,6 +171,44 @@ TEST(TrainingPlan, HandsOverTheGradientsThatItWouldKeep) {
   EXPECT_LT(handing.memory(), keeping.memory() + bytes / 2) << "they are not all there at once";
 }
 
+// What is computed again has the bits of what would have been kept.
+TEST(TrainingPlan, ComputesAgainWhatTheLimitLeavesNoRoomFor) {
+  for (const SmallModel& model : small_models()) {
+    SCOPED_TRACE(model.name);
+    nn::Network network = make(model), twin = make(model);
+    for (nn::Network* one : {&network, &twin}) one->use_statistics(nn::Statistics::batch);
+    const Tensor input = input_of(model).to(DType::f32);
+    const TrainingPlan keeping = compile_training(network, input.shape());
+    const auto with_limit = [&](double share) {
+      const auto bytes = static_cast<std::size_t>(share * static_cast<double>(keeping.memory()));
+      return compile_training(twin, input.shape(), {.given = {}, .memory_limit = bytes});
+    };
+    const auto again = [](const TrainingPlan& plan) {
+      return std::count_if(plan.steps().begin(), plan.steps().end(),
+                           [](const Step& step) { return step.op.ends_with(" again"); });
+    };
+    EXPECT_EQ(again(with_limit(1)), 0) << "no more than it must";
+    double least = 1;
+    while (least > 0.3) {
+      try {
+        with_limit(least - 0.1);
+      } catch (const Error&) {
+        break;
+      }
+      least -= 0.1;
+    }
+    EXPECT_LT(least, model.name == "vgg16" ? 1.01 : 0.95) << "there is something to save";
+    const TrainingPlan plan = with_limit(least);
+    EXPECT_LE(static_cast<double>(plan.memory()), least * static_cast<double>(keeping.memory()));
+    Context::current().generator = Generator{.seed = 5};
+    const Outcome want = compiled(network, keeping, input);
+    Context::current().generator = Generator{.seed = 5};
+    const Outcome got = compiled(twin, plan, input);
+    expect_alike(got, want, 1e-12);
+    EXPECT_ERROR(with_limit(0.01), "more than the limit of");
+  }
+}
+
 TEST(TrainingPlan, BadBatches) {
   nn::Network network = make({"mobilenet"});
   const TrainingPlan plan = compile_training(network, {kBatch, 32, 32, 3});

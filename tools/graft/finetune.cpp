@@ -336,6 +336,12 @@ void add_training_options(CLI::App& c, Options& o) {
   c.add_option("--precision", o.precision, "Of activations")
       ->check(CLI::IsMember({"f32", "bf16", "f16"}))
       ->group(kGroup);
+  c.add_option_function<double>(
+       "--memory-limit", [&t](double mib) { t.memory_limit = static_cast<std::size_t>(mib * (1 << 20)); },
+       "MiB that the values of a step may take: above it some are computed again instead of kept")
+      ->check(positive())
+      ->type_name("MIB")
+      ->group(kGroup);
   c.add_option("--seed", t.seed, "Of the head, the split, the order, augmentation and dropout")
       ->check(not_negative())
       ->group(kGroup);

@@ -51,7 +51,8 @@ Measured measure(nn::Network& network, const Shape& shape, const PlanTableOption
     measured.best_of([&](const plan::Observe& observe) { plan.run(given, observe); });
     return measured;
   }
-  const plan::TrainingPlan plan = plan::compile_training(network, shape, {.dtype = options.dtype, .given = {}});
+  const plan::TrainingPlan plan = plan::compile_training(
+      network, shape, {.dtype = options.dtype, .given = {}, .memory_limit = options.memory_limit});
   Measured measured{plan.steps(), {}, plan.memory(), plan.least_memory()};
   const Tensor labels = Tensor::zeros({shape[0]}, DType::i64).to(network.device());
   measured.best_of([&](const plan::Observe& observe) { plan.run({given, labels, {}, {}}, observe); });

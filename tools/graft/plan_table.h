@@ -8,6 +8,7 @@ struct PlanTableOptions {
   Index batch = 1;
   DType dtype = DType::f32;
   bool training = false;
+  std::size_t memory_limit = 0;  ///< of a training step: see plan::TrainingOptions
 };
 
 /// Compiles a network, runs the plan several times on random numbers, and says for each step which layers it computes,

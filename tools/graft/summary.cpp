@@ -17,6 +17,7 @@ struct Options {
   Index input_size = 0, batch = 1;
   bool no_top = false, json = false, plan = false, train = false;
   std::string precision = "f32";
+  double memory_limit = 0;  // MiB
 };
 
 nn::Network network_of(const Options& options) {
@@ -87,7 +88,14 @@ void add_summary(CLI::App& app) {
   CLI::Option* plan = c->add_flag("--plan", o->plan,
                                   "Compile it and run it: what becomes of each layer, its time and "
                                   "share of the ceiling");
-  c->add_flag("--train", o->train, "A training step instead of inference")->needs(plan)->group("With --plan");
+  CLI::Option* train =
+      c->add_flag("--train", o->train, "A training step instead of inference")->needs(plan)->group("With --plan");
+  c->add_option("--memory-limit", o->memory_limit,
+                "With --train: MiB that values may take; above it some are computed again instead of kept")
+      ->check(positive())
+      ->type_name("MIB")
+      ->needs(train)
+      ->group("With --plan");
   c->add_option("--precision", o->precision, "Of activations")
       ->check(CLI::IsMember({"f32", "bf16", "f16"}))
       ->needs(plan)
@@ -97,7 +105,8 @@ void add_summary(CLI::App& app) {
   c->callback([o] {
     const nn::Network network = network_of(*o);
     if (o->plan) {
-      const Json table = measure_plan(network, {o->batch, dtype_from_name(o->precision), o->train});
+      const Json table = measure_plan(network, {o->batch, dtype_from_name(o->precision), o->train,
+                                                static_cast<std::size_t>(o->memory_limit * (1 << 20))});
       o->json ? print_json(table) : print_plan(table);
     } else if (o->json) {
       print_json(describe(network, o->batch));

@@ -74,6 +74,9 @@ class Op {
   /// Hidden outputs that forward does not compute where they are absent: for ops whose backward alone reads them, at a
   /// price.
   virtual Slots optional_outputs() const { return {}; }
+  /// An op that computes the same outputs from the same inputs once more, bit for bit, and changes nothing else: where
+  /// that is cheap, so that a result need not be kept for a backward. Null, as by default, where it is not.
+  virtual std::shared_ptr<const Op> again() const { return nullptr; }
   /// True if output 0 is input 0 under another shape.
   virtual bool is_view() const { return false; }
   /// Inputs that forward changes in place: moving statistics.

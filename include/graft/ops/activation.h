@@ -34,6 +34,7 @@ struct Activate final : Op {
   Saves saves(Slots wanted) const override;
   void backward(Context& context, const Saved& saved, std::span<const Operand> dy,
                 std::span<const Gradient> dx) const override;
+  std::shared_ptr<const Op> again() const override { return std::make_shared<Activate>(*this); }
   Slots in_place() const override { return {0}; }
   Slots gradient_in_place() const override { return {0}; }
   bool channel_ranges() const override { return true; }

@@ -31,6 +31,7 @@ struct Arithmetic final : Op {
   Saves saves(Slots wanted) const override;
   void backward(Context& context, const Saved& saved, std::span<const Operand> dy,
                 std::span<const Gradient> dx) const override;
+  std::shared_ptr<const Op> again() const override { return std::make_shared<Arithmetic>(*this); }
   Slots in_place() const override { return {0, 1}; }
   Slots gradient_in_place() const override {
     return function == Binary::add ? Slots{0, 1} : function == Binary::subtract ? Slots{0} : Slots{};

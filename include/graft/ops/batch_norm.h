@@ -55,6 +55,7 @@ struct BatchNorm final : Op {
   Slots updates() const override {
     return options.statistics == Statistics::batch ? Slots{moving_mean(), moving_variance()} : Slots{};
   }
+  std::shared_ptr<const Op> again() const override;
   Slots in_place() const override { return has_residual ? Slots{0, residual()} : Slots{0}; }
   Slots gradient_in_place() const override { return has_residual ? Slots{residual()} : Slots{}; }
   bool channel_ranges() const override { return true; }

@@ -27,6 +27,7 @@ struct LayerNorm final : Op {
   Saves saves(Slots wanted) const override;
   void backward(Context& context, const Saved& saved, std::span<const Operand> dy,
                 std::span<const Gradient> dx) const override;
+  std::shared_ptr<const Op> again() const override { return std::make_shared<LayerNorm>(*this); }
   double operations(std::span<const Spec> inputs, std::span<const Spec> outputs) const override;
 };
 

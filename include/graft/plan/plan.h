@@ -87,6 +87,10 @@ struct TrainingOptions {
   /// not all be there at once. Nothing of the step reads the parameter after that, so it may be updated.
   bool hand_over = false;
   std::map<std::string, Spec> given = {};  ///< as in CompileOptions
+  /// Bytes that values may take; 0 for as many as there are. Where they would take more, some that are cheap to compute
+  /// (activations, norms, sums) are not kept for the backward but computed again, as many as it needs, the largest
+  /// first. The numbers stay the same.
+  std::size_t memory_limit = 0;
 };
 
 /// A network compiled for training steps with batches of one shape: forward, cross-entropy and backward as one list.
@@ -129,6 +133,7 @@ class TrainingPlan {
 /// Compiles a network for training as its layers are set now: which train, which statistics they use.
 ///
 /// input  shape of the network's input, `[N, ...]`; if values to start from are given, only its N counts
+/// throws Error as Network::lower does, or if values take more than the memory limit even so
 TrainingPlan compile_training(const nn::Network& network, const Shape& input, const TrainingOptions& options = {});
 
 /// A network's plans for inference, each compiled when its shapes come for the first time. Many threads may use one at

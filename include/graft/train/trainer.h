@@ -35,7 +35,8 @@ struct TrainOptions {
   data::Augmentation augmentation = {};
   DType precision =
       DType::f32;  ///< of activations: f32, bf16, f16 (the loss is then scaled), or f64 if the parameters are
-  bool cache_features = true;  ///< compute what is frozen once, where nothing random stands before it and it pays
+  std::size_t memory_limit = 0;  ///< of a step's values in bytes: see plan::TrainingOptions
+  bool cache_features = true;    ///< compute what is frozen once, where nothing random stands before it and it pays
   std::size_t cache_bytes = std::size_t{2} << 30;  ///< of memory for cached features
   /// Where files of cached features are kept and found again; empty for memory alone. Values go there that find no room
   /// in memory, and others if writing them takes less time than computing them did.
