@@ -30,8 +30,8 @@ void dots(const float* rows, std::int64_t row_pitch, const float* columns, std::
   }
 }
 
-void dots_of(const float* rows, std::int64_t row_pitch, std::int64_t count, const float* columns,
-             std::int64_t column_pitch, std::int64_t depth, float (&sums)[kDotRows][kDotColumns]) {
+[[maybe_unused]] void dots_of(const float* rows, std::int64_t row_pitch, std::int64_t count, const float* columns,
+                              std::int64_t column_pitch, std::int64_t depth, float (&sums)[kDotRows][kDotColumns]) {
   constexpr decltype(&dots<1>) kDots[] = {dots<1>, dots<2>, dots<3>, dots<4>};
   kDots[count - 1](rows, row_pitch, columns, column_pitch, depth, sums);
 }

@@ -47,7 +47,7 @@ void gradient_columns(const GradientTile& t, std::int64_t first_column, std::int
     kParts[(t.count - row < kMost ? t.count - row : kMost) - 1](t, row, first_column);
 }
 
-void gradient_of(const GradientTile& t) {
+[[maybe_unused]] void gradient_of(const GradientTile& t) {
   constexpr std::make_integer_sequence<int, Element<float>::kRows> kCounts;
   constexpr int kVectors = Element<float>::kVectors;
   for (std::int64_t c = 0; c < t.columns; c += kVectors * kVectorColumns)

@@ -1,30 +1,7 @@
 #pragma once
 
-#include <utility>
-
-#include <immintrin.h>
-
-#include "cpu/vectorized/tiles.h"
-
 // Sixteen numbers side by side, as one register or two of the instruction set that a translation unit is compiled for.
 // Each of these units has a copy of its own.
-namespace graft::kernels::vectorized {
-namespace {
-
-/// Calls body(std::integral_constant<int, i>) for i below n. A plain loop may stay one, and sums that it indexes leave
-/// their registers then.
-template <int n, class Body>
-[[gnu::always_inline]] inline void unrolled(const Body& body) {
-  [&]<int... i>(std::integer_sequence<int, i...>) __attribute__((always_inline)) {
-    (body(std::integral_constant<int, i>{}), ...);
-  }
-  (std::make_integer_sequence<int, n>{});
-}
-
-}  // namespace
-}  // namespace graft::kernels::vectorized
-
-#define GRAFT_LANES [[maybe_unused, gnu::always_inline]] inline
 #ifdef __AVX512F__
 #include "cpu/vectorized/lanes_avx512.h"
 #else

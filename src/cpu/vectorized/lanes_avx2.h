@@ -1,6 +1,8 @@
 #pragma once
 
-// Included by lanes.h: a vector is two registers.
+#include "cpu/vectorized/lanes_support.h"
+
+// A vector is two registers.
 namespace graft::kernels::vectorized {
 namespace {
 

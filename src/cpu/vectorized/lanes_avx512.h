@@ -1,6 +1,8 @@
 #pragma once
 
-// Included by lanes.h: a vector is a register.
+#include "cpu/vectorized/lanes_support.h"
+
+// A vector is a register.
 namespace graft::kernels::vectorized {
 namespace {
 

@@ -5,7 +5,8 @@
 namespace graft::kernels::vectorized {
 namespace {
 
-void transpose_panel_of(const float* from, std::int64_t pitch, std::int64_t columns, std::int64_t depth, float* to) {
+[[maybe_unused]] void transpose_panel_of(const float* from, std::int64_t pitch, std::int64_t columns,
+                                         std::int64_t depth, float* to) {
   constexpr std::int64_t kAhead = 128;  // numbers of each column, which may come from memory
   const std::int64_t width = columns > kVectorColumns ? kTileColumns : kVectorColumns;
   for (std::int64_t k = 0; k < depth; k += 16) {

@@ -58,8 +58,8 @@ void winograd_input_of(const T* const* pixels, std::int64_t channels, float* to,
   }
 }
 
-void winograd_weights_of(const float* taps, const int* tap_order, std::int64_t tap_stride, std::int64_t count,
-                         float* to, std::int64_t stride) {
+[[maybe_unused]] void winograd_weights_of(const float* taps, const int* tap_order, std::int64_t tap_stride,
+                                          std::int64_t count, float* to, std::int64_t stride) {
   for (std::int64_t e = 0; e < count; e += kVectorColumns) {
     Lanes half[3][6];
     unrolled<3>([&](auto column) {
