@@ -103,8 +103,8 @@ struct Kernel {
  private:
   // Calls that can be told from one another, and write no more than their last operand.
   using Written = std::remove_cvref_t<std::tuple_element_t<sizeof...(Args) - 1, std::tuple<Args...>>>;
-  static constexpr bool kMeasurable = requires(std::string & text, Args... args) { (describe(text, args), ...); }
-  &&(std::is_same_v<Written, Operand> || std::is_same_v<Written, Gradient>);
+  static constexpr bool kMeasurable =
+      (Describable<Args> && ...) && (std::is_same_v<Written, Operand> || std::is_same_v<Written, Gradient>);
 
   bool library_is_faster(const Context& context, const Args&... args) const {
     const Operand& written = memory_of(std::get<sizeof...(Args) - 1>(std::tie(args...)));

@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <string>
+#include <type_traits>
 
 #include "graft/core/activation.h"
 #include "graft/core/operand.h"
@@ -14,6 +15,13 @@ namespace graft {
 void describe(std::string& call, const Operand& x, const Operand& written);
 void describe(std::string& call, const Gradient& to, const Operand& written);
 void describe(std::string& call, Activation activation, const Operand& written);
+
+/// What a call may be told by.
+template <class Argument>
+concept Describable = requires(std::string& call, const std::remove_cvref_t<Argument>& argument,
+                               const Operand& written) {
+  describe(call, argument, written);
+};
 
 inline const Operand& memory_of(const Operand& y) { return y; }
 inline const Operand& memory_of(const Gradient& to) { return to.to; }
