@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <fstream>
 #include <utility>
 
 #include "graft/core/context.h"
@@ -10,6 +9,7 @@
 
 #include "core/choices.h"
 #include "core/format.h"
+#include "core/proc.h"
 #include "kernels/conv2d.h"
 #include "kernels/registry.h"
 
@@ -62,19 +62,11 @@ double seconds(const std::function<void()>& run) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
 }
 
-std::string processor() {
-  std::ifstream info("/proc/cpuinfo");
-  for (std::string line; std::getline(info, line);) {
-    if (line.starts_with("model name") && line.find(": ") != std::string::npos) return line.substr(line.find(": ") + 2);
-  }
-  return "a processor";
-}
-
 // What the speed of kernels depends on. The name that a hypervisor gives may be no more than the maker's.
 const std::string& machine() {
   thread_local std::pair<int, std::string> last;
   if (const int count = threads(); last.first != count) {
-    static const std::string cpu = processor();
+    static const std::string cpu = proc_field("/proc/cpuinfo", "model name");
     last = {count, fmt::format("{}, {}, {} threads, graft {}, oneDNN {}", cpu, vectorized_isa(), count, kVersion,
                                onednn_version())};
   }

@@ -12,10 +12,6 @@
 namespace graft::plan {
 namespace {
 
-double bytes_of(const Spec& spec) {
-  return static_cast<double>(spec.shape.elements()) * static_cast<double>(size_of(spec.dtype));
-}
-
 // A backward computes as much as its forward for each gradient that it makes, as products of matrices do.
 Step describe(const Graph& graph, const Schedule& schedule, const Instruction& instruction) {
   const Graph::Call& call = graph.calls()[instruction.call];
@@ -45,7 +41,7 @@ Step describe(const Graph& graph, const Schedule& schedule, const Instruction& i
   if (call.op->is_view()) return step;
   for (const auto* slots : {&instruction.inputs, &instruction.outputs, &instruction.dy, &instruction.dx}) {
     for (const int slot : *slots) {
-      if (slot >= 0) step.bytes += bytes_of(schedule.slots[static_cast<std::size_t>(slot)]);
+      if (slot >= 0) step.bytes += static_cast<double>(bytes_of(schedule.slots[static_cast<std::size_t>(slot)]));
     }
   }
   return step;

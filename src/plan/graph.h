@@ -15,6 +15,10 @@ struct Constant {
   Tensor value() const { return make ? make() : from.front()->value; }
 };
 
+inline std::size_t bytes_of(const Spec& spec) {
+  return static_cast<std::size_t>(spec.shape.elements()) * size_of(spec.dtype);
+}
+
 /// A Program that passes rewrite. Calls are replaced, never moved: the order stays one in which they can run.
 class Graph {
  public:
@@ -28,8 +32,9 @@ class Graph {
   struct Value {
     Spec spec;
     Kind kind = Kind::result;
-    std::string name;   ///< of the node, or the parameter
-    int uses = 0;       ///< by calls, and one if it is wanted from outside
+    std::string name;  ///< of the node, or the parameter
+    int uses = 0;      ///< by calls, and one if it is wanted from outside
+    bool wanted = false;
     int producer = -1;  ///< the call that makes it
   };
   struct Call {
@@ -54,7 +59,10 @@ class Graph {
   std::vector<char> need_gradients() const;
 
   /// Keeps a value, which is wanted from outside.
-  void want(int value) { ++values_[static_cast<std::size_t>(value)].uses; }
+  void want(int value) {
+    value_at(value).uses += value_at(value).wanted ? 0 : 1;
+    value_at(value).wanted = true;
+  }
   /// A value that comes from outside.
   int add_input(std::string name, const Spec& spec);
   /// A call behind all others. Returns its first result.

@@ -8,8 +8,6 @@
 namespace graft::plan {
 namespace {
 
-std::size_t bytes_of(const Spec& spec) { return static_cast<std::size_t>(spec.shape.elements()) * size_of(spec.dtype); }
-
 class LayingOut {
  public:
   LayingOut(const Graph& graph, const Schedule& schedule)
@@ -52,9 +50,6 @@ class LayingOut {
   Block& block(int index) { return layout_.blocks[static_cast<std::size_t>(index)]; }
   Layout::Home& home(int index) { return layout_.homes[static_cast<std::size_t>(index)]; }
   const Spec& spec(int slot) const { return schedule_.slots[static_cast<std::size_t>(slot)]; }
-  bool wanted(int value) const {
-    return graph_.value(value).uses > std::ssize(readers_[static_cast<std::size_t>(value)]);
-  }
 
   // Calls body(part number, bytes before it) for each part of a concatenation of channels.
   template <class Body>
@@ -87,7 +82,7 @@ class LayingOut {
 
   bool can_lie_in_range(int part) const {
     const Graph::Value& value = graph_.value(part);
-    if (value.producer < 0 || wanted(part) || in_range_.contains(part)) return false;
+    if (value.producer < 0 || value.wanted || in_range_.contains(part)) return false;
     const Graph::Call& producer = calls_[static_cast<std::size_t>(value.producer)];
     const auto& readers = readers_[static_cast<std::size_t>(part)];
     return producer.op->channel_ranges() && producer.outputs.front() == part &&
@@ -137,7 +132,7 @@ class LayingOut {
     }
     for (std::size_t v = 0; v < graph_.values().size(); ++v) {
       const int value = static_cast<int>(v), at = place(value).block;
-      if (at < 0 || !wanted(value)) continue;
+      if (at < 0 || !graph_.value(value).wanted) continue;
       block(at).last = end;
       if (home(at) == Layout::Home::arena) home(at) = Layout::Home::output;
     }

@@ -26,10 +26,10 @@ struct Layout {
   std::vector<Home> homes;  ///< of each block
 };
 
-/// Gives the blocks of the plan's own memory their offsets, and returns its bytes, and the most that are alive at once.
 struct ArenaSize {
   std::size_t bytes = 0, least = 0;
 };
+/// Gives the blocks of the plan's own memory their offsets, and returns its bytes, and the most that are alive at once.
 ArenaSize place(Layout& layout);
 
 /// Lays the slots out: a view lies where its input does, parts of a concatenation where they go, and an op's result in

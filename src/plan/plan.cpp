@@ -36,8 +36,9 @@ std::size_t memory_of(const Graph& graph, const Schedule& schedule) {
 Schedule schedule_within(const Graph& graph, int loss, const TrainingOptions& options, const std::string& network) {
   const auto schedule = [&](std::size_t again) { return schedule_training(graph, loss, options.hand_over, again); };
   Schedule best = schedule(0);
-  if (options.memory_limit == 0 || memory_of(graph, best) <= options.memory_limit) return best;
+  if (options.memory_limit == 0) return best;
   const std::size_t kept = memory_of(graph, best);
+  if (kept <= options.memory_limit) return best;
   best = schedule(graph.calls().size());
   const std::size_t least = memory_of(graph, best);
   check(

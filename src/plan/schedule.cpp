@@ -132,10 +132,7 @@ class Recomputing {
     for (std::size_t i = 0; i < graph_.calls().size(); ++i) {
       if (graph_.calls()[i].op->again() != nullptr) calls.push_back(i);
     }
-    const auto bytes = [&](std::size_t i) {
-      const Spec& spec = graph_.value(graph_.calls()[i].outputs[0]).spec;
-      return static_cast<std::size_t>(spec.shape.elements()) * size_of(spec.dtype);
-    };
+    const auto bytes = [&](std::size_t i) { return bytes_of(graph_.value(graph_.calls()[i].outputs[0]).spec); };
     std::stable_sort(calls.begin(), calls.end(), [&](std::size_t a, std::size_t b) { return bytes(a) > bytes(b); });
     for (const std::size_t i : calls) {
       if (chosen_.size() < most && can_be_made_again(graph_.calls()[i])) choose(i);
@@ -159,17 +156,8 @@ class Recomputing {
       const auto reads = reads_.find(other);
       return reads != reads_.end() && reads->second.last >= own->second.first && !dropped_.contains(other);
     };
-    return graph_.value(value).uses == readers(value) &&
-           std::all_of(call.inputs.begin(), call.inputs.end(), is_there) &&
+    return !graph_.value(value).wanted && std::all_of(call.inputs.begin(), call.inputs.end(), is_there) &&
            std::all_of(call.outputs.begin() + 1, call.outputs.end(), is_there);
-  }
-
-  // By calls: more are wanted from outside.
-  int readers(int value) const {
-    int count = 0;
-    for (const Graph::Call& call : graph_.calls())
-      count += static_cast<int>(std::count(call.inputs.begin(), call.inputs.end(), value));
-    return count;
   }
 
   void choose(std::size_t index) {

@@ -1,5 +1,4 @@
 #include <cstdlib>
-#include <fstream>
 
 #include "common.h"
 
@@ -11,6 +10,7 @@
 #include "graft/core/version.h"
 
 #include "core/backend.h"
+#include "core/proc.h"
 #include "kernels/registry.h"
 #include "probe.h"
 
@@ -38,17 +38,6 @@ std::vector<Feature> cpu_features() {
 #else
   return {};
 #endif
-}
-
-// A field of a /proc file, as text behind its colon; empty where there is no such file or field.
-std::string proc_field(const char* path, const std::string& field) {
-  std::ifstream file(path);
-  for (std::string line; std::getline(file, line);) {
-    if (!line.starts_with(field)) continue;
-    const auto start = line.find_first_not_of(" \t:", field.size());
-    return start == std::string::npos ? "" : line.substr(start);
-  }
-  return {};
 }
 
 // Of /proc/meminfo, which counts in kB; 0 where it does not say.
