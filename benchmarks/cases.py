@@ -12,6 +12,9 @@ from comparison import Contestant, Failed, largest_difference, ratio, roofline, 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # How far logits may lie apart, as a share of the largest: what the roundings of a whole network come to.
 SCORES_AGREE = {"f32": 1e-3, "tf32": 2e-2, "bf16": 1e-1}
+# And the losses of the first steps, which other gradients or another update would change.
+LOSSES_AGREE = {"f32": 2e-3, "tf32": 2e-2, "bf16": 5e-2}
+FIRST_STEPS = 3
 # What `finetune` trains.
 LAST_BLOCK = {
     "vgg16": ["block5_*", "fc1", "fc2", "predictions"],
@@ -20,11 +23,29 @@ LAST_BLOCK = {
     "inception_v3": [f"{layer}_{number}" for number in range(85, 94) for layer in ["conv2d", "batch_normalization"]] + ["predictions"],
     "vit_base": ["blocks.11.*", "norm", "head"],
 }
+# How many times as fast as a peer graft wants to be on a CPU.
+TARGETS = {
+    ("inference", "f32"): {"LibTorch": 1.3, "TorchScript": 1.0, "torch.compile": 1.0, "ONNX Runtime": 1.0, "OpenVINO": 1.0},
+    ("inference", "bf16"): {"LibTorch": 1.5, "OpenVINO": 1.0},
+    ("training", "f32"): {"LibTorch": 1.15, "torch.compile": 1.1},
+    ("training", "bf16"): {"LibTorch": 1.5},
+    ("mobilenet", "training", "f32"): {"LibTorch": 1.3, "torch.compile": 1.1},
+    ("inception_v3", "training", "f32"): {"LibTorch": 1.3, "torch.compile": 1.1},
+    ("mobilenet", "training", "bf16"): {"LibTorch": 4.0},
+    ("mobilenet", "first", "f32"): {"LibTorch": 8.0},
+}
 
 
 def shown(command):
     """A contestant's words as they are kept: without this machine's folders and passing files."""
     return [pathlib.Path(word).name if word.startswith("/") else word for word in command[1:] if not re.match(r"--\w+=/", word)]
+
+
+def target(options, case, name):
+    """What graft wants to be against a peer, as a part of their ratio; empty where nothing is said."""
+    kind = (case["work"], case["precision"])
+    targets = TARGETS.get((case["model"], *kind), TARGETS.get(kind, {})) if options.device == "cpu" else {}
+    return {"target": targets[name]} if name in targets else {}
 
 
 def words_of(options, case, name):
@@ -63,17 +84,31 @@ def check_logits(name, logits, reference, precision):
     return difference
 
 
+def losses(contestant, case):
+    """Of its first steps; of inference none."""
+    return [] if case["work"] == "inference" else contestant.ask(f"losses {FIRST_STEPS}", 600)["losses"]
+
+
+def check_losses(name, found, reference, precision):
+    """How far they are apart at most, as a share."""
+    difference = max((abs(a - b) / abs(b) for a, b in zip(found, reference, strict=True)), default=0)
+    if not difference <= LOSSES_AGREE[precision]:
+        raise Failed(f"{name}: losses {found} of the first steps, expected {reference}")
+    return {"loss_difference": difference} if reference else {}
+
+
 def join(options, case, names, first, weights, left_out):
-    """Starts the others; whoever does not compute the same is left out. Returns who is kept and how close their logits are."""
+    """Starts the others; whoever does not compute the same is left out. Returns who is kept and how close they are."""
     reference, kept, report = first.ask("output")["output"], [first], {}
+    losses_of_first = losses(first, case)
     for name in names[1:]:
         other = None
         try:
             other = Contestant(name, command_of(options, case, name, weights))
             check_counts(other, first)
             difference = check_logits(name, other.ask("output", 600)["output"], reference, case["precision"])
+            report[name] = {"logit_difference": difference} | check_losses(name, losses(other, case), losses_of_first, case["precision"])
             other.ask("steps 1", 600)  # whatever is made at the first step, a compiler's work among it
-            report[name] = difference
             kept.append(other)
         except Failed as failure:
             left_out[name] = str(failure)
@@ -84,7 +119,7 @@ def join(options, case, names, first, weights, left_out):
     return kept, report
 
 
-def compare(options, case, first, times, peaks, logit_differences, rates, products):
+def compare(options, case, first, times, peaks, differences, rates, products):
     """What the rounds say: each contestant's times, its ratio to the first and, where a probe was asked, its share of the roofline."""
     found = {"contestants": {}, "ratios": {}}
     lower = [roofline(products, rate, case["precision"]) for rate in rates]
@@ -99,7 +134,7 @@ def compare(options, case, first, times, peaks, logit_differences, rates, produc
             about["share_of_ceiling"] = statistics.geometric_mean(least / taken for least, taken in zip(lower, seconds))
         found["contestants"][name] = about
         if name != first:
-            found["ratios"][name] = ratio(times[first], seconds) | {"logit_difference": logit_differences[name]}
+            found["ratios"][name] = ratio(times[first], seconds) | differences[name] | target(options, case, name)
     return found
 
 
@@ -151,7 +186,7 @@ def run_first(options, case, names):
     differences = {}
     for name in [name for name in times if name != names[0]]:
         try:
-            differences[name] = check_logits(name, logits[name], logits[names[0]], case["precision"])
+            differences[name] = {"logit_difference": check_logits(name, logits[name], logits[names[0]], case["precision"])}
         except Failed as failure:
             left_out[name] = str(failure)
             del times[name]

@@ -112,6 +112,11 @@ def ratio(times, others):
     return {"ratio": math.exp(mean), "low": math.exp(mean - half), "high": math.exp(mean + half)}
 
 
+def is_reached(against):
+    """Whether a ratio is its target's: the lower end of its interval may be 3 % below."""
+    return against.get("low", against["ratio"]) >= 0.97 * against["target"]
+
+
 def largest_difference(output, reference):
     """Between two lists of logits, as a share of the largest."""
     if len(output) != len(reference):

@@ -8,6 +8,7 @@
 //
 //   weights FILE   writes the network, and what is frozen in it         {"weights": FILE}
 //   output         the logits of the input that all peers make          {"output": [...]}
+//   losses N       the loss of each of N steps of training              {"losses": [...]}
 //   steps N        N steps, the device idle before and after them       {"steps": N, "seconds": s, "peak_bytes": b}
 //   products       what a step's products do at least                   {"products": [[operations, bytes], ...]}
 //
@@ -150,6 +151,16 @@ class Stepper {
     const Tensor scores = logits.to(Device{}).to(DType::f32);
     const auto values = scores.values<float>();
     return {{"output", std::vector<float>(values.begin(), values.end())}};
+  }
+
+  Json losses(int count) {
+    check(options_.training(), "[losses] a step of {} has none", options_.work);
+    std::vector<double> list;
+    for (int i = 0; i < count; ++i) {
+      step();
+      list.push_back(result_.to(Device{}).item());
+    }
+    return {{"losses", list}};
   }
 
   Json products_of_step() {
@@ -307,9 +318,10 @@ Json answer(Stepper& stepper, const std::string& line) {
   words >> command >> argument;
   if (command == "steps") return stepper.steps(std::stoi(argument));
   if (command == "output") return stepper.output();
+  if (command == "losses") return stepper.losses(std::stoi(argument));
   if (command == "weights") return stepper.save(argument);
   if (command == "products") return stepper.products_of_step();
-  return {{"error", fmt::format("expected weights FILE, output, products or steps N, got '{}'", line)}};
+  return {{"error", fmt::format("expected weights FILE, output, losses N, products or steps N, got '{}'", line)}};
 }
 
 void serve(const Options& options) {

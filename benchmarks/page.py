@@ -2,6 +2,8 @@
 
 import html
 
+from comparison import is_reached
+
 NAMES = {"vgg16": "VGG16", "resnet50": "ResNet50", "mobilenet": "MobileNet", "inception_v3": "InceptionV3", "vit_base": "ViT-B/16"}
 WORK = {"inference": "Inference", "training": "Training step", "head": "Training a head on a frozen backbone", "finetune": "Fine-tuning the last block",
         "first": "From start to first prediction",
@@ -30,7 +32,8 @@ def bytes_text(count):
 def times_as_fast(against):
     """A ratio with its interval, and what was wanted."""
     interval = f" ({against['low']:.2f} to {against['high']:.2f})" if "low" in against else ""
-    return f"{against['ratio']:.2f}x{interval}" + (f", target {against['target']}x" if "target" in against else "")
+    target = f", target {against['target']}x{'' if is_reached(against) else ' missed'}" if "target" in against else ""
+    return f"{against['ratio']:.2f}x{interval}{target}"
 
 
 def head(report, title, explanation, style=STYLE):

@@ -94,6 +94,15 @@ class Stepper {
     return {{"output", std::vector<float>(logits.data_ptr<float>(), logits.data_ptr<float>() + logits.numel())}};
   }
 
+  Json losses(int count) {
+    std::vector<double> list;
+    for (int i = 0; i < count; ++i) {
+      step();
+      list.push_back(result_.item<double>());
+    }
+    return {{"losses", list}};
+  }
+
   Json steps(int count) {
     for (; warmup_ > 0; --warmup_) step();
     const auto began = std::chrono::steady_clock::now();
@@ -124,13 +133,13 @@ class Stepper {
       return;
     }
     optimizer_->zero_grad();
-    at::Tensor loss;
     {
       const Autocast autocast(half_);
-      loss = at::cross_entropy_loss(network_->forward(input_, true), labels_);
+      result_ = at::cross_entropy_loss(network_->forward(input_, true), labels_);
     }
-    loss.backward();
+    result_.backward();
     optimizer_->step();
+    result_ = result_.detach();
   }
 
   Options options_;
@@ -145,8 +154,9 @@ class Stepper {
 
 Json answer(Stepper& stepper, const std::string& line) {
   if (line == "output") return stepper.output();
+  if (line.starts_with("losses ")) return stepper.losses(std::stoi(line.substr(7)));
   if (line.starts_with("steps ")) return stepper.steps(std::stoi(line.substr(6)));
-  return {{"error", "expected output or steps N, got '" + line + "'"}};
+  return {{"error", "expected output, losses N or steps N, got '" + line + "'"}};
 }
 
 void serve(const Options& options) {

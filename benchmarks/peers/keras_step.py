@@ -103,11 +103,19 @@ class Stepper:
     def output(self):
         return {"output": self.infer().numpy().ravel().tolist()}
 
-    def steps(self, count):
+    def prepare(self):
         if not self.step:
             self.step = (lambda: self.infer().numpy()) if self.options.work == "inference" else self.training()
-            for _ in range(self.options.warmup):
-                self.step()
+
+    def losses(self, count):
+        self.prepare()
+        return {"losses": [float(self.step()) for _ in range(count)]}
+
+    def steps(self, count):
+        self.prepare()
+        for _ in range(self.options.warmup):
+            self.step()
+        self.options.warmup = 0
         return protocol.timed_steps(self.step, count)
 
 

@@ -142,6 +142,10 @@ class Stepper:
         self.set_mode()
         return {"output": logits.float().flatten().tolist()}
 
+    def losses(self, count):
+        self.prepare()
+        return {"losses": [self.step().item() for _ in range(count)]}
+
     def wait(self):
         if self.kind == "cuda":
             torch.cuda.synchronize()

@@ -14,6 +14,7 @@ import unittest
 
 from measuring import BUILD, CPU_RESULT, README, RESULT, ROOT, is_there, load, run  # first: it says where the others are
 
+import cases  # noqa: E402
 import comparison  # noqa: E402
 import photos  # noqa: E402
 
@@ -35,10 +36,23 @@ class Ratio(unittest.TestCase):
         self.assertAlmostEqual(math.log(found["high"]), 4.303 * d / math.sqrt(3))
         self.assertAlmostEqual(math.log(found["low"]), -4.303 * d / math.sqrt(3))
 
+    def test_target(self):
+        for low, target, reached in [(1.27, 1.3, True), (1.25, 1.3, False), (1.5, 1.3, True)]:
+            self.assertEqual(comparison.is_reached({"ratio": 2, "low": low, "high": 3, "target": target}), reached)
+        self.assertFalse(comparison.is_reached({"ratio": 1.2, "target": 1.3}))
+
     def test_difference_sees_a_wrong_logit(self):
         self.assertAlmostEqual(comparison.largest_difference([1, -4, 2.4], [1, -4, 2]), 0.1)
         self.assertRaises(comparison.Failed, comparison.largest_difference, [1], [1, 2])
         self.assertRaises(comparison.Failed, comparison.largest_difference, [1, math.nan], [1, 2])
+
+
+class Losses(unittest.TestCase):
+    def test_tell_a_step_that_does_not_learn(self):
+        self.assertAlmostEqual(cases.check_losses("other", [7, 6.9, 6.82], [7, 6.9, 6.8], "bf16")["loss_difference"], 0.02 / 6.8)
+        self.assertRaises(comparison.Failed, cases.check_losses, "other", [7, 7, 7], [7, 6.9, 6.8], "f32")
+        self.assertRaises(comparison.Failed, cases.check_losses, "other", [math.nan], [7], "f32")
+        self.assertEqual(cases.check_losses("other", [], [], "f32"), {})
 
 
 class Ceiling(unittest.TestCase):
@@ -99,6 +113,7 @@ class Bench(unittest.TestCase):
                 if name in case["ratios"]:
                     self.assertGreater(case["ratios"][name]["ratio"], 0)
                     self.assertLess(case["ratios"][name]["logit_difference"], 1e-4)
+                    self.assertEqual("loss_difference" in case["ratios"][name], case["work"] in ("training", "head", "finetune"))
 
     def test_peers_that_run_inference(self):
         names = ["TorchScript", "Keras", "ONNX Runtime", "OpenVINO"]
@@ -223,6 +238,16 @@ class ResultsTable(unittest.TestCase):
         self.assertIn("2 cores of a CPU (Some <CPU> 9000), 2026-01-02, at commit abc1234", readme)
         self.assertIn("| ResNet50, inference | 16 | f32 | 30.0 | 20.0: 1.50x (1.40 to 1.60) |", readme)
         self.assertIn("On a GPU: not yet measured.", readme)
+
+    def test_has_the_newest_of_each_machine(self):
+        (self.folder / "results").mkdir()
+        for day, cpu in [("02", "Some <CPU>"), ("03", "Some <CPU>"), ("01", "Another")]:
+            name = re.sub("[^a-z]+", "-", cpu.lower()).strip("-")
+            result = CPU_RESULT | {"machine": CPU_RESULT["machine"] | {"date": f"2026-01-{day}", "cpu": cpu}}
+            (self.folder / f"results/2026-01-{day}-{name}.json").write_text(json.dumps(result))
+        _, readme = self.table()
+        for text, there in [("2026-01-03", True), ("2026-01-02", False), ("2026-01-01", True)]:
+            self.assertEqual(text in readme, there, text)
 
     def test_refuses_numbers_without_their_machine(self):
         (self.folder / "bench.json").write_text(json.dumps(RESULT | {"machine": RESULT["machine"] | {"gpu": "none"}}))
