@@ -41,18 +41,18 @@ template <class T>
 Windows<T, true> windows_of_phase(const ConvGeometry& g, const Operand& dz, const Phase& down, const Phase& across) {
   return {.data = dz.as<T>(),
           .pitch = dz.pitch,
-          .grid = WindowGrid{.height = static_cast<int>(g.out_height),
-                             .width = static_cast<int>(g.out_width),
-                             .base_height = static_cast<int>(down.base),
-                             .base_width = static_cast<int>(across.base),
-                             .step_height = static_cast<int>(-down.step),
-                             .step_width = static_cast<int>(-across.step),
-                             .pixels = Divider(down.pixels * across.pixels),
+          .grid = WindowGrid{.height = narrow_count(g.out_height),
+                             .width = narrow_count(g.out_width),
+                             .base_height = narrow_count(down.base),
+                             .base_width = narrow_count(across.base),
+                             .step_height = narrow_count(-down.step),
+                             .step_width = narrow_count(-across.step),
+                             .pixels = Divider(narrow_count(down.pixels * across.pixels)),
                              .columns = Divider(across.pixels),
                              .taps = Divider(std::max<Index>(across.taps, 1))},
           .channels = Divider(g.out_group()),
-          .pixels = static_cast<int>(g.batch * down.pixels * across.pixels),
-          .taps = static_cast<int>(down.taps * across.taps * g.out_group())};
+          .pixels = narrow_count(g.batch * down.pixels * across.pixels),
+          .taps = narrow_count(down.taps * across.taps * g.out_group())};
 }
 
 // The weights that they meet.
@@ -62,12 +62,12 @@ TapWeights<T> weights_of_phase(const ConvGeometry& g, const Operand& w, const Ph
   return {.data = w.as<T>(),
           .channels = Divider(g.out_group()),
           .taps = Divider(std::max<Index>(across.taps, 1)),
-          .rows = static_cast<int>(in),
-          .depth = static_cast<int>(down.taps * across.taps * g.out_group()),
-          .out_channel_pitch = static_cast<int>(g.kernel_height * row_of_taps),
-          .first = static_cast<int>(down.first * row_of_taps + across.first * in),
-          .step_height = static_cast<int>(down.tap_step * row_of_taps),
-          .step_width = static_cast<int>(across.tap_step * in)};
+          .rows = narrow_count(in),
+          .depth = narrow_count(down.taps * across.taps * g.out_group()),
+          .out_channel_pitch = narrow_count(g.kernel_height * row_of_taps),
+          .first = narrow_count(down.first * row_of_taps + across.first * in),
+          .step_height = narrow_count(down.tap_step * row_of_taps),
+          .step_width = narrow_count(across.tap_step * in)};
 }
 
 template <class T>
@@ -87,20 +87,20 @@ void backward_input_of_phase(Context& context, const ConvGeometry& g, const Oper
            .epilogue = {.y = dx.to.as<T>(),
                         .pitch = dx.to.pitch,
                         .grid = PixelGrid{.scattered = g.stride_height * g.stride_width > 1,
-                                          .height = static_cast<int>(g.height),
-                                          .width = static_cast<int>(g.width),
-                                          .stride_height = static_cast<int>(g.stride_height),
-                                          .stride_width = static_cast<int>(g.stride_width),
-                                          .first_row = static_cast<int>(row),
-                                          .first_column = static_cast<int>(column),
+                                          .height = narrow_count(g.height),
+                                          .width = narrow_count(g.width),
+                                          .stride_height = narrow_count(g.stride_height),
+                                          .stride_width = narrow_count(g.stride_width),
+                                          .first_row = narrow_count(row),
+                                          .first_column = narrow_count(column),
                                           .pixels = windows.grid.pixels,
                                           .columns = windows.grid.columns},
                         .accumulate = dx.accumulate,
                         .vectors = vectors<T>(dx.to) && in % n == 0},
            .rows = windows.pixels,
-           .columns = static_cast<int>(in),
+           .columns = narrow_count(in),
            .depth = windows.taps,
-           .products = static_cast<int>(g.groups)},
+           .products = narrow_count(g.groups)},
        vectors<T>(dz) && vectors<T>(w) && in % n == 0 && g.out_group() % n == 0);
 }
 
@@ -113,7 +113,7 @@ void weight_gradient(Context& context, const ConvGeometry& g, const Operand& x, 
     const auto windows = windows_of_input<T, false>(g, x);
     gemm(context, "conv2d_backward_weight",
          Product<Dense<T, false>, Windows<T, false>, Groups, Epilogue<Sum>>{
-             .a = {dz.as<T>(), dz.pitch, static_cast<int>(g.out_group()), static_cast<int>(pixels)},
+             .a = {dz.as<T>(), dz.pitch, narrow_count(g.out_group()), narrow_count(pixels)},
              .b = windows,
              .batch = {g.out_group(), g.in_group(), g.out_group() * windows.taps},
              .epilogue = {.y = sums.to.as<Sum>(),
@@ -121,10 +121,10 @@ void weight_gradient(Context& context, const ConvGeometry& g, const Operand& x, 
                           .grid = {},
                           .accumulate = sums.accumulate,
                           .vectors = aligned<Sum>(sums.to.data, windows.taps, kVector<Sum>)},
-             .rows = static_cast<int>(g.out_group()),
+             .rows = narrow_count(g.out_group()),
              .columns = windows.taps,
-             .depth = static_cast<int>(pixels),
-             .products = static_cast<int>(g.groups)},
+             .depth = narrow_count(pixels),
+             .products = narrow_count(g.groups)},
          vectors<T>(x) && vectors<T>(dz) && g.in_group() % n == 0 && g.out_group() % n == 0);
   });
 }

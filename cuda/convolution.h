@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "device/gemm_choice.h"
+#include "device/window.h"
 #include "kernels/conv2d.h"
 
 // What the kernels of convolutions share, and the forward product, whose epilogue differs.
@@ -17,26 +18,26 @@ struct Groups {
   std::optional<hopper::BatchSteps> steps() const { return hopper::BatchSteps{.a = a, .b = b, .c = c}; }
 };
 
-/// The windows that output pixels see in x.
+/// The windows that output pixels see in x. Throws Error if there are more of them than a kernel counts.
 template <class T, bool DepthInner>
 Windows<T, DepthInner> windows_of_input(const ConvGeometry& g, const Operand& x) {
   const Index columns = std::max<Index>(g.out_width, 1), rows = std::max<Index>(g.out_height, 1);  // to divide by
   return {.data = x.as<T>(),
           .pitch = x.pitch,
-          .grid = WindowGrid{.height = static_cast<int>(g.height),
-                             .width = static_cast<int>(g.width),
-                             .stride_height = static_cast<int>(g.stride_height),
-                             .stride_width = static_cast<int>(g.stride_width),
-                             .base_height = static_cast<int>(-g.pad_top),
-                             .base_width = static_cast<int>(-g.pad_left),
-                             .step_height = static_cast<int>(g.dilation_height),
-                             .step_width = static_cast<int>(g.dilation_width),
-                             .pixels = Divider(rows * columns),
+          .grid = WindowGrid{.height = narrow_count(g.height),
+                             .width = narrow_count(g.width),
+                             .stride_height = narrow_count(g.stride_height),
+                             .stride_width = narrow_count(g.stride_width),
+                             .base_height = narrow_count(-g.pad_top),
+                             .base_width = narrow_count(-g.pad_left),
+                             .step_height = narrow_count(g.dilation_height),
+                             .step_width = narrow_count(g.dilation_width),
+                             .pixels = Divider(narrow_count(rows * columns)),
                              .columns = Divider(columns),
                              .taps = Divider(g.kernel_width)},
           .channels = Divider(g.in_group()),
-          .pixels = static_cast<int>(g.batch * g.out_height * g.out_width),
-          .taps = static_cast<int>(g.kernel_height * g.kernel_width * g.in_group())};
+          .pixels = narrow_count(g.batch * g.out_height * g.out_width),
+          .taps = narrow_count(g.kernel_height * g.kernel_width * g.in_group())};
 }
 
 /// Whether all of an operand can be read as vectors.

@@ -37,7 +37,7 @@ __global__ void count_predictions_kernel(Index rows, int classes, const T* logit
   const int lane = lane_of_thread();
   for (int c = lane; c < classes; c += kLanes) {
     const S value = widen(score[c]);
-    above += value > own || (value == own && c < label);
+    above += !(value < own || (value == own && c >= label));  // a NaN may be anything
     if (value > highest || (value == highest && c < best)) {
       highest = value;
       best = c;
@@ -47,7 +47,7 @@ __global__ void count_predictions_kernel(Index rows, int classes, const T* logit
   const S highest_of_all = warp_reduce(highest, Larger{});
   best = warp_reduce(highest == highest_of_all ? best : classes, Smaller{});
   if (lane != 0) return;
-  if (best == classes) best = 0;  // all are NaN or minus infinity
+  if (best == classes) best = 0;  // all are NaN
   add_one(counts + kExamples);
   if (above == 0) add_one(counts + kTop1);
   if (above < 5) add_one(counts + kTop5);

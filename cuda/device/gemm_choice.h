@@ -102,8 +102,8 @@ class RoundedWeights {
   RoundedWeights(const Context& context, const Operand& w) : operand_(w) {
     if constexpr (!std::is_same_v<T, Accumulator<T>>) {
       if (w.dtype == dtype_of<T>) return;
-      if (w.rounded != nullptr && w.rounded_dtype == dtype_of<T>) {
-        operand_ = Operand(const_cast<void*>(w.rounded), w.shape, dtype_of<T>);  // that a kernel only reads
+      if (const void* const kept = w.half(dtype_of<T>)) {
+        operand_ = Operand(const_cast<void*>(kept), w.shape, dtype_of<T>);  // that a kernel only reads
         return;
       }
       copy_ = Tensor::empty(w.shape, dtype_of<T>, context.device);

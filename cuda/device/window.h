@@ -1,6 +1,7 @@
 #pragma once
 
 #include <limits>
+#include <string>
 
 #include "graft/core/error.h"
 #include "graft/core/window.h"
@@ -10,6 +11,13 @@
 // How windows and pixels meet. A tap is a position p Kw + q of the window; pixels are counted i W + j within their
 // image, windows likewise within theirs.
 namespace graft::GRAFT_TARGET {
+
+/// Of pixels, windows, taps or channels. Throws Error if they are more than 31 bits count.
+inline int narrow_count(Index count) {
+  if (count > std::numeric_limits<int>::max())
+    throw Error("an image or window on a GPU has at most 2^31 - 1 elements, got " + std::to_string(count));
+  return static_cast<int>(count);
+}
 
 /// A WindowGeometry in the 32-bit numbers that a GPU divides and multiplies fast.
 struct WindowSizes {
@@ -42,13 +50,6 @@ struct WindowSizes {
   }
   __device__ Index window_offset(int image, Index pitch) const {
     return static_cast<Index>(image) * out_height * out_width * pitch;
-  }
-
- private:
-  static int narrow_count(Index count) {
-    if (count > std::numeric_limits<int>::max())
-      throw Error("an image or window on a GPU has at most 2^31 - 1 elements, got " + std::to_string(count));
-    return static_cast<int>(count);
   }
 };
 

@@ -10,6 +10,7 @@
 #include "core/format.h"
 #include "core/parallel.h"
 #include "emulated/poison.h"
+#include "runtime/launches.h"
 
 namespace graft::emulated {
 namespace {
@@ -20,9 +21,14 @@ struct EventState {
 };
 
 struct Command {
-  std::function<void(std::uint64_t number)> run;  // null for a command that only marks or waits
-  std::shared_ptr<EventState> marks, waits;       // at most one of them
-  std::uint64_t number = 0;                       // counts what the device was given
+  std::function<void(std::uint64_t number, void* stream)> run;  // null for a command that only marks or waits
+  std::shared_ptr<EventState> marks, waits;                     // at most one of them
+  std::uint64_t number = 0;                                     // counts what the device was given
+};
+
+struct Commands {  // of a recording
+  std::vector<Command> all;
+  bool whole = true;  // false once something was refused: as a GPU's capture, it cannot be used
 };
 
 std::optional<std::uint64_t> seed_from_environment() {
@@ -87,12 +93,13 @@ class EmulatedBackend final : public Backend {
     if (direction == Copy::to_device) {  // the caller may change its memory as soon as we return
       auto held = std::make_shared<std::vector<std::byte>>(static_cast<const std::byte*>(from),
                                                            static_cast<const std::byte*>(from) + bytes);
-      push(stream, {.run = [to, held](std::uint64_t) { std::memcpy(to, held->data(), held->size()); },
+      push(stream, {.run = [to, held](std::uint64_t, void*) { std::memcpy(to, held->data(), held->size()); },
                     .marks = {},
                     .waits = {}});
     } else {
-      push(stream,
-           {.run = [to, from, bytes](std::uint64_t) { std::memmove(to, from, bytes); }, .marks = {}, .waits = {}});
+      push(stream, {.run = [to, from, bytes](std::uint64_t, void*) { std::memmove(to, from, bytes); },
+                    .marks = {},
+                    .waits = {}});
     }
     if (direction == Copy::to_host) synchronize(stream);
   }
@@ -101,12 +108,13 @@ class EmulatedBackend final : public Backend {
   void free_pinned(std::byte* memory) override { delete[] memory; }
   void copy_pinned(void* to, const std::byte* from, std::size_t bytes, void* stream) override {
     refuse_while_recording(stream, "a copy between it and the device");
-    push(stream, {.run = [to, from, bytes](std::uint64_t) { std::memcpy(to, from, bytes); }, .marks = {}, .waits = {}});
+    push(stream,
+         {.run = [to, from, bytes](std::uint64_t, void*) { std::memcpy(to, from, bytes); }, .marks = {}, .waits = {}});
   }
 
   void fill(void* to, std::uint64_t pattern, std::size_t element_bytes, std::size_t count, void* stream) override {
     push(stream, {.run =
-                      [=](std::uint64_t) {
+                      [=](std::uint64_t, void*) {
                         for (std::size_t i = 0; i < count; ++i)
                           std::memcpy(static_cast<std::byte*>(to) + i * element_bytes, &pattern, element_bytes);
                       },
@@ -116,35 +124,34 @@ class EmulatedBackend final : public Backend {
 
   void* create_stream() override {
     const std::lock_guard lock(mutex_);
-    void* stream = reinterpret_cast<void*>(++last_stream_);  // never the same: all that a stream needs to be
+    // Never the same: all that a stream needs to be.
+    void* stream = reinterpret_cast<void*>(++last_stream_);  // NOLINT(performance-no-int-to-ptr)
     streams_[stream];
     return stream;
   }
 
   void destroy_stream(void* stream) override {
-    synchronize(stream);
+    in_silence([&] { run_all(stream); });
     allocator_.release_cached(stream);
     const std::lock_guard lock(mutex_);
     streams_.erase(stream);
-    if (const auto pool = pools_.find(stream); pool != pools_.end()) {
-      for (std::byte* block : pool->second) memory_.free(block, given_);
-      pools_.erase(pool);
-    }
   }
 
   void synchronize(void* stream) override {
     refuse_while_recording(stream, "a wait for the device");
     const std::lock_guard lock(mutex_);
-    while (!streams_[stream].empty()) step(stream);
-    release();
+    run_all(stream);
+    tell();
   }
 
   void synchronize_all() override {
     const std::lock_guard lock(mutex_);
-    for (auto& [stream, commands] : streams_) {
-      while (!commands.empty()) step(stream);
-    }
-    release();
+    run_all();
+    tell();
+  }
+
+  void drain() noexcept override {
+    in_silence([&] { run_all(); });
   }
 
   void* record_event(void* stream) override {
@@ -161,6 +168,7 @@ class EmulatedBackend final : public Backend {
     const std::shared_ptr<EventState> state = *static_cast<std::shared_ptr<EventState>*>(event);
     const std::lock_guard lock(mutex_);
     while (!state->done) step(state->stream);
+    tell();
   }
   double milliseconds_between(void* earlier, void* later) override {
     synchronize_event(earlier);
@@ -170,28 +178,33 @@ class EmulatedBackend final : public Backend {
 
   void begin_recording(void* stream) override {
     const std::lock_guard lock(mutex_);
-    recordings_[stream] = std::make_unique<std::vector<Command>>();
-    pools_[stream];
+    recordings_[stream] = std::make_unique<Commands>();
   }
   Recording end_recording(void* stream) override {
     const std::lock_guard lock(mutex_);
     auto recording = std::move(recordings_.at(stream));
     recordings_.erase(stream);
-    const std::size_t size = recording->size();
+    check(recording->whole, "[graph] cannot record: the host took part");
+    const std::size_t size = recording->all.size();
     return {recording.release(), size};
   }
-  void replay(void* recording, void* stream) override {
-    for (const Command& command : *static_cast<std::vector<Command>*>(recording)) push(stream, command);
+  void abandon_recording(void* stream) noexcept override {
+    const std::lock_guard lock(mutex_);
+    recordings_.erase(stream);
   }
-  void destroy_recording(void* recording) override { delete static_cast<std::vector<Command>*>(recording); }
+  void replay(const Recording& recording, void* stream) override {
+    note_replay(recording.size);
+    for (const Command& command : static_cast<Commands*>(recording.handle)->all) push(stream, command);
+  }
+  void destroy_recording(const Recording& recording) override { delete static_cast<Commands*>(recording.handle); }
 
   void launch(void* stream, Launch launch) {
     launch.memory = checking() ? &memory_ : nullptr;
     launch.counted = checking() && counting_;
     push(stream, {.run =
-                      [launch = std::move(launch), stream](std::uint64_t number) mutable {
+                      [launch = std::move(launch)](std::uint64_t number, void* in) mutable {
                         launch.number = number;
-                        launch.stream = stream;
+                        launch.stream = in;  // that of the replay, if it was recorded
                         run_blocks(launch);
                       },
                   .marks = {},
@@ -208,7 +221,7 @@ class EmulatedBackend final : public Backend {
     const std::lock_guard lock(mutex_);
     if (const auto recording = recordings_.find(stream); recording != recordings_.end()) {
       check(command.run != nullptr, "[graph] events cannot be recorded");
-      recording->second->push_back(std::move(command));
+      recording->second->all.push_back(std::move(command));
       return;
     }
     command.number = given_++;
@@ -224,11 +237,39 @@ class EmulatedBackend final : public Backend {
 
  private:
   static std::byte* allocate(std::size_t bytes, int, const void* stream);
-  static void free(std::byte* block, int, const void* stream);
+  static void free(std::byte* block, int, const void*);
 
   void refuse_while_recording(void* stream, std::string_view what) {
     const std::lock_guard lock(mutex_);
-    check(!recordings_.contains(stream), "[graph] the host takes part in a recording: {}", what);
+    const auto recording = recordings_.find(stream);
+    if (recording == recordings_.end()) return;
+    recording->second->whole = false;
+    fail("[graph] the host takes part in a recording: {}", what);
+  }
+
+  void run_all(void* stream) {
+    while (!streams_[stream].empty()) step(stream);
+    release();
+  }
+  void run_all() {
+    for (auto& [stream, commands] : streams_) {
+      while (!commands.empty()) step(stream);
+    }
+    release();
+  }
+
+  // For destructors: keeps the error of what is run, until tell().
+  template <class Work>
+  void in_silence(const Work& work) noexcept {
+    const std::lock_guard lock(mutex_);
+    try {
+      work();
+    } catch (...) {
+      if (!missed_) missed_ = std::current_exception();
+    }
+  }
+  void tell() {
+    if (missed_) std::rethrow_exception(std::exchange(missed_, nullptr));
   }
 
   // Memory goes back when nothing is queued that could still need it.
@@ -254,7 +295,7 @@ class EmulatedBackend final : public Backend {
     if (command.marks != nullptr) command.marks->done = true;
     if (!command.run) return;
     try {
-      command.run(command.number);
+      command.run(command.number, stream);
     } catch (...) {  // as after a fault of a GPU, nothing that was queued is run any more
       for (auto& [name, queue] : streams_) {
         for (const Command& lost : queue) {
@@ -273,8 +314,8 @@ class EmulatedBackend final : public Backend {
   std::mt19937_64 choice_{seed_in_use().value_or(0)};
   DeviceMemory memory_;
   std::uint64_t given_ = 0;
-  std::map<void*, std::unique_ptr<std::vector<Command>>> recordings_;  // by the stream that is being recorded
-  std::map<const void*, std::vector<std::byte*>> pools_;  // what was freed in the order of a stream that was recorded
+  std::exception_ptr missed_;
+  std::map<void*, std::unique_ptr<Commands>> recordings_;  // by the stream that is being recorded
   // Where accesses are watched, memory is of its exact size and new each time; else it is kept for reuse as a GPU's is.
   CachingAllocator allocator_{{Device::Kind::emulated, 0},
                               {.allocate = allocate, .free = free, .keep = !checking() && !kAddressSanitizer}};
@@ -291,10 +332,9 @@ std::byte* EmulatedBackend::allocate(std::size_t bytes, int, const void* stream)
   return self.memory_.allocate(bytes, stream);
 }
 
-void EmulatedBackend::free(std::byte* block, int, const void* stream) {
+void EmulatedBackend::free(std::byte* block, int, const void*) {
   EmulatedBackend& self = device();
   const std::lock_guard lock(self.mutex_);
-  if (const auto pool = self.pools_.find(stream); pool != self.pools_.end()) return pool->second.push_back(block);
   self.memory_.free(block, self.given_);
   self.release();
 }

@@ -52,16 +52,6 @@ class ThreadHandles {
 
 }  // namespace
 
-OnDevice::OnDevice(const Context& context) {
-  cudaGetDevice(&previous_);
-  if (previous_ != context.device.index) cudaSetDevice(context.device.index);
-}
-OnDevice::~OnDevice() {
-  int now = 0;
-  cudaGetDevice(&now);
-  if (now != previous_) cudaSetDevice(previous_);
-}
-
 cudnnHandle_t cudnn_handle(const Context& context) {
   thread_local ThreadHandles handles;
   const cudnnHandle_t handle = handles.get(context.device.index);

@@ -9,18 +9,6 @@
 
 namespace graft::library {
 
-/// Makes the Context's GPU the one that this thread's calls go to, until the end of the scope.
-class OnDevice {
- public:
-  explicit OnDevice(const Context& context);
-  ~OnDevice();
-  OnDevice(const OnDevice&) = delete;
-  OnDevice& operator=(const OnDevice&) = delete;
-
- private:
-  int previous_ = 0;
-};
-
 /// cuDNN's handle of this thread for the Context's GPU, with the Context's stream set. Threads that end leave theirs to
 /// others.
 cudnnHandle_t cudnn_handle(const Context& context);

@@ -14,11 +14,16 @@ inline bool computes(DType type) { return type == DType::f32 || is_half(type); }
 /// An operand that does not exist yet: a Tensor will be made for it, dense and aligned.
 inline Operand future(const Shape& shape, DType type) { return {nullptr, shape, type}; }
 
-/// Weights in the type of the activations that meet them: themselves, or f32 masters rounded to a half.
+/// Weights in the type of the activations that meet them: themselves, or f32 masters rounded to a half, by whoever
+/// keeps such a copy or by this.
 class Rounded {
  public:
   Rounded(Context& context, const Operand& w, DType type) : operand_(w) {
     if (!w || w.dtype == type) return;
+    if (const void* const kept = w.half(type)) {
+      operand_ = Operand(const_cast<void*>(kept), w.shape, type);  // that a library only reads
+      return;
+    }
     copy_ = Tensor::empty(w.shape, type, context.device);
     operand_ = copy_;
     kernels::cuda::cast(context, w, operand_, false);

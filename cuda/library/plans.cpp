@@ -14,6 +14,7 @@
 #include "library/frontend.h"
 #include "library/handles.h"
 #include "runtime/launches.h"
+#include "runtime/on_gpu.h"
 
 namespace graft::cudnn {
 
@@ -103,7 +104,7 @@ int choose(const Context& context, const OperationGraph& graph, Compiled& compil
 }
 
 std::shared_ptr<const Plan> make(const Context& context, const OperationGraph& graph) {
-  const library::OnDevice here(context);
+  const cuda::OnGpu here(context.device.index);
   const auto plan = std::make_shared<Plan>(graph, Target{.handle = library::cudnn_handle(context)});
   plan->engine = choose(context, graph, plan->compiled);
   if (plan->engine < 0) return nullptr;
@@ -129,7 +130,7 @@ std::shared_ptr<const Plan> plan_for(const Context& context, const std::optional
 }
 
 void run(const Context& context, const char* name, const Plan& plan, std::initializer_list<const void*> addresses) {
-  const library::OnDevice here(context);
+  const cuda::OnGpu here(context.device.index);
   Addresses all(plan.values, nullptr);
   auto value = plan.in_memory.begin();
   for (const void* address : addresses) {

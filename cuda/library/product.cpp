@@ -14,6 +14,7 @@
 #include "library/cublas.h"
 #include "library/handles.h"
 #include "runtime/launches.h"
+#include "runtime/on_gpu.h"
 
 namespace graft::cublas {
 namespace {
@@ -203,14 +204,14 @@ std::shared_ptr<const Plan> plan_for(const Context& context, const Product& p) {
   Key id = key(context, p);
   const std::lock_guard lock(mutex);
   if (const auto found = plans->find(id); found != plans->end()) return found->second;
-  const library::OnDevice here(context);
+  const cuda::OnGpu here(context.device.index);
   std::optional<Plan> plan = ask(context, p, /*fused=*/true);
   if (!plan && (p.bias || p.activation != Activation::linear)) plan = ask(context, p, /*fused=*/false);
   return plans->emplace(std::move(id), plan ? std::make_shared<const Plan>(*plan) : nullptr).first->second;
 }
 
 void run(Context& context, const char* name, const Plan& plan, const Product& p) {
-  const library::OnDevice here(context);
+  const cuda::OnGpu here(context.device.index);
   Tensor product;
   Operand to = p.y.to;
   if (plan.beside) {

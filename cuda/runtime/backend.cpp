@@ -2,13 +2,14 @@
 
 #include <array>
 #include <atomic>
-#include <cstdlib>
+#include <memory>
 #include <string_view>
 
 #include <cuda_runtime_api.h>
 
 #include "core/format.h"
 #include "runtime/launches.h"
+#include "runtime/on_gpu.h"
 
 namespace graft::cuda {
 
@@ -16,11 +17,28 @@ void fill_pattern(void* to, std::uint64_t pattern, std::size_t element_bytes, st
 
 namespace {
 
+// Whether a kernel before did what ends the use of the device.
+bool is_fault(cudaError_t status) {
+  switch (status) {
+    case cudaErrorIllegalAddress:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorHardwareStackError:
+    case cudaErrorLaunchFailure:
+    case cudaErrorLaunchTimeout:
+    case cudaErrorAssert:
+      return true;
+    default:
+      return false;
+  }
+}
+
 // A GPU says that a kernel failed, but not which, and only to whoever waits next.
 [[noreturn]] void fail_kernel(cudaError_t status) {
-  fail(
-      "[cuda] a kernel failed: {} ({}); the last ones launched were {}. GRAFT_CUDA_WAIT=1 waits for each, and names it",
-      cudaGetErrorString(status), cudaGetErrorName(status), fmt::join(last_launches(), ", "));
+  fail("[cuda] a kernel failed: {} ({}); what was launched last: {}. GRAFT_CUDA_WAIT=1 waits for each, and names it",
+       cudaGetErrorString(status), cudaGetErrorName(status), fmt::join(last_launches(), ", "));
 }
 
 // Errors of what runs on the device, which everything after it meets too.
@@ -28,18 +46,21 @@ void require_done(cudaError_t status) {
   if (status != cudaSuccess) fail_kernel(status);
 }
 
-bool waits_for_each_kernel() {
-  static const bool waits = [] {
-    const char* text = std::getenv("GRAFT_CUDA_WAIT");
-    return text != nullptr && std::string_view(text) != "0";
-  }();
-  return waits;
-}
-
 void require(cudaError_t status, std::string_view what) {
   if (status == cudaSuccess) return;
   cudaGetLastError();  // an error that belongs to one call is forgotten; a fault of a kernel stays
+  if (is_fault(status)) fail_kernel(status);
   fail("[cuda] {}: {} ({})", what, cudaGetErrorString(status), cudaGetErrorName(status));
+}
+
+// What a launch, or what prepares one, was refused for.
+[[noreturn]] void refuse_launch(const char* name, cudaError_t status, std::string_view what) {
+  cudaGetLastError();
+  if (is_fault(status)) fail_kernel(status);
+  check(status != cudaErrorNoKernelImageForDevice && status != cudaErrorInvalidDeviceFunction,
+        "[{}] this build has no code for this GPU's architecture: configure with CMAKE_CUDA_ARCHITECTURES=native",
+        name);
+  fail("[{}] {}: {} ({})", name, what, cudaGetErrorString(status), cudaGetErrorName(status));
 }
 
 class CudaBackend final : public Backend {
@@ -60,7 +81,7 @@ class CudaBackend final : public Backend {
   CachingAllocator& memory() override { return memory_; }
 
   void copy(void* to, const void* from, std::size_t bytes, Copy direction, void* stream) override {
-    const Current current(index_);
+    const OnGpu here(index_);
     if (direction != Copy::on_device) refuse_while_recording(stream, "a copy between it and the device");
     constexpr std::array kKinds{cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice};
     require(cudaMemcpyAsync(to, from, bytes, kKinds[static_cast<std::size_t>(direction)], queue(stream)),
@@ -70,48 +91,52 @@ class CudaBackend final : public Backend {
   }
 
   std::byte* allocate_pinned(std::size_t bytes) override {
-    const Current current(index_);
+    const OnGpu here(index_);
     void* memory = nullptr;
     require(cudaMallocHost(&memory, bytes), fmt::format("cannot allocate {} bytes of pinned memory", bytes));
     return static_cast<std::byte*>(memory);
   }
   void free_pinned(std::byte* memory) override { cudaFreeHost(memory); }
   void copy_pinned(void* to, const std::byte* from, std::size_t bytes, void* stream) override {
-    const Current current(index_);
+    const OnGpu here(index_);
     refuse_while_recording(stream, "a copy between it and the device");
     require(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, queue(stream)),
             fmt::format("cannot copy {} bytes", bytes));
   }
 
   void fill(void* to, std::uint64_t pattern, std::size_t element_bytes, std::size_t count, void* stream) override {
-    const Current current(index_);
+    const OnGpu here(index_);
     fill_pattern(to, pattern, element_bytes, count, stream);
   }
 
   void* create_stream() override {
-    const Current current(index_);
+    const OnGpu here(index_);
     cudaStream_t stream = nullptr;
     require(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cannot create a stream");
     return stream;
   }
   void destroy_stream(void* stream) override {
-    const Current current(index_);
+    const OnGpu here(index_, std::nothrow);
     cudaStreamSynchronize(queue(stream));
+    memory_.release_cached(stream);  // before a new stream may get this handle
     cudaStreamDestroy(queue(stream));
-    memory_.release_cached(stream);
   }
   void synchronize(void* stream) override {
-    const Current current(index_);
+    const OnGpu here(index_);
     refuse_while_recording(stream, "a wait for the device");
     require_done(cudaStreamSynchronize(queue(stream)));
   }
   void synchronize_all() override {
-    const Current current(index_);
+    const OnGpu here(index_);
     require_done(cudaDeviceSynchronize());
+  }
+  void drain() noexcept override {
+    const OnGpu here(index_, std::nothrow);
+    cudaDeviceSynchronize();  // a fault stays
   }
 
   void* record_event(void* stream) override {
-    const Current current(index_);
+    const OnGpu here(index_);
     cudaEvent_t event = nullptr;
     require(cudaEventCreate(&event), "cannot create an event");
     require(cudaEventRecord(event, queue(stream)), "cannot record an event");
@@ -119,7 +144,7 @@ class CudaBackend final : public Backend {
   }
   void destroy_event(void* event) override { cudaEventDestroy(static_cast<cudaEvent_t>(event)); }
   void wait_event(void* stream, void* event) override {
-    const Current current(index_);
+    const OnGpu here(index_);
     require(cudaStreamWaitEvent(queue(stream), static_cast<cudaEvent_t>(event)), "cannot wait for an event");
   }
   void synchronize_event(void* event) override { require_done(cudaEventSynchronize(static_cast<cudaEvent_t>(event))); }
@@ -133,26 +158,37 @@ class CudaBackend final : public Backend {
   }
 
   void begin_recording(void* stream) override {
-    const Current current(index_);
+    const OnGpu here(index_);
     require(cudaStreamBeginCapture(queue(stream), cudaStreamCaptureModeThreadLocal), "cannot record");
   }
   Recording end_recording(void* stream) override {
-    const Current current(index_);
+    const OnGpu here(index_);
     cudaGraph_t graph = nullptr;
     require(cudaStreamEndCapture(queue(stream), &graph), "cannot record");
+    const std::unique_ptr<CUgraph_st, decltype(&cudaGraphDestroy)> owned(graph, cudaGraphDestroy);
     std::size_t size = 0;
     require(cudaGraphGetNodes(graph, nullptr, &size), "cannot record");
     cudaGraphExec_t executable = nullptr;
-    const cudaError_t status = cudaGraphInstantiate(&executable, graph, 0);
-    cudaGraphDestroy(graph);
-    require(status, "cannot record");
+    with_memory("cannot record", size, [&] { return cudaGraphInstantiate(&executable, graph, 0); });
     return {executable, size};
   }
-  void replay(void* recording, void* stream) override {
-    const Current current(index_);
-    require(cudaGraphLaunch(static_cast<cudaGraphExec_t>(recording), queue(stream)), "cannot replay");
+  void abandon_recording(void* stream) noexcept override {
+    const OnGpu here(index_, std::nothrow);
+    cudaGraph_t graph = nullptr;
+    cudaStreamEndCapture(queue(stream), &graph);
+    if (graph != nullptr) cudaGraphDestroy(graph);
+    cudaGetLastError();  // of a capture that was invalid already
   }
-  void destroy_recording(void* recording) override { cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(recording)); }
+  void replay(const Recording& recording, void* stream) override {
+    const OnGpu here(index_);
+    note_replay(recording.size);
+    with_memory("cannot replay", recording.size, [&] {  // the first one takes memory
+      return cudaGraphLaunch(static_cast<cudaGraphExec_t>(recording.handle), queue(stream));
+    });
+  }
+  void destroy_recording(const Recording& recording) override {
+    cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(recording.handle));
+  }
 
  private:
   static void refuse_while_recording(void* stream, std::string_view what) {
@@ -161,18 +197,21 @@ class CudaBackend final : public Backend {
     check(status == cudaStreamCaptureStatusNone, "[graph] the host takes part in a recording: {}", what);
   }
 
-  // CUDA keeps a current device for each thread of the CPU.
-  class Current {
-   public:
-    explicit Current(int index) {
-      cudaGetDevice(&previous_);
-      if (previous_ != index) require(cudaSetDevice(index), "cannot use the device");
+  // What CUDA does for a recording of `size` kernels and copies may need memory that only lies in the cache.
+  template <class Call>
+  void with_memory(std::string_view what, std::size_t size, const Call& call) {
+    cudaError_t status = call();
+    if (status == cudaErrorMemoryAllocation) {
+      cudaGetLastError();
+      memory_.release_cached();
+      status = call();
     }
-    ~Current() { cudaSetDevice(previous_); }
-
-   private:
-    int previous_ = 0;
-  };
+    if (status == cudaErrorMemoryAllocation) {
+      cudaGetLastError();
+      memory_.fail_full(fmt::format("memory for a recording of {} kernels and copies", size));
+    }
+    require(status, what);
+  }
 
   static cudaStream_t queue(void* stream) { return static_cast<cudaStream_t>(stream); }
 
@@ -188,7 +227,7 @@ class CudaBackend final : public Backend {
   };
 
   static std::byte* allocate(std::size_t bytes, int index, const void*) {
-    const Current current(index);
+    const OnGpu here(index);
     const WhileRecordingToo allowed;
     void* block = nullptr;
     const cudaError_t status = cudaMalloc(&block, bytes);
@@ -200,7 +239,7 @@ class CudaBackend final : public Backend {
     return static_cast<std::byte*>(block);
   }
   static void free(std::byte* block, int index, const void*) {
-    const Current current(index);
+    const OnGpu here(index, std::nothrow);
     const WhileRecordingToo allowed;
     cudaFree(block);
   }
@@ -210,24 +249,6 @@ class CudaBackend final : public Backend {
 };
 
 constexpr int kMostDevices = 64;
-
-// Whether a kernel before did what ends the use of the device.
-bool is_fault(cudaError_t status) {
-  switch (status) {
-    case cudaErrorIllegalAddress:
-    case cudaErrorMisalignedAddress:
-    case cudaErrorInvalidAddressSpace:
-    case cudaErrorInvalidPc:
-    case cudaErrorIllegalInstruction:
-    case cudaErrorHardwareStackError:
-    case cudaErrorLaunchFailure:
-    case cudaErrorLaunchTimeout:
-    case cudaErrorAssert:
-      return true;
-    default:
-      return false;
-  }
-}
 
 int count_devices() {
   int driver = 0;  // the runtime calls one that is not there insufficient
@@ -243,8 +264,36 @@ int count_devices() {
 
 }  // namespace
 
-Backend& backend(int index) {
+OnGpu::OnGpu(int index) {
+  int now = 0;
+  require(cudaGetDevice(&now), "cannot ask which GPU is in use");
+  if (now == index) return;
+  require(cudaSetDevice(index), fmt::format("cannot use cuda:{}", index));
+  previous_ = now;
+}
+OnGpu::OnGpu(int index, std::nothrow_t) noexcept {
+  int now = 0;
+  if (cudaGetDevice(&now) == cudaSuccess && now != index && cudaSetDevice(index) == cudaSuccess) previous_ = now;
+}
+OnGpu::~OnGpu() {
+  if (previous_ >= 0) cudaSetDevice(previous_);
+}
+
+int gpu_count() {
   static const int count = count_devices();
+  return count;
+}
+
+std::string_view hopper_kernels() {
+#if GRAFT_HAS_HOPPER
+  return GRAFT_HOPPER_PROVED ? "proved" : "not proved";
+#else
+  return "none";
+#endif
+}
+
+Backend& backend(int index) {
+  const int count = gpu_count();
   check(index >= 0 && index < count, "[device] cuda:{}: this machine has {} GPU{}", index, count,
         count == 1 ? "" : "s");
   // Never destroyed: tensors with static lifetime may be freed after everything else.
@@ -260,13 +309,9 @@ Backend& backend(int index) {
 
 void check_launch(const char* name, void* stream) {
   cudaError_t status = cudaGetLastError();
-  check(status != cudaErrorNoKernelImageForDevice,
-        "[{}] this build has no code for this GPU's architecture: configure with CMAKE_CUDA_ARCHITECTURES=native",
-        name);
-  if (is_fault(status)) fail_kernel(status);
-  check(status == cudaSuccess, "[{}] the kernel could not be launched: {} ({})", name, cudaGetErrorString(status),
-        cudaGetErrorName(status));
-  if (!waits_for_each_kernel()) return;
+  if (status != cudaSuccess) refuse_launch(name, status, "the kernel could not be launched");
+  static const bool waits = waits_for_each_kernel();
+  if (!waits) return;
   cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
   cudaStreamIsCapturing(static_cast<cudaStream_t>(stream), &capture);
   if (capture != cudaStreamCaptureStatusNone) return;
@@ -278,8 +323,8 @@ void check_launch(const char* name, void* stream) {
 void allow_shared(const char* name, const void* kernel, std::size_t bytes) {
   const cudaError_t status =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
-  check(status == cudaSuccess, "[{}] a block of this GPU cannot have {} bytes of shared memory: {}", name, bytes,
-        cudaGetErrorString(status));
+  if (status != cudaSuccess)
+    refuse_launch(name, status, fmt::format("a block of this GPU cannot have {} bytes of shared memory", bytes));
 }
 
 }  // namespace graft::cuda

@@ -7,7 +7,9 @@
 #include "device/language.h"
 #include "runtime/launches.h"
 
-#if !defined(__CUDACC__)
+#if defined(__CUDACC__)
+#include "runtime/on_gpu.h"
+#else
 #include "emulated/device.h"
 #endif
 
@@ -26,8 +28,8 @@ void check_launch(const char* name, void* stream);
 void allow_shared(const char* name, const void* kernel, std::size_t bytes);
 #endif
 
-/// Queues `kernel(arguments...)` in a stream, given by its handle. Every kernel of graft is launched here. `name` is
-/// what errors, profiles and launch_counts() call it. A grid without blocks launches nothing.
+/// Queues `kernel(arguments...)` in a stream of the thread's current GPU, given by its handle. Every kernel of graft is
+/// launched here. `name` is what errors, profiles and launch_counts() call it. A grid without blocks launches nothing.
 template <class... Parameters, class... Arguments>
 void launch(void* stream, const char* name, LaunchShape shape, void (*kernel)(Parameters...),
             const Arguments&... arguments) {
@@ -48,10 +50,13 @@ void launch(void* stream, const char* name, LaunchShape shape, void (*kernel)(Pa
 #endif
 }
 
-/// The same in the Context's stream.
+/// The same in the Context's stream, on its GPU.
 template <class... Parameters, class... Arguments>
 void launch(const Context& context, const char* name, LaunchShape shape, void (*kernel)(Parameters...),
             const Arguments&... arguments) {
+#if defined(__CUDACC__)
+  const OnGpu here(context.device.index);
+#endif
   launch(context.stream.handle(), name, shape, kernel, arguments...);
 }
 

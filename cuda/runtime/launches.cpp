@@ -12,10 +12,15 @@ std::map<std::string, std::int64_t>& counts() {
   return map;
 }
 
-constexpr std::size_t kRemembered = 8;
 std::deque<std::string>& last() {
   static std::deque<std::string> names;
   return names;
+}
+
+void remember(std::string name) {
+  constexpr std::size_t kRemembered = 8;
+  if (last().size() == kRemembered) last().pop_front();
+  last().push_back(std::move(name));
 }
 
 }  // namespace
@@ -38,8 +43,12 @@ void reset_launch_counts() {
 void count_launch(const char* name) {
   const std::lock_guard lock(mutex);
   ++counts()[name];
-  if (last().size() == kRemembered) last().pop_front();
-  last().emplace_back(name);
+  remember(name);
+}
+
+void note_replay(std::size_t size) {
+  const std::lock_guard lock(mutex);
+  remember("a recording of " + std::to_string(size) + " kernels and copies");
 }
 
 }  // namespace graft

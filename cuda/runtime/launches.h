@@ -12,8 +12,10 @@ std::map<std::string, std::int64_t> launch_counts();
 void reset_launch_counts();
 /// Called by every launch.
 void count_launch(const char* name);
-/// The kernels that were launched last, oldest first: among them is one that a GPU reports as failed when somebody
-/// waits.
+/// Called by every replay of a recording, of `size` kernels and copies.
+void note_replay(std::size_t size);
+/// What was launched last, kernels and recordings, oldest first: among them is what a GPU reports as failed when
+/// somebody waits.
 std::vector<std::string> last_launches();
 
 }  // namespace graft

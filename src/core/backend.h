@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "core/caching_allocator.h"
 
@@ -17,7 +18,8 @@ struct DeviceDescription {
 };
 
 /// A device beside the CPU, as core sees it: memory, copies and queues. The GPU's and the emulated one's are in
-/// cuda/. Every `stream` is a handle that create_stream gave, or null for the default one.
+/// cuda/. Every `stream` is a handle that create_stream gave, or null for the default one. What destroys or frees does
+/// not throw: an error of what is queued is left to whoever waits next.
 class Backend {
  public:
   enum class Copy : std::uint8_t { to_device, to_host, on_device };
@@ -41,6 +43,8 @@ class Backend {
   virtual void destroy_stream(void* stream) = 0;
   virtual void synchronize(void* stream) = 0;
   virtual void synchronize_all() = 0;
+  /// As synchronize_all, for destructors: an error is left to whoever waits next.
+  virtual void drain() noexcept = 0;
 
   virtual void* record_event(void* stream) = 0;
   virtual void destroy_event(void* event) = 0;
@@ -54,19 +58,29 @@ class Backend {
   };
   /// From here on what the stream is given is recorded and not run.
   virtual void begin_recording(void* stream) = 0;
+  /// Throws Error if something made the recording incomplete.
   virtual Recording end_recording(void* stream) = 0;
-  virtual void replay(void* recording, void* stream) = 0;
-  virtual void destroy_recording(void* recording) = 0;
+  /// Ends a recording that nobody wants.
+  virtual void abandon_recording(void* stream) noexcept = 0;
+  virtual void replay(const Recording& recording, void* stream) = 0;
+  virtual void destroy_recording(const Recording& recording) = 0;
 };
 
 /// The backend of a device that is not the CPU. Throws Error with the reason if there is none: a build without it, no
 /// driver, no such device.
 Backend& backend(Device device);
 
+/// GRAFT_CUDA_WAIT=1: each kernel is waited for, so that one that fails can be named. Nothing is recorded then.
+bool waits_for_each_kernel();
+
 #if GRAFT_HAS_CUDA
 namespace cuda {
 Backend& backend(int index);
-}
+/// How many GPUs this machine has. Throws Error with the reason if none can be used.
+int gpu_count();
+/// What this build has of cuda/hopper: `proved` by a GPU, `not proved`, or `none`.
+std::string_view hopper_kernels();
+}  // namespace cuda
 #endif
 #if GRAFT_HAS_EMULATED
 namespace emulated {

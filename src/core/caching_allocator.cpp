@@ -37,36 +37,39 @@ std::byte* CachingAllocator::allocate(std::size_t bytes, Purpose purpose, const 
     release_cached();
     block = system_.allocate(size, device_.index, queue);
   }
+  if (block == nullptr) fail_full(fmt::format("{} bytes", size));
   const std::lock_guard lock(mutex_);
-  if (block == nullptr) fail_full(size);
   ++use_.system_allocations;
   count(size, purpose);
   return block;
 }
 
 void CachingAllocator::free(std::byte* block, std::size_t bytes, Purpose purpose, const void* queue) {
-  if (!system_.keep) {
-    system_.free(block, device_.index, queue);
-    const std::lock_guard lock(mutex_);
-    discount(bytes, purpose);
-    return;
-  }
-  const std::size_t size = size_class(bytes);
+  const std::size_t size = system_.keep ? size_class(bytes) : bytes;
   const std::lock_guard lock(mutex_);
-  free_[queue][size].push_back(block);
   discount(size, purpose);
+  if (!system_.keep && !held_.contains(queue)) return system_.free(block, device_.index, queue);
+  free_[queue][size].push_back(block);
   use_.cached += size;
+}
+
+void CachingAllocator::hold(const void* queue) {
+  const std::lock_guard lock(mutex_);
+  held_.insert(queue);
 }
 
 void CachingAllocator::release_cached() {
   const std::lock_guard lock(mutex_);
-  for (const auto& [queue, sizes] : free_) release(queue);
+  for (const auto& [queue, sizes] : free_) {
+    if (!held_.contains(queue)) release(queue);
+  }
 }
 
 void CachingAllocator::release_cached(const void* queue) {
   const std::lock_guard lock(mutex_);
   release(queue);
   free_.erase(queue);
+  held_.erase(queue);
 }
 
 void CachingAllocator::release(const void* queue) {
@@ -98,14 +101,15 @@ void CachingAllocator::discount(std::size_t size, Purpose purpose) {
   use_.by_purpose[static_cast<std::size_t>(purpose)] -= size;
 }
 
-void CachingAllocator::fail_full(std::size_t size) {
+void CachingAllocator::fail_full(std::string_view wanted) const {
   constexpr std::array kNames{"other tensors", "parameters", "activations", "gradients", "optimizer state", "features"};
+  const MemoryUse now = use();
   std::string held;
   for (std::size_t i = 0; i < kNames.size(); ++i) {
-    if (use_.by_purpose[i] > 0)
-      held += fmt::format("{}{} in {}", held.empty() ? ": " : ", ", use_.by_purpose[i], kNames[i]);
+    if (now.by_purpose[i] > 0)
+      held += fmt::format("{}{} in {}", held.empty() ? ": " : ", ", now.by_purpose[i], kNames[i]);
   }
-  fail("[memory] {} has no {} bytes left; graft holds {} bytes{}", device_, size, use_.in_use, held);
+  fail("[memory] {} has no {} left; graft holds {} bytes{}", device_, wanted, now.in_use, held);
 }
 
 }  // namespace graft

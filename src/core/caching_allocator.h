@@ -2,7 +2,9 @@
 
 #include <cstddef>
 #include <mutex>
+#include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "graft/core/storage.h"
@@ -14,7 +16,7 @@ namespace graft {
 class CachingAllocator {
  public:
   /// Where memory comes from. `allocate` returns null if there is none left. Without `keep`, every block is taken from
-  /// the system and given back to it, in its exact size: what a device does that looks for mistakes.
+  /// the system and given back to it, unless it is held, in its exact size: what a device does that looks for mistakes.
   struct System {
     std::byte* (*allocate)(std::size_t bytes, int device, const void* queue);
     void (*free)(std::byte* block, int device, const void* queue);
@@ -29,24 +31,30 @@ class CachingAllocator {
   /// finished when the new owner starts. The CPU has one queue, null.
   std::byte* allocate(std::size_t bytes, Purpose purpose, const void* queue = nullptr);
   void free(std::byte* block, std::size_t bytes, Purpose purpose, const void* queue = nullptr);
+  /// Whatever is freed in the order of this queue stays the queue's until it is no more: it is recorded, and replays
+  /// write there.
+  void hold(const void* queue);
+  /// Gives back what is cached, but not what is held.
   void release_cached();
   /// Gives back what was freed in the order of a queue that is no more.
   void release_cached(const void* queue);
   MemoryUse use() const;
   void reset_peak();
+  /// Throws the Error that `wanted` found no memory left, with what graft holds.
+  [[noreturn]] void fail_full(std::string_view wanted) const;
 
  private:
   using Blocks = std::unordered_map<std::size_t, std::vector<std::byte*>>;
 
   void count(std::size_t size, Purpose purpose);
   void discount(std::size_t size, Purpose purpose);
-  [[noreturn]] void fail_full(std::size_t size);
   void release(const void* queue);
 
   const Device device_;
   const System system_;
   mutable std::mutex mutex_;
   std::unordered_map<const void*, Blocks> free_;  // by queue, then by size
+  std::unordered_set<const void*> held_;
   MemoryUse use_;
 };
 

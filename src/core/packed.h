@@ -39,14 +39,15 @@ class PackedCopies {
 /// them, or one that is made now. `layout` names everything that the copy depends on beside the elements.
 template <class Make>
 std::shared_ptr<const Storage> packed(const Operand& from, std::string layout, std::size_t bytes, const Make& make) {
-  if (from.block == nullptr) {
+  PackedCopies* const kept = from.block != nullptr ? from.block->packed() : nullptr;
+  if (kept == nullptr) {
     const std::shared_ptr<Storage> copy = Storage::allocate(bytes);
     make(copy->data());
     return copy;
   }
   const auto offset = static_cast<const std::byte*>(from.data) - from.block->data();
   layout.append(reinterpret_cast<const char*>(&offset), sizeof(offset));
-  return from.block->packed()->get(*from.block, layout, bytes, make);
+  return kept->get(*from.block, layout, bytes, make);
 }
 
 }  // namespace graft

@@ -65,12 +65,19 @@ std::shared_ptr<Storage> Storage::borrow(void* data, std::size_t bytes, std::sha
 }
 
 Storage::~Storage() {
+  keep_packed(false);
   if (keep_alive_ == nullptr) allocator(device_).free(data_, bytes_, purpose_, stream_.handle());
 }
 
 void Storage::keep_packed(bool keep) {
-  if (keep == (packed_ != nullptr)) return;
-  packed_ = keep ? std::make_unique<PackedCopies>() : nullptr;
+  if (keep == (packed() != nullptr)) return;
+  if (!keep) {
+    delete packed_.exchange(nullptr);
+    return;
+  }
+  auto fresh = std::make_unique<PackedCopies>();
+  PackedCopies* none = nullptr;
+  if (packed_.compare_exchange_strong(none, fresh.get())) static_cast<void>(fresh.release());  // else another was first
 }
 
 MemoryUse memory_use(Device device) { return allocator(device).use(); }

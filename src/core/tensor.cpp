@@ -9,6 +9,7 @@
 #include "core/backend.h"
 #include "core/dtype_dispatch.h"
 #include "core/format.h"
+#include "core/write_log.h"
 
 namespace graft {
 namespace {
@@ -36,10 +37,7 @@ void copy_bytes(const Tensor& to, const Tensor& from) {
 Operand::Operand(const Tensor& tensor) : Operand(tensor.raw(), tensor.shape(), tensor.dtype()) {
   const std::shared_ptr<Storage> storage = tensor.storage();
   if (storage->packed() != nullptr) block = storage.get();
-  const Storage::Rounded* const kept = storage->rounded();
-  if (kept == nullptr || storage->bytes() != tensor.bytes()) return;
-  rounded = kept->copy->data();
-  rounded_dtype = kept->dtype;
+  if (storage->bytes() == tensor.bytes()) rounded = storage.get();
 }
 
 struct Tensor::State {
@@ -101,7 +99,10 @@ Device Tensor::device() const { return state().storage->device(); }
 void* Tensor::raw() const { return state().storage->data() + state().offset; }
 std::shared_ptr<Storage> Tensor::storage() const { return state().storage; }
 std::uint64_t Tensor::version() const { return state().storage->version(); }
-void Tensor::bump_version() { state().storage->bump_version(); }
+void Tensor::bump_version() {
+  state().storage->bump_version();
+  WriteLog::note(state().storage);
+}
 
 void* Tensor::checked_data(DType expected) const {
   check(dtype() == expected, "[tensor] {} was read as {}", dtype(), expected);

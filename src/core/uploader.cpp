@@ -11,13 +11,13 @@ namespace graft {
 Uploader::Uploader(Device device) : device_(device), copies_(Stream::create(device)) {}
 
 Uploader::~Uploader() {
+  if (routes_.empty()) return;
+  backend(device_).drain();
   for (auto& [to, route] : routes_) release(route);
 }
 
 void Uploader::release(Route& route) {
-  for (Slot& slot : route.slots) {
-    slot.copied.synchronize();
-    slot.consumed.synchronize();
+  for (const Slot& slot : route.slots) {
     if (slot.pinned != nullptr) backend(device_).free_pinned(slot.pinned);
   }
   route = {};
@@ -32,6 +32,10 @@ void Uploader::upload(const Tensor& to, const void* from) {
   }
   Route& route = routes_[to.raw()];
   if (route.bytes != bytes) {
+    for (const Slot& slot : route.slots) {
+      slot.copied.synchronize();
+      slot.consumed.synchronize();
+    }
     release(route);
     route.bytes = bytes;
   }

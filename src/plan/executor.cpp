@@ -75,7 +75,7 @@ std::vector<Tensor> Executor::run(const Run& run) {
   std::unique_ptr<Memory> memory = take_memory();
   const autograd::OnDevice on(Context::current(), device_);
   std::vector<Tensor> all;
-  if (record_ && !run.observe && device_.kind != Device::Kind::cpu) {
+  if (record_ && !run.observe && graft::Graph::wanted(device_)) {
     all = replay(*memory, outside, run);
   } else {
     patch(*memory, outside);
@@ -96,7 +96,6 @@ std::vector<Tensor> Executor::replay(Memory& memory, const Outside& given, const
   if (memory.outside.empty()) {
     for (const auto& [block, tensor] : given)
       memory.outside[block] = Tensor::empty(tensor.shape(), tensor.dtype(), device_);
-    patch(memory, memory.outside);
   }
   for (const auto& [block, tensor] : given) {
     if (layout_.homes[static_cast<std::size_t>(block)] == Layout::Home::input) memory.outside[block].copy_from(tensor);
@@ -106,6 +105,8 @@ std::vector<Tensor> Executor::replay(Memory& memory, const Outside& given, const
     memory.has_run = false;
     memory.switches = now;
   }
+  // A run that was not to be recorded may have been in between.
+  if (!memory.recording) patch(memory, memory.outside);
   if (!memory.has_run) {  // libraries choose kernels and take memory at a first call
     execute_all(memory, memory.outside, run);
     memory.has_run = true;

@@ -118,7 +118,7 @@ void StepRunner::compute(Variant& variant, Metrics& metrics, Profile* profile, b
 void StepRunner::run(const Examples& examples, Generator generator, Metrics& metrics, Profile* profile) {
   Variant& variant = variants_[key_of(examples)];
   bring(examples, generator, variant);
-  if (on_cpu(network_.device()) || profile != nullptr || !options_.record_steps || !variant.seen) {
+  if (!Graph::wanted(network_.device()) || profile != nullptr || !options_.record_steps || !variant.seen) {
     compute(variant, metrics, profile, false);
     if (!variant.recording) variant.step = {};
     variant.seen = true;

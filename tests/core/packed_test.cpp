@@ -1,5 +1,9 @@
 #include "core/packed.h"
 
+#include <atomic>
+#include <thread>
+#include <vector>
+
 #include <gtest/gtest.h>
 
 #include "graft/core/tensor.h"
@@ -60,6 +64,60 @@ TEST(Packed, IsGivenBackWhenItMayNoLongerBeKept) {
   const std::size_t held = memory_use().in_use;
   x.storage()->keep_packed(false);
   EXPECT_LT(memory_use().in_use, held);
+}
+
+// A plan that was bound before goes on without.
+TEST(Packed, IsMadeEachTimeAgainOnceItWasGivenBack) {
+  const Tensor x = Tensor::full({4}, 3);
+  x.storage()->keep_packed(true);
+  const Operand bound = x;
+  x.storage()->keep_packed(false);
+  const auto copy = packed(bound, "doubled", sizeof(float), [](void* to) { *static_cast<float*>(to) = 6; });
+  EXPECT_EQ(*reinterpret_cast<const float*>(copy->data()), 6);
+}
+
+// Plans of one network, each of which several threads may run for the first time.
+TEST(Packed, IsOneForManyThreadsThatBegin) {
+  constexpr int kThreads = 2, kRounds = 2000;
+  std::vector<Tensor> weights(kRounds);
+  for (Tensor& weight : weights) weight = Tensor::full({4}, 3);
+  std::vector<std::vector<const PackedCopies*>> seen(kThreads);
+  std::atomic<int> arrived = 0;
+  std::vector<std::thread> threads;
+  threads.reserve(kThreads);
+  for (std::vector<const PackedCopies*>& own : seen) {
+    threads.emplace_back([&weights, &arrived, &own] {
+      own.reserve(kRounds);
+      for (int round = 0; round < kRounds; ++round) {
+        ++arrived;
+        while (arrived < kThreads * (round + 1)) std::this_thread::yield();
+        Storage& storage = *weights[static_cast<std::size_t>(round)].storage();
+        storage.keep_packed(true);
+        own.push_back(storage.packed());
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const std::vector<const PackedCopies*>& own : seen) EXPECT_EQ(own, seen.front());
+}
+
+TEST(Rounded, HasACopyOfEachHalfType) {
+  Tensor x = Tensor::full({4}, 3);
+  const auto keep = [&](DType type) {
+    x.storage()->keep_rounded(x.to(type).storage(), type);
+    return Operand(x).half(type);
+  };
+  const Operand bound = x;
+  const void *const bf16 = keep(DType::bf16), *const f16 = keep(DType::f16);
+  EXPECT_NE(bf16, f16);
+  EXPECT_EQ(bound.half(DType::bf16), bf16);
+  EXPECT_EQ(bound.half(DType::f16), f16);
+  EXPECT_EQ(bound.half(DType::f32), nullptr);
+  EXPECT_EQ(x.storage()->rounded()->dtype, DType::f16) << "the last one";
+  EXPECT_EQ(Operand(x.rows(0, 2)).half(DType::bf16), nullptr) << "a copy of more";
+  x.fill(5);
+  EXPECT_EQ(bound.half(DType::bf16), nullptr);
+  EXPECT_EQ(x.storage()->memory_of_rounded(DType::bf16)->data(), bf16);
 }
 
 }  // namespace

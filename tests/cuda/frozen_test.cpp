@@ -1,5 +1,5 @@
 // Frozen layers cost nothing in backward: no kernel is launched for the gradient of a weight that nobody wants, and
-// nothing is kept for one. Kernels are counted by name, and bytes exactly.
+// nothing is kept for one. Kernels are counted by name, and the tape's bytes exactly.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,6 +9,7 @@
 #include "graft/nn/layers.h"
 #include "graft/nn/network.h"
 #include "graft/ops/loss.h"
+#include "graft/plan/plan.h"
 
 #include "runtime/launches.h"
 #include "support/op_check.h"
@@ -35,6 +36,26 @@ nn::Network small_network() {
   return b.build(b.add("head", nn::Linear({.out = kClasses, .softmax = true}), x));
 }
 
+// Since the last reset, but for fills, which are a kernel on a GPU alone.
+Launches launches() {
+  Launches all = launch_counts();
+  all.erase("fill");
+  return all;
+}
+
+std::vector<std::string> with_gradient(nn::Network& network) {
+  std::vector<std::string> names;
+  for (const nn::Parameter* parameter : network.parameters()) {
+    if (parameter->value.grad().defined()) names.push_back(parameter->name);
+  }
+  return names;
+}
+
+struct Examples {
+  Tensor images = test::random_normal({kBatch, kSize, kSize, 3}, 2).to(DType::f32).to(tested());
+  Tensor labels = Tensor::from<std::int64_t>({kBatch}, {0, 2}).to(tested());
+};
+
 struct Step {
   Launches forward, backward;
   std::size_t saved = 0;
@@ -45,22 +66,49 @@ Step step_of(nn::Network network) {
   ContextScope scope;
   scope->engine = Engine::native;
   network.to(tested());
-  const Tensor images = test::random_normal({kBatch, kSize, kSize, 3}, 2).to(DType::f32).to(tested()),
-               labels = Tensor::from<std::int64_t>({kBatch}, {0, 2}).to(tested());
+  const Examples examples;
   network.materialize();
   Step step;
   reset_launch_counts();
-  const Tensor loss = ops::softmax_cross_entropy(network.run(images, {.training = true}).logits, labels);
-  step.forward = launch_counts();
+  const Tensor loss =
+      ops::softmax_cross_entropy(network.run(examples.images, {.training = true}).logits, examples.labels);
+  step.forward = launches();
   step.saved = autograd::saved_bytes(loss);
   reset_launch_counts();
   autograd::backward(loss);
-  step.backward = launch_counts();
+  step.backward = launches();
   synchronize(tested());
-  for (const nn::Parameter* parameter : network.parameters()) {
-    if (parameter->value.grad().defined()) step.gradients.push_back(parameter->name);
-  }
+  step.gradients = with_gradient(network);
   return step;
+}
+
+// The same step as finetune runs it: one TrainingPlan.
+struct PlannedStep {
+  Launches launches;
+  std::size_t memory = 0;
+  std::vector<std::string> gradients;
+};
+
+PlannedStep planned_step_of(nn::Network network) {
+  ContextScope scope;
+  scope->engine = Engine::native;
+  network.materialize();
+  network.to(tested());
+  const Examples examples;
+  const plan::TrainingPlan plan = plan::compile_training(network, examples.images.shape());
+  PlannedStep step;
+  step.memory = plan.memory();
+  reset_launch_counts();
+  plan.run({{{network.nodes().front().name, examples.images}}, examples.labels, {}, {}});
+  step.launches = launches();
+  synchronize(tested());
+  step.gradients = with_gradient(network);
+  return step;
+}
+
+std::size_t memory_of_inference(nn::Network network) {
+  network.materialize();
+  return plan::compile(network, {kBatch, kSize, kSize, 3}).memory();
 }
 
 constexpr std::size_t floats(Index count) { return static_cast<std::size_t>(count) * sizeof(float); }
@@ -184,6 +232,49 @@ TEST_F(Frozen, Nothing) {
   // Weights that get gradients are not the tape's; what ReLU gives is what depthwise reads.
   EXPECT_EQ(step.saved,
             kLoss + kHeadInput + kConv2Output + kConv2Input + kRelu1Output + kBn1Input + 2 * kOneAChannel + kImages);
+}
+
+// What a plan runs of a frozen convolution with its norm and ReLU is one kernel; a softmax that nobody reads, none.
+const Launches kPlannedForward{{"conv2d", 2},    {"depthwise_conv2d", 1},
+                               {"linear", 1},    {"softmax_cross_entropy", 1},
+                               {"mean_loss", 2}, {"sum_to", 2}};
+
+Launches planned(const Launches& backward) {
+  Launches all = kPlannedForward;
+  all.insert(backward.begin(), backward.end());
+  return all;
+}
+
+TEST_F(Frozen, BackboneUnderANewHeadInAPlan) {
+  network_.unfreeze("head");
+  const std::size_t of_inference = memory_of_inference(network_);
+  const PlannedStep step = planned_step_of(network_);
+  EXPECT_EQ(step.launches,
+            planned({{"softmax_cross_entropy_backward", 1}, {"linear_backward_weight", 1}, {"sum_rows", 2}}));
+  EXPECT_THAT(step.gradients, testing::ElementsAre("head/weight", "head/bias"));
+  EXPECT_LT(step.memory, of_inference + kConv2Input) << "an image of the backbone was kept";
+}
+
+TEST_F(Frozen, AllButTheLastConvolutionInAPlan) {
+  network_.unfreeze("conv2");
+  const PlannedStep step = planned_step_of(network_);
+  EXPECT_EQ(step.launches, planned({{"softmax_cross_entropy_backward", 1},
+                                    {"linear_backward_input", 1},
+                                    {"average_pool_backward", 1},
+                                    {"activation_backward", 1},
+                                    {"conv2d_backward_weight", 1},
+                                    {"sum_rows", 2}}));
+  EXPECT_THAT(step.gradients, testing::ElementsAre("conv2/weight", "conv2/bias"));
+}
+
+TEST_F(Frozen, NothingInAPlan) {
+  network_.unfreeze("head");
+  const std::size_t of_head = planned_step_of(network_).memory;
+  network_.unfreeze("*");
+  const PlannedStep step = planned_step_of(network_);
+  EXPECT_EQ(step.launches.at("conv2d_backward_weight"), 2);
+  EXPECT_EQ(step.launches.at("depthwise_conv2d_backward_weight"), 2);
+  EXPECT_GT(step.memory, of_head + 2 * kConv2Input);
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include "core/format.h"
 #include "library/frontend.h"
 #include "library/graphs.h"
+#include "library/operands.h"
 
 // What cuDNN makes of the calls of whole networks on an H100 that is only described to it: every graph is valid, and
 // its heuristics propose engines. Which numbers the engines compute only a GPU can say.
@@ -257,6 +258,18 @@ TEST(LibraryGraphs, ThereAreNoneOfF64) {
   EXPECT_FALSE(convolution_graph({}, three_by_three(), x, operand_of({128, 3, 3, 64}, DType::f64), {}, {},
                                  Activation::linear, operand_of({8, 56, 56, 128}, DType::f64)));
   EXPECT_FALSE(average_pool_graph(lay("", {.kernel = 2}, x.shape), x, operand_of({8, 55, 55, 64}, DType::f64)));
+}
+
+// The halves that an optimizer writes beside f32 weights: those are read, and no others made.
+TEST(LibraryOperands, RoundedWeightsAreThoseThatAreKept) {
+  Context context;
+  context.device = {Device::Kind::cuda, 0};
+  const Tensor w = Tensor::full({8, 4}, 0.5), half = w.to(DType::bf16);  // on the CPU: nobody reads them
+  w.storage()->keep_rounded(half.storage(), DType::bf16);
+  const library::Rounded rounded(context, w, DType::bf16);
+  EXPECT_EQ((*rounded).data, half.raw());
+  EXPECT_EQ((*rounded).dtype, DType::bf16);
+  EXPECT_EQ((*rounded).shape, w.shape());
 }
 
 }  // namespace

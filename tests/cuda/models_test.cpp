@@ -8,6 +8,8 @@
 #include "graft/autograd/backward.h"
 #include "graft/core/context.h"
 #include "graft/ops/loss.h"
+#include "graft/optim/optimizer.h"
+#include "graft/plan/plan.h"
 
 #include "support/op_check.h"
 
@@ -21,12 +23,14 @@ struct Model {
 
 struct Step {
   double loss = 0;
-  std::map<std::string, Tensor> gradients, statistics;  // on the CPU
+  std::map<std::string, Tensor> gradients, statistics, updated;  // on the CPU
 };
 
-// One training step from the same first values: forward, and backward to every parameter. Beside activations in halves
-// parameters are f32.
-Step step_of(const Model& model, Device device, DType dtype, ops::Statistics statistics) {
+enum class By { tape, plan };
+
+// One training step from the same first values: forward, backward to every parameter, and their update. Beside
+// activations in halves parameters are f32.
+Step step_of(const Model& model, By by, Device device, DType dtype, ops::Statistics statistics) {
   ContextScope scope;
   scope->engine = Engine::native;
   scope->generator = {.seed = 3};
@@ -34,19 +38,28 @@ Step step_of(const Model& model, Device device, DType dtype, ops::Statistics sta
   network.seed = 5;
   network.set_parameter_dtype(dtype == DType::f64 ? DType::f64 : DType::f32);
   network.use_statistics(statistics);
+  network.materialize();
   network.to(device);
   const Tensor images = test::random_normal({2, model.options.height, model.options.width, 3}, 2).to(dtype),
                labels = Tensor::from<std::int64_t>({2}, {1, 3});
-  const nn::RunResult result = network.run(images, {.training = true});
-  const Tensor loss = ops::softmax_cross_entropy(result.logits, labels);
-  autograd::backward(loss);
-  Step step{.loss = loss.item(), .gradients = {}, .statistics = {}};
-  for (const nn::Parameter* parameter : network.parameters()) {
-    if (parameter->is_statistic)
-      step.statistics[parameter->name] = parameter->value.to(Device{}).to(DType::f64);
-    else
-      step.gradients[parameter->name] = parameter->value.grad().to(Device{}).to(DType::f64);
+  Step step;
+  if (by == By::plan) {
+    const plan::TrainingPlan plan = plan::compile_training(network, images.shape(), {.dtype = dtype, .given = {}});
+    step.loss = plan.run({{{network.nodes().front().name, images}}, labels, {}, {}}).loss.item();
+  } else {
+    const Tensor loss = ops::softmax_cross_entropy(network.run(images, {.training = true}).logits, labels);
+    autograd::backward(loss);
+    step.loss = loss.item();
   }
+  optim::Group group;
+  for (nn::Parameter* parameter : network.trainable_parameters()) {
+    step.gradients[parameter->name] = parameter->value.grad().to(Device{}).to(DType::f64);
+    group.parameters.push_back({parameter->name, parameter->value});
+  }
+  optim::Optimizer({.algorithm = optim::Algorithm::sgd, .learning_rate = 0.1, .momentum = 0.9}, {group}).step();
+  for (const nn::Parameter* parameter : network.parameters())
+    (parameter->is_statistic ? step.statistics : step.updated)[parameter->name] =
+        parameter->value.to(Device{}).to(DType::f64);
   return step;
 }
 
@@ -69,15 +82,20 @@ void expect_near(const std::map<std::string, Tensor>& got, const std::map<std::s
 
 class ModelOnADevice : public ::testing::TestWithParam<Model> {};
 
-// In f64, where nothing but the order of sums differs.
+// As a plan, which is what trains: with the parts of concatenations where they go, and results in place. In f64, where
+// nothing but the order of sums differs.
 TEST_P(ModelOnADevice, StepsAsOnTheCpu) {
-  const Step want = step_of(GetParam(), {}, DType::f64, ops::Statistics::batch);
+  const auto step = [](Device device) {
+    return step_of(GetParam(), By::plan, device, DType::f64, ops::Statistics::batch);
+  };
+  const Step want = step({});
   ASSERT_TRUE(std::isfinite(want.loss));
   for (const Device device : test::devices()) {
     SCOPED_TRACE(device.to_string());
-    const Step got = step_of(GetParam(), device, DType::f64, ops::Statistics::batch);
+    const Step got = step(device);
     EXPECT_NEAR(got.loss, want.loss, 1e-10 * want.loss);
     expect_near(got.gradients, want.gradients);
+    expect_near(got.updated, want.updated);
     if (!want.statistics.empty()) expect_near(got.statistics, want.statistics);
   }
 }
@@ -99,7 +117,7 @@ double distance(const Step& got, const Step& want) {
 // for those of a few values magnify what was rounded.
 TEST_P(ModelOnADevice, RoundsNoMoreThanTheCpu) {
   const auto step = [](Device device, DType dtype) {
-    return step_of(GetParam(), device, dtype, ops::Statistics::moving);
+    return step_of(GetParam(), By::tape, device, dtype, ops::Statistics::moving);
   };
   const Step exact = step({}, DType::f64);
   for (const DType dtype : {DType::f32, DType::bf16}) {

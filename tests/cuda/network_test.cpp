@@ -7,6 +7,7 @@
 
 #include "graft/autograd/backward.h"
 #include "graft/core/context.h"
+#include "graft/core/error.h"
 #include "graft/nn/layers.h"
 #include "graft/ops/loss.h"
 #include "graft/optim/optimizer.h"
@@ -91,6 +92,17 @@ TEST(Devices, HaveTheEmulatedOneWhereItIsBuilt) {
   bool found = false;
   for (const Device device : test::devices()) found = found || device.kind == Device::Kind::emulated;
   EXPECT_EQ(found, kernels::built().emulated);
+}
+
+// Whichever GPU the thread is at, kernels run on the network's.
+TEST(SecondGpu, TrainsAsTheFirst) {
+  const Device first{Device::Kind::cuda, 0}, second{Device::Kind::cuda, 1};
+  try {
+    Stream::create(second);
+  } catch (const Error& error) {
+    GTEST_SKIP() << error.what();
+  }
+  expect_near(train(second, DType::f32, kSgd, 3), train(first, DType::f32, kSgd, 3), 2e-5);
 }
 
 // In f64 nothing but the order of sums differs, so the whole of a step is held to the last digits.

@@ -10,9 +10,11 @@
 #include "graft/core/graph.h"
 #include "graft/core/tensor.h"
 
+#include "core/uploader.h"
 #include "device/numeric.h"
 #include "device/reduce.h"
 #include "runtime/launch.h"
+#include "support/expect.h"
 
 namespace graft::emulated {
 namespace {
@@ -316,6 +318,38 @@ TEST(Emulated, ReplaysWhatItRecorded) {
   }
 }
 
+// Whoever runs out of memory gives back what is cached: never what a recording still writes to.
+TEST(Emulated, KeepsTheMemoryOfARecordingThatLives) {
+  const Tensor x = floats(1), y = floats(1);
+  const Graph graph = Graph::record(kEmulated, [&] {
+    const Tensor between = Tensor::empty({1}, DType::f32, kEmulated);
+    launch(Context::current(), "one", {dim3(1), dim3(1)}, add_one_kernel, static_cast<const float*>(x.raw()),
+           static_cast<float*>(between.raw()));
+    launch(Context::current(), "two", {dim3(1), dim3(1)}, add_one_kernel, static_cast<const float*>(between.raw()),
+           static_cast<float*>(y.raw()));
+  });
+  release_cached_memory(kEmulated);
+  const Tensor others = Tensor::full({1}, 7, DType::f32, kEmulated);
+  graph.replay();
+  EXPECT_EQ(y.item(), 2);
+  EXPECT_EQ(others.item(), 7);
+}
+
+TEST(Emulated, AReplayCountsAsAWriteAndIsNamed) {
+  Tensor x = floats(1), other = floats(1);
+  const Graph graph = Graph::record(kEmulated, [&] {
+    Tensor::zeros({3}, DType::f32, kEmulated);
+    x.fill(3);
+    x.fill(4);
+  });
+  const std::uint64_t before = x.version(), of_other = other.version();
+  graph.replay();
+  EXPECT_EQ(x.version(), before + 1);
+  EXPECT_EQ(other.version(), of_other);
+  EXPECT_EQ(last_launches().back(), "a recording of 3 kernels and copies");
+  EXPECT_EQ(x.item(), 4);
+}
+
 TEST(Emulated, FindsTheHostInARecording) {
   const Tensor x = floats(1);
   try {
@@ -324,6 +358,38 @@ TEST(Emulated, FindsTheHostInARecording) {
   } catch (const Error& error) {
     EXPECT_THAT(error.what(), HasSubstr("the host takes part in a recording"));
   }
+  EXPECT_ERROR(Graph::record(kEmulated,
+                             [&] {
+                               try {
+                                 x.item();
+                               } catch (const Error&) {  // who goes on regardless has recorded something else
+                               }
+                             }),
+               "cannot record");
+}
+
+// A destructor that waits may be the first to meet a fault. It is told by whoever waits next.
+TEST(Emulated, AFaultThatADestructorMeetsIsToldLater) {
+  const Tensor y = floats(kThreads), to = floats(1);
+  const auto fail_in = [&](const Stream& stream) {
+    launch(stream.handle(), "planted", {dim3(1), dim3(kThreads)}, early_return_kernel, static_cast<float*>(y.raw()),
+           60u);
+  };
+  { fail_in(Stream::create(kEmulated)); }
+  EXPECT_ERROR(synchronize(kEmulated), "60 of 64 threads are at a barrier");
+  {
+    Uploader uploader(kEmulated);
+    fail_in({});
+    const float value = 1;
+    uploader.upload(to, &value);
+  }
+  EXPECT_ERROR(to.item(), "60 of 64 threads are at a barrier");
+  {
+    const Graph graph = Graph::record(kEmulated, [&] { fail_in(Context::current().stream); });
+    graph.replay();
+  }
+  EXPECT_ERROR(synchronize(kEmulated), "60 of 64 threads are at a barrier");
+  synchronize(kEmulated);
 }
 
 // Writes down who comes when.

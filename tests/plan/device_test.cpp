@@ -1,9 +1,12 @@
+#include <cstdlib>
+
 #include <gtest/gtest.h>
 
 #include "graft/nn/layers.h"
 #include "graft/plan/plan.h"
 
 #include "plan/support.h"
+#include "runtime/launches.h"
 #include "support/op_check.h"
 
 namespace graft::plan {
@@ -83,6 +86,59 @@ TEST(DevicePlan, ComputesWhatTheCpuDoes) {
       if (name == "branch1/bias") continue;  // before a norm: its gradient is zero but for rounding
       EXPECT_LT(difference(got.parameters.at(name), numbers), 1e-4) << name;
     }
+  }
+}
+
+// Plans of one network in both halves share its weights, and each has a copy of them in its type.
+TEST(DevicePlan, BothHalvesHaveTheirWeights) {
+  for (const Device device : test::devices()) {
+    SCOPED_TRACE(device.to_string());
+    nn::Network network = branches();
+    network.to(device);
+    const Tensor input = random_normal({2, 9, 9, 3}, 1);
+    std::map<DType, Plan> plans;
+    std::map<DType, Tensor> first;
+    for (const DType type : {DType::bf16, DType::f16})
+      plans.emplace(type, compile(network, input.shape(), {.dtype = type, .given = {}}));
+    for (int time = 0; time < 4; ++time) {
+      for (const auto& [type, plan] : plans) {
+        const Tensor got = plan.run(input.to(type)).front();
+        if (time == 0) first[type] = got;
+        EXPECT_EQ(difference(got, first.at(type)), 0) << name(type) << ", run " << time;
+      }
+    }
+  }
+}
+
+TEST(DevicePlan, IsReplayedUnlessEachKernelIsWaitedFor) {
+  for (const Device device : test::devices()) {
+    SCOPED_TRACE(device.to_string());
+    nn::Network network = branches();
+    network.to(device);
+    const Tensor input = random_normal({2, 9, 9, 3}, 1).to(DType::f32).to(device);
+    const Plan plan = compile(network, input.shape());
+    for (int time = 0; time < 2; ++time) plan.run(input);
+    reset_launch_counts();
+    plan.run(input);
+    EXPECT_TRUE(launch_counts().empty());
+    setenv("GRAFT_CUDA_WAIT", "1", 1);
+    plan.run(input);
+    unsetenv("GRAFT_CUDA_WAIT");
+    EXPECT_EQ(launch_counts().count("linear"), 1u);
+  }
+}
+
+// Such a run writes elsewhere.
+TEST(DevicePlan, IsRecordedAfterARunThatIsObserved) {
+  for (const Device device : test::devices()) {
+    SCOPED_TRACE(device.to_string());
+    nn::Network network = branches();
+    network.to(device);
+    const Tensor input = random_normal({2, 9, 9, 3}, 1).to(DType::f32).to(device);
+    const Plan plan = compile(network, input.shape());
+    const Tensor first = plan.run(input).front();
+    plan.run({{"input", input}}, [](const Step&, double) {});
+    for (int time = 0; time < 2; ++time) EXPECT_EQ(difference(plan.run(input).front(), first), 0);
   }
 }
 

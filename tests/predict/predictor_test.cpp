@@ -1,6 +1,8 @@
 #include "graft/predict/predictor.h"
 
 #include <atomic>
+#include <cmath>
+#include <span>
 #include <thread>
 
 #include <gmock/gmock.h>
@@ -114,6 +116,7 @@ TEST(Predictor, ManyThreadsGetWhatOneGets) {
   std::vector<Tensor> images;
   for (std::uint64_t i = 0; i < 8; ++i) images.push_back(picture(20, 20, 3, i));
   std::vector<Prediction> expected;
+  expected.reserve(images.size());
   for (const Tensor& image : images) expected.push_back(predictor.predict(image, 1).front());
   std::atomic<int> wrong = 0;
   std::vector<std::thread> threads;
@@ -128,6 +131,32 @@ TEST(Predictor, ManyThreadsGetWhatOneGets) {
   }
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(wrong, 0);
+}
+
+// Their first calls compile a plan for each size of batch; the plans share the weights.
+TEST(Predictor, ManyThreadsMayBeginAtOnce) {
+  std::vector<Tensor> images;
+  for (std::uint64_t i = 0; i < 16; ++i) images.push_back(picture(20, 20, 3, i));
+  const std::span<const Tensor> all = images;
+  const std::vector<std::vector<Prediction>> expected = Predictor(small_network(true)).predict(all, 1);
+  for (int round = 0; round < 20; ++round) {
+    const Predictor predictor(small_network(true));
+    std::atomic<int> ready = 0, wrong = 0;
+    std::vector<std::thread> threads;
+    for (const std::size_t count : {1u, 3u, 16u}) {
+      threads.emplace_back([&, count] {
+        ++ready;
+        while (ready < 3) std::this_thread::yield();
+        const auto got = predictor.predict(all.first(count), 1);
+        for (std::size_t i = 0; i < count; ++i) {
+          wrong += got[i].front().index != expected[i].front().index ||
+                   std::abs(got[i].front().probability - expected[i].front().probability) > 1e-5f;
+        }
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    EXPECT_EQ(wrong, 0);
+  }
 }
 
 TEST(Predictor, RefusesWhatItCannotPredict) {

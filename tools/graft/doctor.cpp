@@ -61,24 +61,46 @@ Json cublas_version() {
 #endif
 }
 
+// What cuda/hopper is in this build: its kernels are used once a GPU has proved them.
+Json hopper_kernels() {
+#if GRAFT_HAS_CUDA
+  if (const std::string_view kernels = cuda::hopper_kernels(); kernels != "none") return std::string(kernels);
+#endif
+  return false;
+}
+
+int gpu_count() {
+#if GRAFT_HAS_CUDA
+  return cuda::gpu_count();
+#else
+  return 0;
+#endif
+}
+
+std::string description(Device device) {
+  try {
+    const DeviceDescription is = backend(device).describe();
+    return fmt::format("{}, {}, {} multiprocessors, {} MiB", is.name, is.architecture, is.multiprocessors,
+                       is.memory >> 20);
+  } catch (const Error& error) {
+    return error.what();
+  }
+}
+
 // Each device that this build knows, with what it is, or the reason why it cannot be used.
 Json devices() {
   Json found = {{"cpu", "graft's own kernels and oneDNN"}};
   if (!GRAFT_HAS_ONEDNN) found["cpu"] = "graft's own kernels";
   const kernels::Built built = kernels::built();
-  for (const Device::Kind kind : {Device::Kind::cuda, Device::Kind::emulated}) {
-    if (!(kind == Device::Kind::cuda ? built.cuda : built.emulated)) continue;
-    const Device device{kind, 0};
+  if (built.cuda) {
+    Device gpu{Device::Kind::cuda, 0};
     try {
-      const DeviceDescription is = backend(device).describe();
-      found[device.to_string()] = kind == Device::Kind::emulated
-                                      ? std::string("the CUDA kernels on the CPU, for tests and study")
-                                      : fmt::format("{}, {}, {} multiprocessors, {} MiB", is.name, is.architecture,
-                                                    is.multiprocessors, is.memory >> 20);
+      for (const int count = gpu_count(); gpu.index < count; ++gpu.index) found[gpu.to_string()] = description(gpu);
     } catch (const Error& error) {
-      found[device.to_string()] = error.what();
+      found[gpu.to_string()] = error.what();
     }
   }
+  if (built.emulated) found["emulated"] = "the CUDA kernels on the CPU, for tests and study";
   return found;
 }
 
@@ -136,6 +158,7 @@ Json examine() {
         {"cuda", GRAFT_HAS_CUDA != 0},
         {"cudnn", cudnn_version()},
         {"cublas", cublas_version()},
+        {"hopper", hopper_kernels()},
         {"emulated", GRAFT_HAS_EMULATED != 0}}},
       {"cpu", {{"model", proc_field("/proc/cpuinfo", "model name")}, {"features", features}}},
       {"threads", threads()},

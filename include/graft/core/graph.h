@@ -10,10 +10,15 @@ namespace graft {
 /// share of the work.
 ///
 /// What is recorded are addresses: a replay reads and writes the tensors that the recorded calls did, whatever has
-/// become of their handles. Memory that was allocated during the recording belongs to the Graph and lives as long as it
-/// does. A Graph is a handle; the last of its copies waits for replays that are not done.
+/// become of their handles, and counts as a write of those that they wrote. Memory that was allocated during the
+/// recording belongs to the Graph and lives as long as it does. A Graph is a handle; the last of its copies waits for
+/// replays that are not done.
 class Graph {
  public:
+  /// Whether what a device does again and again is to be recorded. Not on the CPU, and not with GRAFT_CUDA_WAIT=1,
+  /// which waits for each kernel.
+  static bool wanted(Device device);
+
   /// Calls `work` once. What it gives to `device` on this thread is recorded and not run. Throws Error if `work` reads
   /// or writes host memory or waits for the device, which a recording cannot do, and whatever `work` throws.
   static Graph record(Device device, const std::function<void()>& work);

@@ -13,9 +13,8 @@ struct Operand {
   Shape shape;
   DType dtype = DType::f32;
   Index pitch = 0;
-  const void* rounded = nullptr;  ///< the same elements in half precision, where a copy is kept of a parameter
-  DType rounded_dtype = DType::bf16;
-  const Storage* block = nullptr;  ///< where it lies, if copies in other layouts may be kept there; see core/packed.h
+  const Storage* rounded = nullptr;  ///< the block that it fills, beside which copies in half precision may be kept
+  const Storage* block = nullptr;    ///< where it lies, if copies in other layouts may be kept there; see core/packed.h
 
   Operand() = default;
   Operand(void* memory, const Shape& extents, DType type)
@@ -27,6 +26,11 @@ struct Operand {
   explicit operator bool() const { return data != nullptr; }
   bool contiguous() const { return pitch == shape.channels(); }
   Index elements() const { return shape.elements(); }
+  /// The same elements in a half type, where a copy is kept of a parameter; else null.
+  const void* half(DType type) const {
+    const Storage::Rounded* const kept = rounded != nullptr ? rounded->rounded(type) : nullptr;
+    return kept != nullptr ? kept->copy->data() : nullptr;
+  }
   template <class T>
   T* as() const {
     return static_cast<T*>(data);

@@ -51,27 +51,37 @@ class Storage {
   std::uint64_t version() const { return version_.load(std::memory_order_relaxed); }
   void bump_version() { version_.fetch_add(1, std::memory_order_relaxed); }
 
-  /// A copy of the elements in half precision that somebody keeps beside them.
+  /// A copy of the elements in half precision that somebody keeps beside them; of each such type there may be one.
   struct Rounded {
     std::shared_ptr<Storage> copy;
     DType dtype = DType::bf16;
     std::uint64_t version = 0;  ///< of the elements when it was made
   };
-  /// Null, or the copy if the elements are still those that it was made from.
-  const Rounded* rounded() const { return rounded_.copy && rounded_.version == version() ? &rounded_ : nullptr; }
-  /// The copy that was kept last, whether or not the elements have changed since.
-  const Rounded& last_rounded() const { return rounded_; }
-  /// Keeps a copy that was made from the elements as they are now.
-  void keep_rounded(std::shared_ptr<Storage> copy, DType dtype) { rounded_ = {std::move(copy), dtype, version()}; }
+  /// The copy of a type if the elements are still those that it was made from; else null.
+  const Rounded* rounded(DType half) const {
+    const Rounded& kept = rounded_[slot_of(half)];
+    return kept.copy && kept.dtype == half && kept.version == version() ? &kept : nullptr;
+  }
+  /// The same of the type that was kept last.
+  const Rounded* rounded() const { return rounded(last_rounded_); }
+  /// Where the copy of a half type lies, whether or not the elements have changed since; null if there never was one.
+  std::shared_ptr<Storage> memory_of_rounded(DType half) const { return rounded_[slot_of(half)].copy; }
+  /// Keeps a copy that was made from the elements as they are now, instead of the one of its type before.
+  void keep_rounded(std::shared_ptr<Storage> copy, DType half) {
+    rounded_[slot_of(half)] = {std::move(copy), half, version()};
+    last_rounded_ = half;
+  }
 
-  /// Lets kernels keep copies of the elements in layouts of their own beside them, or gives those copies back: for
-  /// weights that many calls will read before they change. Not while a kernel runs on them.
+  /// Lets kernels keep copies of the elements in layouts of their own beside them, which many threads may do at once;
+  /// or gives those copies back, which nobody may do while a kernel runs on them. For weights that many calls will read
+  /// before they change.
   void keep_packed(bool keep);
   /// Null unless copies may be kept.
-  PackedCopies* packed() const { return packed_.get(); }
+  PackedCopies* packed() const { return packed_.load(std::memory_order_acquire); }
 
  private:
   Storage(std::byte* data, std::size_t bytes, Device device, std::shared_ptr<const void> keep_alive);
+  static std::size_t slot_of(DType half) { return half == DType::f16 ? 1 : 0; }
 
   std::byte* data_;
   std::size_t bytes_;
@@ -79,8 +89,9 @@ class Storage {
   Stream stream_;  // in whose order it was allocated
   Purpose purpose_;
   std::shared_ptr<const void> keep_alive_;  // null: the memory is the allocator's
-  Rounded rounded_;
-  std::unique_ptr<PackedCopies> packed_;
+  std::array<Rounded, 2> rounded_;          // by slot_of
+  DType last_rounded_ = DType::bf16;
+  std::atomic<PackedCopies*> packed_{nullptr};  // its own
   std::atomic<std::uint64_t> version_{0};
 };
 
