@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/format.h"
+#include "data/utf8.h"
 
 namespace graft::data {
 namespace {
@@ -50,10 +51,13 @@ ImageFolder read_classes(const fs::path& directory) {
   ImageFolder folder;
   for (const auto& entry : fs::directory_iterator(directory)) {
     if (is_hidden(entry.path())) continue;
-    if (entry.is_directory())
-      folder.classes.push_back(entry.path().filename().string());
-    else
+    if (!entry.is_directory()) {
       ++folder.ignored;
+      continue;
+    }
+    folder.classes.push_back(entry.path().filename().string());
+    check(is_utf8(folder.classes.back()), "[images] {}: expected the name of a class in UTF-8, got other bytes",
+          entry.path().string());
   }
   std::sort(folder.classes.begin(), folder.classes.end());
   check(!folder.classes.empty(), "[images] {}: expected a folder for each class, got none", directory.string());

@@ -151,7 +151,8 @@ class Loader::Impl {
   void load(Index photo, std::uint64_t epoch, Tensor out) {
     Tensor image = fitted(static_cast<std::size_t>(photo));
     if (options_.augmentation.any()) {
-      image = augment(image, options_.augmentation, augmentation_generator(options_.seed, epoch, photo));
+      const std::uint64_t drawn = options_.views > 0 ? epoch % static_cast<std::uint64_t>(options_.views) : epoch;
+      image = augment(image, options_.augmentation, augmentation_generator(options_.seed, drawn, photo));
     }
     if (keeps_bytes())
       out.copy_from(image.reshaped(out.shape()));

@@ -84,15 +84,19 @@ std::string Network::to_json() const {
   Json nodes = Json::array();
   for (std::size_t i = 1; i < nodes_.size(); ++i) nodes.push_back({nodes_[i].layer, nodes_[i].inputs});
   const std::vector<Index> input(input_shape_.begin(), input_shape_.end());
-  return Json{{"version", kVersion},
-              {"name", name},
-              {"input", {{"name", nodes_.at(0).name}, {"shape", input}}},
-              {"features", features},
-              {"layers", layers},
-              {"nodes", nodes},
-              {"preprocessing", preprocessing_json<Json>(preprocessing)},
-              {"classes", classes}}
-      .dump();
+  const Json graph{{"version", kVersion},
+                   {"name", name},
+                   {"input", {{"name", nodes_.at(0).name}, {"shape", input}}},
+                   {"features", features},
+                   {"layers", layers},
+                   {"nodes", nodes},
+                   {"preprocessing", preprocessing_json<Json>(preprocessing)},
+                   {"classes", classes}};
+  try {
+    return graph.dump();
+  } catch (const nlohmann::json::exception& error) {
+    fail("[network] '{}': expected names of layers and classes in UTF-8, got others: {}", name, error.what());
+  }
 }
 
 Network Network::from_json(std::string_view text) {

@@ -1,6 +1,7 @@
 #include "graft/optim/optimizer.h"
 
 #include <cmath>
+#include <cstddef>
 #include <span>
 #include <utility>
 
@@ -299,6 +300,8 @@ void Optimizer::set_state(const std::map<std::string, Tensor>& given) {
           value.shape(), found->second.dtype(), found->second.shape());
   }
   for (const auto& [key, value] : own) Tensor(value).copy_from(given.at(key));
+  constexpr Index kSteps = offsetof(StepControl, steps) / sizeof(double);
+  control_.rows(kSteps, 1).fill(0);  // a step that fails is counted from here
 }
 
 }  // namespace graft::optim

@@ -131,7 +131,13 @@ std::vector<std::pair<std::filesystem::path, Index>> chosen_photos(const RunReco
 std::string photos(const RunRecord& run, Index count) {
   constexpr Index kThumbnail = 176;
   const auto chosen = chosen_photos(run, count);
-  if (chosen.empty()) return {};
+  if (chosen.empty()) {
+    return count == 0 || run.validation.empty()
+               ? ""
+               : fmt::format(
+                     R"(<p class="quiet">None of the {} photos it was not trained on is where it was, in {}.</p>)",
+                     run.validation.size(), escape(run.validation.front().first.parent_path().string()));
+  }
   const auto predictor = predict::Predictor::load(run.folder / "best.safetensors");
   std::string figures;
   Index right = 0;

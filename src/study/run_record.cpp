@@ -1,5 +1,6 @@
 #include "study/run_record.h"
 
+#include <cmath>
 #include <fstream>
 
 #include <nlohmann/json.hpp>
@@ -15,8 +16,15 @@ Json read_json(const std::filesystem::path& path) {
   std::ifstream stream(path);
   check(stream.good(), "{}: cannot be read; expected the folder of a run that 'graft finetune' made", path.string());
   Json json = Json::parse(stream, nullptr, /*allow_exceptions=*/false);
-  check(json.is_object(), "{}: expected a JSON object", path.string());
+  check(json.is_object(), "{}: expected a JSON object, got {}", path.string(),
+        json.is_discarded() ? "no JSON" : json.type_name());
   return json;
+}
+
+// A loss that was not finite stands in a log as null.
+double loss_of(const Json& scores) {
+  const Json& loss = scores.at("loss");
+  return loss.is_null() ? std::nan("") : loss.get<double>();
 }
 
 std::vector<RunRecord::Epoch> read_log(const std::filesystem::path& path) {
@@ -24,10 +32,11 @@ std::vector<RunRecord::Epoch> read_log(const std::filesystem::path& path) {
   check(stream.good(), "{}: cannot be read", path.string());
   std::vector<RunRecord::Epoch> epochs;
   for (std::string line; std::getline(stream, line);) {
+    if (stream.eof()) break;  // without its end: the run was killed while it wrote the line, or the disk was full
     const Json json = Json::parse(line);
-    RunRecord::Epoch epoch{.train_loss = json.at("train").at("loss"), .train_top1 = json.at("train").at("top1")};
+    RunRecord::Epoch epoch{.train_loss = loss_of(json.at("train")), .train_top1 = json.at("train").at("top1")};
     if (const Json& validation = json.at("validation"); !validation.is_null()) {
-      epoch.validation_loss = validation.at("loss").get<double>();
+      epoch.validation_loss = loss_of(validation);
       epoch.validation_top1 = validation.at("top1").get<double>();
     }
     epochs.push_back(epoch);

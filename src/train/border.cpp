@@ -2,7 +2,15 @@
 
 #include <cstring>
 
+#include "graft/ops/global_pool.h"
+
 namespace graft::train {
+
+Tensor averaged(const Tensor& value) {
+  const Shape& shape = value.shape();
+  if (shape.rank() == 2) return value;
+  return ops::global_average_pool(shape.rank() == 4 ? value : value.reshaped({shape[0], shape[1], 1, shape[2]}));
+}
 
 void FeatureRows::put(std::span<const Index> rows, std::span<const Tensor> values) {
   for (std::size_t node = 0; node < nodes_.size(); ++node) {

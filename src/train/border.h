@@ -15,6 +15,9 @@ using BorderSink = std::function<void(std::span<const Index> examples, std::span
 void for_each_border(nn::Network& network, const FrozenPart& part, Source& source, std::uint64_t epoch, DType dtype,
                      const BorderSink& sink);
 
+/// A value averaged over the pixels or the tokens of each example: [N, H, W, C], [N, L, C] or [N, C] becomes [N, C].
+Tensor averaged(const Tensor& value);
+
 /// Rows of several values, put where they belong as they come.
 class FeatureRows {
  public:

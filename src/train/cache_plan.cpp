@@ -136,9 +136,9 @@ std::string_view name(Place place) {
   return place == Place::memory ? "memory" : place == Place::file ? "file" : "nowhere";
 }
 
-CachePlan plan_jobs(nn::Network& network, const FeatureJobs& jobs, const TrainOptions& options) {
+CachePlan plan_jobs(nn::Network& network, const FeatureJobs& jobs, const TrainOptions& options,
+                    const std::vector<FrozenPart>& parts) {
   CachePlan plan;
-  const std::vector<FrozenPart> parts = frozen_cuts(network, options.precision);
   if (parts.empty()) {
     plan.line = "nothing is frozen before the first trainable layer: every step runs the whole network";
     return plan;
@@ -181,7 +181,7 @@ CachePlan plan_jobs(nn::Network& network, const FeatureJobs& jobs, const TrainOp
 
 CachePlan plan_caching(nn::Network& network, const data::ImageFolder& train, const data::ImageFolder& validation,
                        const TrainOptions& options) {
-  return plan_jobs(network, feature_jobs(train, validation, options), options);
+  return plan_jobs(network, feature_jobs(train, validation, options), options, frozen_cuts(network, options.precision));
 }
 
 }  // namespace graft::train

@@ -30,7 +30,7 @@ void restore(nn::Network& network, const Tensors& values) {
 
 void write_checkpoint(const std::filesystem::path& path, const Checkpoint& checkpoint) {
   io::Safetensors file;
-  file.metadata[kFacts] = checkpoint.facts.dump();
+  file.metadata[kFacts] = checkpoint.facts.dump(-1, ' ', false, json::error_handler_t::replace);
   append(file, "weights/", checkpoint.weights);
   append(file, "best/", checkpoint.best);
   append(file, "optimizer/", checkpoint.optimizer);
@@ -61,7 +61,7 @@ Checkpoint read_checkpoint(const std::filesystem::path& path) {
 }
 
 void check_same_run(const std::filesystem::path& path, const json& checkpoint, const json& now) {
-  for (const char* part : {"options", "data", "frozen"}) {
+  for (const char* part : {"options", "data", "frozen", "layers"}) {
     check(checkpoint.contains(part) && checkpoint[part].is_object(), "{}: the checkpoint does not say its {}",
           path.string(), part);
     const json &before = checkpoint[part], &after = now.at(part);

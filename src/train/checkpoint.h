@@ -17,7 +17,7 @@ void restore(nn::Network& network, const Tensors& values);
 
 /// The state of a run after an epoch.
 struct Checkpoint {
-  nlohmann::json facts;  ///< options, data, hashes, and the records of the epochs so far
+  nlohmann::json facts;  ///< options, data, hashes, layers, and the records of the epochs so far
   Tensors weights = {};  ///< every parameter and statistic that training changes
   Tensors best = {};     ///< the same after the best epoch
   Tensors optimizer = {};
@@ -27,8 +27,8 @@ void write_checkpoint(const std::filesystem::path& path, const Checkpoint& check
 /// Throws Error naming the file if it is not a checkpoint.
 Checkpoint read_checkpoint(const std::filesystem::path& path);
 
-/// Throws Error, naming the file and what differs, if a checkpoint is of other options, data or frozen weights than
-/// `now`. A larger number of epochs may be asked for.
+/// Throws Error, naming the file and what differs, if a checkpoint is of other options, data, frozen weights or layers
+/// than `now`. A larger number of epochs may be asked for.
 void check_same_run(const std::filesystem::path& path, const nlohmann::json& checkpoint, const nlohmann::json& now);
 
 }  // namespace graft::train

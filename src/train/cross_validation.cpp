@@ -6,6 +6,7 @@
 
 #include "core/format.h"
 #include "train/checkpoint.h"
+#include "train/options.h"
 #include "train/prepare.h"
 
 namespace graft::train {
@@ -56,11 +57,17 @@ CrossValidation cross_validate(nn::Network& network, std::shared_ptr<const Featu
 
 CrossValidation cross_validate(nn::Network& network, const data::ImageFolder& photos, const TrainOptions& options,
                                const CrossValidationOptions& cross) {
+  // For their errors, before the work.
+  check_options(options);
   check_classes(network, photos);
+  parameter_groups(network, options);
+  const data::Split first = data::stratified_folds(photos.labels, cross.folds, 0).front();
+  schedule_of(options, batches_of(std::ssize(first.train), options));
+
   FeatureJobs jobs = feature_jobs(photos, {}, options);
   if (options.augmentation.any()) jobs = {};  // every fold counts its photos anew, so each would change them otherwise
   jobs.passes = static_cast<double>(options.epochs * cross.folds) * static_cast<double>(cross.seeds.size());
-  const CachePlan plan = plan_jobs(network, jobs, options);
+  const CachePlan plan = plan_jobs(network, jobs, options, frozen_cuts(network, options.precision));
   ProgressDisplay display(options.progress, options.epochs, 1);
   display.say(plan.line);
   const ComputedFeatures computed = compute_jobs(network, jobs, plan, options, display);

@@ -17,6 +17,7 @@
 #include "train/border.h"
 #include "train/cost_model.h"
 #include "train/hash.h"
+#include "train/options.h"
 #include "train/prepare.h"
 
 namespace graft::train {
@@ -112,16 +113,11 @@ FeatureJobs feature_jobs(const data::ImageFolder& train, const data::ImageFolder
 
 FeatureLayouts::FeatureLayouts(nn::Network& network, const TrainOptions& options)
     : network_(network), options_(options), hashes_(frozen_hashes(network)) {
-  json graph = json::parse(network.to_json());
-  for (json& layer : graph["layers"]) {
-    layer.erase("trainable");
-    layer.erase("statistics");
-  }
-  for (const nn::NodeEntry& node : network.nodes()) {
-    json inputs = json::array();
-    for (const int from : node.inputs) inputs.push_back(network.nodes()[static_cast<std::size_t>(from)].name);
-    nodes_[node.name] =
-        json{node.layer < 0 ? json() : graph["layers"][static_cast<std::size_t>(node.layer)], inputs}.dump();
+  json layers = layers_json(network);
+  for (const auto& node : layers.items()) {
+    node.value().erase("trainable");
+    node.value().erase("statistics");
+    nodes_[node.key()] = node.value().dump();
   }
   const nn::Program program = network.lower(nn::batched(network.input_shape(), 1),
                                             {.training = true, .dtype = options.precision, .outputs = {}, .given = {}});
@@ -149,13 +145,18 @@ FeatureLayout FeatureLayouts::operator()(const FrozenPart& part, const FeatureJo
              {"nodes", nodes},
              {"parameters", parameters},
              {"border", part.border},
+             {"averaged", part.averaged},
              {"photos", job.photos_hash}};
   if (job.views > 0)
     facts["views"] = {
         {"count", job.views}, {"seed", options_.seed}, {"augmentation", options_.augmentation.to_string()}};
   FeatureLayout layout{
       .facts = facts.dump(-1, ' ', false, json::error_handler_t::replace), .values = {}, .rows = job.rows()};
-  for (const std::string& node : part.border) layout.values.emplace_back(node, specs_.at(node));
+  for (const std::string& node : part.border) {
+    Spec spec = specs_.at(node);
+    if (part.averaged) spec.shape = {1, spec.shape.channels()};
+    layout.values.emplace_back(node, spec);
+  }
   return layout;
 }
 
@@ -204,7 +205,9 @@ class JobRunner {
 
  private:
   void compute(const FeatureJob& job, std::size_t number, const BorderSink& sink) {
-    const auto count = [&](std::span<const Index> at, std::span<const Tensor> values) {
+    const auto count = [&](std::span<const Index> at, std::span<const Tensor> border) {
+      std::vector<Tensor> values(border.begin(), border.end());
+      if (cut_.part.averaged) std::transform(border.begin(), border.end(), values.begin(), averaged);
       sink(at, values);
       display_.frozen(static_cast<Index>(at.size()));
     };

@@ -36,7 +36,9 @@ struct FeatureJobs {
 FeatureJobs feature_jobs(const data::ImageFolder& train, const data::ImageFolder& validation,
                          const TrainOptions& options);
 
-CachePlan plan_jobs(nn::Network& network, const FeatureJobs& jobs, const TrainOptions& options);
+/// Decides among some parts, which come in order of computation.
+CachePlan plan_jobs(nn::Network& network, const FeatureJobs& jobs, const TrainOptions& options,
+                    const std::vector<FrozenPart>& parts);
 
 /// Values that were computed for some jobs: for a deeper part of the same network they are a place to start from.
 struct ComputedFeatures {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <set>
 
 #include "core/format.h"
 #include "train/run_files.h"
@@ -23,13 +25,21 @@ void check_options(const TrainOptions& o) {
   for (const double weight : o.class_weights) {
     check(std::isfinite(weight) && weight >= 0, "[train] a class weight must be a number of 0 or more, got {}", weight);
   }
+  for (const auto* values : {&o.learning_rate_of, &o.weight_decay_of}) {
+    for (const auto& [pattern, value] : *values)
+      check(std::isfinite(value) && value >= 0, "[train] expected a rate or decay of 0 or more for '{}', got {}",
+            pattern, value);
+  }
   check(!o.resume || !o.out.empty(), "[train] resuming needs the folder of the run");
   if (!o.out.empty()) RunFiles(o.out).check_startable(o.resume);
 }
 
 json to_json(const TrainOptions& o) {
-  json rates = json::array();
-  for (const auto& [pattern, rate] : o.learning_rate_of) rates.push_back({pattern, rate});
+  const auto by_pattern = [](const std::vector<std::pair<std::string, double>>& values) {
+    json list = json::array();
+    for (const auto& [pattern, value] : values) list.push_back({pattern, value});
+    return list;
+  };
   json options{{"epochs", o.epochs},
                {"batch", o.batch},
                {"optimizer", name(o.optimizer.algorithm)},
@@ -41,7 +51,8 @@ json to_json(const TrainOptions& o) {
                {"beta2", o.optimizer.beta2},
                {"epsilon", o.optimizer.epsilon},
                {"clip_norm", o.optimizer.clip_norm},
-               {"learning_rate_of", rates},
+               {"learning_rate_of", by_pattern(o.learning_rate_of)},
+               {"weight_decay_of", by_pattern(o.weight_decay_of)},
                {"schedule", name(o.schedule.kind)},
                {"schedule_total", o.schedule.total},
                {"schedule_every", o.schedule.every},
@@ -59,10 +70,27 @@ json to_json(const TrainOptions& o) {
   return options;
 }
 
+json layers_json(const nn::Network& network) {
+  const json graph = json::parse(network.to_json());
+  json layers = json::object();
+  for (const nn::NodeEntry& node : network.nodes()) {
+    if (node.layer < 0) continue;
+    json& layer = layers[node.name] = graph.at("layers").at(static_cast<std::size_t>(node.layer));
+    for (const int from : node.inputs) layer["from"].push_back(network.nodes()[static_cast<std::size_t>(from)].name);
+  }
+  return layers;
+}
+
 namespace {
 
+// A loss that is not finite stands in JSON as null.
 json to_json(const Scores& s) { return {{"loss", s.loss}, {"top1", s.top1}, {"top5", s.top5}}; }
-Scores scores_from_json(const json& j) { return {j.at("loss"), j.at("top1"), j.at("top5")}; }
+Scores scores_from_json(const json& j) {
+  const json& loss = j.at("loss");
+  return {loss.is_null() ? std::nan("") : loss.get<double>(), j.at("top1"), j.at("top5")};
+}
+
+bool is_lower(double a, double b) { return std::isfinite(a) && !(b <= a); }
 
 }  // namespace
 
@@ -84,31 +112,76 @@ EpochRecord record_from_json(const json& j) {
 }
 
 bool is_better(const EpochRecord& a, const EpochRecord& b) {
-  if (!a.validation || !b.validation) return a.train.loss < b.train.loss;
+  if (!a.validation || !b.validation) return is_lower(a.train.loss, b.train.loss);
   if (a.validation->top1 != b.validation->top1) return a.validation->top1 > b.validation->top1;
-  return a.validation->loss < b.validation->loss;
+  return is_lower(a.validation->loss, b.validation->loss);
 }
 
+namespace {
+
+using Values = std::vector<std::pair<std::string, double>>;
+
+// The values of layers by pattern: of those that match a layer the first counts.
+class ValueOf {
+ public:
+  ValueOf(const nn::Network& network, const Values& values, std::string_view what) : values_(values), what_(what) {
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      for (const std::string& layer : network.match(values[i].first)) number_of_.try_emplace(layer, i);
+    }
+  }
+
+  std::optional<double> operator()(const std::string& layer) {
+    const auto own = number_of_.find(layer);
+    if (own == number_of_.end()) return std::nullopt;
+    used_.insert(own->second);
+    return values_[own->second].second;
+  }
+
+  void check_all_used() const {
+    for (std::size_t i = 0; i < values_.size(); ++i) {
+      check(
+          used_.contains(i),
+          "[train] '{}={}' names a {} for layers that are frozen, have no weights, or are named by an earlier pattern",
+          values_[i].first, values_[i].second, what_);
+    }
+  }
+
+ private:
+  const Values& values_;
+  std::string_view what_;
+  std::map<std::string, std::size_t> number_of_;
+  std::set<std::size_t> used_;
+};
+
+}  // namespace
+
 std::vector<optim::Group> parameter_groups(nn::Network& network, const TrainOptions& options) {
-  std::map<std::string, std::size_t> group_of;  // by layer
-  for (std::size_t i = 0; i < options.learning_rate_of.size(); ++i) {
-    for (const std::string& layer : network.match(options.learning_rate_of[i].first))
-      group_of.try_emplace(layer, i + 1);
-  }
-  std::vector<optim::Group> groups(options.learning_rate_of.size() + 1);
+  ValueOf rate_of(network, options.learning_rate_of, "learning rate"),
+      decay_of(network, options.weight_decay_of, "weight decay");
+  std::vector<optim::Group> groups(1);
   for (const nn::Parameter* parameter : network.trainable_parameters()) {
-    const auto own = group_of.find(parameter->layer);
-    groups[own == group_of.end() ? 0 : own->second].parameters.push_back({parameter->name, parameter->value});
+    const std::optional<double> rate = rate_of(parameter->layer), decay = decay_of(parameter->layer);
+    auto group = std::find_if(groups.begin(), groups.end(), [&](const optim::Group& known) {
+      return known.learning_rate == rate && known.weight_decay == decay;
+    });
+    if (group == groups.end())
+      group = groups.insert(group, optim::Group{.parameters = {}, .learning_rate = rate, .weight_decay = decay});
+    group->parameters.push_back({parameter->name, parameter->value});
   }
-  for (std::size_t i = 1; i < groups.size(); ++i) {
-    const auto& [pattern, rate] = options.learning_rate_of[i - 1];
-    check(!groups[i].parameters.empty(),
-          "[train] '{}={}' names a learning rate for layers that are frozen, have no weights, or are named by an "
-          "earlier pattern",
-          pattern, rate);
-    groups[i].learning_rate = rate;
-  }
+  rate_of.check_all_used();
+  decay_of.check_all_used();
   return groups;
+}
+
+Index batches_of(Index examples, const TrainOptions& options) { return (examples + options.batch - 1) / options.batch; }
+
+optim::Schedule schedule_of(const TrainOptions& options, Index batches) {
+  optim::Schedule schedule = options.schedule;
+  const Index steps = options.epochs * batches;
+  if (schedule.total == 0) schedule.total = steps;
+  if (schedule.every == 0) schedule.every = std::max<Index>(1, steps / 3);
+  factor(schedule, schedule.warmup);  // throws if it makes no sense
+  return schedule;
 }
 
 }  // namespace graft::train

@@ -11,6 +11,8 @@ void check_options(const TrainOptions& options);
 
 /// The options that decide what a run computes, for run.json, and to see whether a checkpoint belongs to them.
 nlohmann::json to_json(const TrainOptions& options);
+/// What each node of a network but the input computes, and from what, for the same use.
+nlohmann::json layers_json(const nn::Network& network);
 
 nlohmann::json to_json(const EpochRecord& record);
 EpochRecord record_from_json(const nlohmann::json& json);
@@ -18,8 +20,13 @@ EpochRecord record_from_json(const nlohmann::json& json);
 /// Whether an epoch is better than the best so far: see Report::best_epoch.
 bool is_better(const EpochRecord& a, const EpochRecord& b);
 
-/// Parameters by their rate: first those with the optimizer's own, then one group a pattern. Throws Error if a pattern
-/// matches no layer that is trained, or nothing is trainable.
+/// Parameters by their rate and decay: first those with the optimizer's own. Throws Error if a pattern matches no layer
+/// that is trained.
 std::vector<optim::Group> parameter_groups(nn::Network& network, const TrainOptions& options);
+
+/// Steps of an epoch.
+Index batches_of(Index examples, const TrainOptions& options);
+/// The schedule of a run of so many steps an epoch, with nothing left open. Throws Error if it makes no sense.
+optim::Schedule schedule_of(const TrainOptions& options, Index batches);
 
 }  // namespace graft::train

@@ -2,6 +2,7 @@
 
 #include "core/format.h"
 #include "nn/batched.h"
+#include "train/options.h"
 
 namespace graft::train {
 namespace {
@@ -22,6 +23,7 @@ data::LoaderOptions loader_options(const nn::Network& network, const TrainOption
           .shuffle = training,
           .seed = options.seed,
           .augmentation = training ? options.augmentation : data::Augmentation{},
+          .views = training ? options.views : 0,
           .workers = options.workers,
           .keep_bytes = network.device() != Device{}};
 }
@@ -47,6 +49,15 @@ void check_labels(nn::Network& network, const Source& source, const TrainOptions
         options.class_weights.size());
 }
 
+std::unique_ptr<Source> source_of(const nn::Network& network, const data::ImageFolder& photos, const FeatureJobs& jobs,
+                                  const JobRows& rows, const ComputedFeatures& computed, const TrainOptions& options,
+                                  bool training) {
+  if (rows.job < 0 || computed.stores.empty())
+    return photo_source(photos, loader_options(network, options, training), network.nodes().front().name);
+  return job_source(jobs, computed, rows, photos.labels,
+                    {.batch = options.batch, .shuffle = training, .seed = options.seed});
+}
+
 Data prepare(nn::Network& network, const data::ImageFolder& train, const data::ImageFolder& validation,
              const TrainOptions& options, ComputedFeatures* shared) {
   check(train.size() > 0, "[train] expected photos to train on, got none");
@@ -54,22 +65,18 @@ Data prepare(nn::Network& network, const data::ImageFolder& train, const data::I
   check(validation.size() == 0 || validation.classes == train.classes,
         "[train] the validation data's classes ({}) are not those of the training data ({})",
         fmt::join(validation.classes, ", "), fmt::join(train.classes, ", "));
+  schedule_of(options, batches_of(train.size(), options));  // for its errors, before the work
   const FeatureJobs jobs = feature_jobs(train, validation, options);
-  const CachePlan plan = plan_jobs(network, jobs, options);
+  const CachePlan plan = plan_jobs(network, jobs, options, frozen_cuts(network, options.precision));
   ProgressDisplay display(options.progress, options.epochs, 1);
   display.say(plan.line);
   ComputedFeatures computed =
       compute_jobs(network, jobs, plan, options, display, shared == nullptr ? ComputedFeatures{} : *shared);
-  const auto source = [&](const data::ImageFolder& photos, const JobRows& rows, bool training) {
-    if (rows.job < 0 || computed.stores.empty())
-      return photo_source(photos, loader_options(network, options, training), network.nodes().front().name);
-    return job_source(jobs, computed, rows, photos.labels,
-                      {.batch = options.batch, .shuffle = training, .seed = options.seed});
-  };
   Data data;
   data.line = computed.trouble.empty() ? plan.line : computed.trouble;
-  data.train = source(train, jobs.train, true);
-  if (validation.size() > 0) data.validation = source(validation, jobs.validation, false);
+  data.train = source_of(network, train, jobs, jobs.train, computed, options, true);
+  if (validation.size() > 0)
+    data.validation = source_of(network, validation, jobs, jobs.validation, computed, options, false);
   data.frozen_seconds = computed.seconds;
   if (shared != nullptr && !computed.stores.empty()) *shared = std::move(computed);
   return data;

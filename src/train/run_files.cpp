@@ -16,7 +16,8 @@ void RunFiles::check_startable(bool resume) const {
   if (!std::filesystem::exists(summary)) return;
   std::ifstream file(summary);
   const auto json = nlohmann::json::parse(file, nullptr, /*allow_exceptions=*/false);
-  check(json.is_object(), "{}: expected a JSON object", summary.string());
+  check(json.is_object(), "{}: expected a JSON object, got {}", summary.string(),
+        json.is_discarded() ? "no JSON" : json.type_name());
   check(json.value("status", "") != "diverged",
         "{}: the run diverged and would again; start anew in another folder with a lower learning rate",
         folder_.string());
@@ -29,7 +30,7 @@ void RunFiles::make_folder() const {
   for (const auto& entry : std::filesystem::directory_iterator(folder_, error)) {
     const std::string name = entry.path().filename().string();
     for (const char* own :
-         {"checkpoint.safetensors", "best.safetensors", "last.safetensors", "log.jsonl", "run.json"}) {
+         {"checkpoint.safetensors", "best.safetensors", "last.safetensors", "log.jsonl", "run.json", "data.json"}) {
       if (name.starts_with(std::string(own) + std::string(io::kPartial))) std::filesystem::remove(entry.path(), error);
     }
   }
@@ -49,7 +50,8 @@ void RunFiles::append_to_log(const EpochRecord& epoch) const {
 }
 
 void RunFiles::write_summary(const nlohmann::json& summary) const {
-  io::write_file_atomically(folder_ / "run.json", summary.dump(2) + "\n");
+  io::write_file_atomically(folder_ / "run.json",
+                            summary.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
 }
 
 }  // namespace graft::train

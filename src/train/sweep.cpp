@@ -2,15 +2,16 @@
 
 #include <algorithm>
 #include <chrono>
-#include <set>
+#include <utility>
 
-#include "graft/ops/global_pool.h"
+#include "graft/nn/layers.h"
 #include "graft/plan/plan.h"
 
 #include "core/format.h"
 #include "nn/batched.h"
 #include "train/border.h"
 #include "train/checkpoint.h"
+#include "train/options.h"
 #include "train/prepare.h"
 
 namespace graft::train {
@@ -48,20 +49,73 @@ std::vector<std::string> in_order(const nn::Network& backbone, const std::vector
   return ordered;
 }
 
-// What is told of a layer before anything is trained.
-Depth depth_of(const nn::Network& backbone, const std::string& layer) {
-  const nn::Network below = backbone.cut(layer);
-  const nn::Program program = program_of(below);
-  const Shape& shape = program[program.output].spec.shape;
-  Depth depth{.layer = layer, .width = shape[shape.rank() - 1]};
+double operations_of(const nn::Program& program) {
+  double operations = 0;
   for (const nn::Program::Call& call : program.calls) {
     std::vector<Spec> in, out;
     for (const nn::Value value : call.inputs) in.push_back(program[value].spec);
     for (const nn::Value value : call.outputs) out.push_back(program[value].spec);
-    depth.operations += call.op->operations(in, out);
+    operations += call.op->operations(in, out);
   }
-  return depth;
+  return operations;
 }
+
+// What is told of a layer before anything is trained.
+Depth depth_of(const nn::Network& backbone, const std::string& layer) {
+  const nn::Program program = program_of(backbone.cut(layer));
+  return {.layer = layer, .width = program[program.output].spec.shape.channels(), .operations = operations_of(program)};
+}
+
+// What probes of these layers read.
+FrozenPart probed_part(const nn::Network& backbone, const std::vector<std::string>& layers, DType dtype) {
+  const nn::Program program =
+      backbone.lower(nn::batched(backbone.input_shape(), 1), {.dtype = dtype, .outputs = layers, .given = {}});
+  FrozenPart part{.border = layers, .operations = operations_of(program), .averaged = true};
+  for (const nn::Program::Output& node : program.nodes) {
+    if (node.node != backbone.nodes().front().name) part.nodes.push_back(node.node);
+  }
+  for (const std::string& layer : layers) {
+    const Shape& shape = program[program.node(layer)].spec.shape;
+    check(shape.rank() >= 2 && shape.rank() <= 4,
+          "[sweep] a probe reads [N, H, W, C], [N, L, C] or [N, C], layer '{}' gives {}", layer, shape);
+    part.bytes += static_cast<std::size_t>(shape.channels()) * size_of(dtype);
+  }
+  return part;
+}
+
+// A linear classifier on a layer's averaged values, which come as images of one pixel.
+nn::Network probe_of(const nn::Network& backbone, const data::ImageFolder& photos, const Depth& depth) {
+  nn::Builder b({.height = 1, .width = 1, .channels = depth.width, .name = backbone.name});
+  nn::Network probe =
+      b.build(b.add("head", nn::Linear({.out = static_cast<Index>(photos.classes.size()), .softmax = true}),
+                    b.add("head_flat", nn::Flatten(), b.input())));
+  probe.classes = photos.classes;
+  probe.seed = backbone.seed;
+  probe.to(backbone.device());
+  return probe;
+}
+
+// The examples of another source, each batch with one value that is made of its own.
+class MadeOf final : public Source {
+ public:
+  using Make = std::function<Tensor(const Examples&)>;
+  MadeOf(std::unique_ptr<Source> source, std::string node, Make make)
+      : source_(std::move(source)), node_(std::move(node)), make_(std::move(make)) {}
+
+  const std::vector<Index>& labels() const override { return source_->labels(); }
+  Index batches() const override { return source_->batches(); }
+  void start_epoch(std::uint64_t epoch) override { source_->start_epoch(epoch); }
+  std::optional<Examples> next() override {
+    std::optional<Examples> examples = source_->next();
+    if (examples) examples->values = {{node_, make_(*examples)}};
+    return examples;
+  }
+
+ private:
+  std::unique_ptr<Source> source_;
+  std::string node_;
+  Make make_;
+};
 
 nn::Network with_head(const nn::Network& backbone, const data::ImageFolder& photos, const std::string& cut) {
   nn::Network network = backbone;
@@ -80,29 +134,6 @@ Index trained_weights(nn::Network& network) {
   return count;
 }
 
-// The values of all layers for all photos, as vectors, from one pass.
-std::shared_ptr<const Features> pooled_features(nn::Network& backbone, const std::vector<std::string>& layers,
-                                                const data::ImageFolder& photos, const TrainOptions& options,
-                                                ProgressDisplay& display) {
-  data::LoaderOptions once = loader_options(backbone, options, false);
-  once.cache_bytes = 0;
-  const auto source = photo_source(photos, once, backbone.nodes().front().name);
-  FrozenPart all;
-  all.border = layers;
-  FeatureRows rows(layers, photos.size());
-  for_each_border(backbone, all, *source, 0, options.precision,
-                  [&](std::span<const Index> at, std::span<const Tensor> values) {
-                    std::vector<Tensor> vectors;
-                    for (const Tensor& value : values)
-                      vectors.push_back(value.shape().rank() == 4 ? ops::global_average_pool(value) : value);
-                    rows.put(at, vectors);
-                    display.frozen(static_cast<Index>(at.size()));
-                  });
-  Features features = rows.take();
-  features.labels = photos.labels;
-  return std::make_shared<const Features>(std::move(features));
-}
-
 class Sweeper {
  public:
   Sweeper(nn::Network& backbone, const data::ImageFolder& train, const data::ImageFolder& validation,
@@ -115,6 +146,8 @@ class Sweeper {
     check(validation.size() == 0 || validation.classes == train.classes,
           "[sweep] the validation data's classes ({}) are not those of the training data ({})",
           fmt::join(validation.classes, ", "), fmt::join(train.classes, ", "));
+    check_options(options.train);
+    schedule_of(options.train, batches_of(train.size(), options.train));  // for its errors, before the work
     backbone.materialize();
     layers_ = in_order(backbone, options.layers.empty() ? block_ends(backbone) : options.layers);
     for (const nn::Parameter* parameter : backbone.parameters()) names_.push_back(parameter->name);
@@ -136,23 +169,34 @@ class Sweeper {
   void probe() {
     nn::Network frozen = backbone_;
     frozen.freeze();
-    ProgressDisplay display(options_.train.progress, options_.train.epochs, 1);
-    display.start_frozen(train_.size() + validation_.size());
-    const auto train = pooled_features(frozen, layers_, train_, options_.train, display);
-    const auto validation =
-        validation_.size() > 0 ? pooled_features(frozen, layers_, validation_, options_.train, display) : nullptr;
-    result_.frozen_seconds = display.end_frozen();
+    const TrainOptions& options = options_.train;
+    const FrozenPart part = probed_part(frozen, layers_, options.precision);
+    FeatureJobs jobs = feature_jobs(train_, validation_, options);
+    jobs.passes *= static_cast<double>(layers_.size());
+    const CachePlan plan = plan_jobs(frozen, jobs, options, {part});
+    ProgressDisplay display(options.progress, options.epochs, 1);
+    display.say(plan.line);
+    const ComputedFeatures computed = compute_jobs(frozen, jobs, plan, options, display);
+    result_.frozen_seconds = computed.seconds;
+    const bool kept = !computed.stores.empty();
     for (const std::string& layer : layers_) {
-      nn::Network network = with_head(frozen, train_, layer);
-      const std::string border = frozen_part(network, options_.train.precision).border.at(0);
-      const auto source = [&](const std::shared_ptr<const Features>& all, bool training) -> std::unique_ptr<Source> {
-        if (!all) return nullptr;
-        auto own = std::make_shared<Features>();
-        own->values[border] = all->values.at(layer);
-        own->labels = all->labels;
-        return memory_source(own, {.batch = options_.train.batch, .shuffle = training, .seed = options_.train.seed});
+      const Depth depth = depth_of(backbone_, layer);
+      nn::Network network = probe_of(backbone_, train_, depth);
+      const plan::Inference inference(frozen, {.dtype = options.precision, .outputs = {layer}, .given = {}});
+      const auto pixels = [&](const Examples& examples) {
+        const autograd::NoGrad off;
+        const Tensor vectors =
+            kept ? examples.values.at(layer)
+                 : averaged(inference.run(values_of(examples, frozen, options.precision)).front().to(Device{}));
+        return vectors.reshaped({-1, 1, 1, depth.width});
       };
-      train_depth(layer, network, source(train, true), source(validation, false));
+      const auto source = [&](const data::ImageFolder& photos, const JobRows& rows, bool training) {
+        return std::make_unique<MadeOf>(source_of(frozen, photos, jobs, rows, computed, options, training),
+                                        network.nodes().front().name, pixels);
+      };
+      train_depth(depth, network, source(train_, jobs.train, true),
+                  validation_.size() > 0 ? source(validation_, jobs.validation, false) : nullptr);
+      result_.depths.back().report.features = computed.trouble.empty() ? plan.line : computed.trouble;
     }
   }
 
@@ -165,15 +209,14 @@ class Sweeper {
       for (const nn::LayerEntry& entry : below.layers()) network.freeze(entry.name);
       Data data = prepare(network, train_, validation_, options_.train, &shared);
       result_.frozen_seconds += data.frozen_seconds;
-      train_depth(layer, network, std::move(data.train), std::move(data.validation));
+      train_depth(depth_of(backbone_, layer), network, std::move(data.train), std::move(data.validation));
       result_.depths.back().report.features = data.line;
       restore(backbone_, initial_);
     }
   }
 
-  void train_depth(const std::string& layer, nn::Network& network, std::unique_ptr<Source> train,
+  void train_depth(Depth depth, nn::Network& network, std::unique_ptr<Source> train,
                    std::unique_ptr<Source> validation) {
-    Depth depth = depth_of(backbone_, layer);
     depth.trained = trained_weights(network);
     try {
       depth.report = Trainer(network, std::move(train), std::move(validation), options_.train).run();
@@ -205,9 +248,13 @@ std::vector<std::string> block_ends(const nn::Network& backbone) {
   double pixels = 0;  // of its values; a node that adds a margin for the next block is not its end
   bool weights = false;
   for (std::size_t i = 1; i < nodes.size(); ++i) {
-    weights |= !backbone.layers()[static_cast<std::size_t>(nodes[i].layer)].parameters.empty();
+    const nn::LayerEntry& layer = backbone.layers()[static_cast<std::size_t>(nodes[i].layer)];
+    weights |= !layer.parameters.empty();
+    if (layer.layer->type() == "self_attention" && !end.empty()) ends.push_back(std::exchange(end, {}));
+    if (!weights || !passes_all[i]) continue;
     const Shape& shape = program[program.node(nodes[i].name)].spec.shape;
-    if (!weights || !passes_all[i] || shape.rank() != 4) continue;
+    if (shape.rank() == 3 && nodes[i].inputs.size() > 1) end = nodes[i].name;
+    if (shape.rank() != 4) continue;
     const auto own = static_cast<double>(shape[1] * shape[2]);
     if (!end.empty() && own < kSmaller * pixels) ends.push_back(end);
     if (end.empty() || own <= pixels) {
@@ -219,7 +266,7 @@ std::vector<std::string> block_ends(const nn::Network& backbone) {
   const Shape& last = program[program.output].spec.shape;
   const auto& pool = backbone.layers()[static_cast<std::size_t>(nodes.back().layer)].layer;
   if (last.rank() == 2 && pool->type() != "global_average_pool") ends.push_back(nodes.back().name);
-  check(!ends.empty(), "[sweep] '{}' has no layer through which everything passes as images: name layers",
+  check(!ends.empty(), "[sweep] '{}' has no layer through which everything passes as images or tokens: name layers",
         backbone.name);
   return ends;
 }

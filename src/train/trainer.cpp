@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <span>
 
 #include "graft/core/version.h"
 #include "graft/io/network_file.h"
@@ -26,15 +27,27 @@ using nlohmann::json;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-json data_summary(const Source* source) {
+json data_summary(const Source* source, const std::string& photos) {
   if (source == nullptr) return {{"examples", 0}};
   std::map<Index, Index> count;
   for (const Index label : source->labels()) ++count[label];
   json by_class = json::object();
   for (const auto& [label, examples] : count) by_class[std::to_string(label)] = examples;
-  return {{"examples", source->size()},
-          {"by_class", by_class},
-          {"labels", hash_of(Tensor::from({source->size()}, source->labels()))}};
+  json summary{{"examples", source->size()},
+               {"by_class", by_class},
+               {"labels", hash_of(Tensor::from({source->size()}, source->labels()))}};
+  if (!photos.empty()) summary["photos"] = photos;
+  return summary;
+}
+
+// Of names and sizes: photos are not read for it, and a folder that was moved holds the same ones.
+std::string photos_hash(const data::ImageFolder& photos) {
+  std::string all;
+  for (const std::filesystem::path& file : photos.files) {
+    std::error_code none;
+    all += fmt::format("{} {}\n", file.filename().string(), std::filesystem::file_size(file, none));
+  }
+  return hash_of(std::as_bytes(std::span(all)));
 }
 
 std::vector<EpochRecord> records_of(const std::filesystem::path& path, const Checkpoint& checkpoint) {
@@ -80,11 +93,7 @@ class Trainer::Impl {
     check_labels(network_, *data_.train, options_);
     if (data_.validation) check_labels(network_, *data_.validation, options_);
     frozen_part(network_, options_.precision);  // throws if nothing is trainable
-    schedule_ = options_.schedule;
-    const Index steps = options_.epochs * data_.train->batches();
-    if (schedule_.total == 0) schedule_.total = steps;
-    if (schedule_.every == 0) schedule_.every = std::max<Index>(1, steps / 3);
-    factor(schedule_, schedule_.warmup);  // throws if it makes no sense
+    schedule_ = schedule_of(options_, data_.train->batches());
     if (options_.profile) profile_.emplace();
 
     report_.features = data_.line;
@@ -93,11 +102,15 @@ class Trainer::Impl {
     for (const nn::Parameter* parameter : network_.parameters()) {
       if (!report_.frozen_hashes.contains(parameter->name)) changing_.push_back(parameter->name);
     }
-    facts_ = {
-        {"graft", kVersion},
-        {"options", to_json(options_)},
-        {"data", {{"train", data_summary(data_.train.get())}, {"validation", data_summary(data_.validation.get())}}},
-        {"frozen", report_.frozen_hashes}};
+    facts_ = {{"graft", kVersion},
+              {"options", to_json(options_)},
+              {"data",
+               {{"train", data_summary(data_.train.get(), data_.train_hash)},
+                {"validation", data_summary(data_.validation.get(), data_.validation_hash)}}},
+              {"frozen", report_.frozen_hashes},
+              {"layers", layers_json(network_)}};
+    facts_["options"]["engine"] = name(Context::current().engine);
+    facts_["options"]["tf32"] = Context::current().allow_tf32;
   }
 
   Report run() {
@@ -146,9 +159,11 @@ class Trainer::Impl {
     for (const Tensors* part : {&checkpoint.weights, &checkpoint.best}) {
       for (const std::string& name : changing_) {
         const auto found = part->find(name);
-        check(found != part->end() && found->second.spec() == network_.parameter(name).value.spec(),
-              "{}: expected parameter '{}' as {} {}", files_.checkpoint().string(), name,
-              network_.parameter(name).value.dtype(), network_.parameter(name).shape);
+        const Spec expected = network_.parameter(name).value.spec();
+        check(found != part->end(), "{}: expected parameter '{}', got none", files_.checkpoint().string(), name);
+        check(found->second.spec() == expected, "{}: expected parameter '{}' as {} {}, got {} {}",
+              files_.checkpoint().string(), name, expected.dtype, expected.shape, found->second.dtype(),
+              found->second.shape());
       }
     }
     for (const EpochRecord& record : records_of(files_.checkpoint(), checkpoint)) append(record);
@@ -310,8 +325,6 @@ class Trainer::Impl {
                           {"parameters", network_.parameter_count()},
                           {"trainable", trained}};
     summary["frozen_features"] = report_.features;
-    summary["engine"] = name(Context::current().engine);
-    summary["tf32"] = Context::current().allow_tf32;
     summary["device"] = network_.device().to_string();
     summary["threads"] = threads();
     summary["status"] = status;
@@ -350,6 +363,10 @@ Trainer::Trainer(nn::Network& network, const data::ImageFolder& train, const dat
   check_options(options);
   parameter_groups(network, options);  // for its errors, before the work
   Data data = prepare(network, train, validation, options);
+  if (!options.out.empty()) {
+    data.train_hash = photos_hash(train);
+    data.validation_hash = photos_hash(validation);
+  }
   impl_ = std::make_unique<Impl>(network, std::move(data), std::move(options));
 }
 

@@ -50,6 +50,8 @@ TEST(ImageFolder, NamesWhatIsMissing) {
   folder.write("full/a.jpg", "x");
   folder.write("empty/a.txt", "x");
   EXPECT_ERROR(read_image_folder(folder.path()), "of the class 'empty', got none and 1 other files");
+  folder.write("caf\xe9/a.jpg", "x");
+  EXPECT_ERROR(read_image_folder(folder.path()), "caf\xe9: expected the name of a class in UTF-8, got other bytes");
 }
 
 TEST(LabelledPhotos, AreReadFromJson) {

@@ -95,6 +95,15 @@ TEST_F(LoaderTest, TheSameSeedGivesTheSameBatchesWhateverTheWorkers) {
   EXPECT_NE(epoch(other, 0)[0].indices, first[0].indices);
 }
 
+TEST_F(LoaderTest, VersionsOfPhotosComeAgainInTurn) {
+  options_.augmentation = Augmentation::parse("flip,rotate=20,brightness=0.2");
+  options_.shuffle = false;
+  Loader anew(photos_, options_);
+  options_.views = 2;
+  Loader versions(photos_, options_);
+  for (const std::uint64_t number : {0u, 1u, 2u, 5u}) expect_equal(epoch(versions, number), epoch(anew, number % 2));
+}
+
 TEST_F(LoaderTest, WithoutShufflingKeepsTheOrder) {
   options_.shuffle = false;
   Loader loader(photos_, options_);

@@ -121,6 +121,12 @@ TEST(Network, JsonKeepsSwitchesPreprocessingAndClasses) {
   EXPECT_EQ(again.features, "pool");
 }
 
+TEST(Network, JsonTakesNamesInUtf8Alone) {
+  Network network = small_network();
+  network.classes = {"a", "caf\xe9", "c"};
+  EXPECT_ERROR(network.to_json(), "expected names of layers and classes in UTF-8, got others");
+}
+
 TEST(Network, DamagedJsonIsNamed) {
   std::string json = small_network().to_json();
   EXPECT_ERROR(Network::from_json("{"), "the graph cannot be read");

@@ -190,6 +190,18 @@ TEST(Optimizer, ContinuesFromItsState) {
   }
 }
 
+// Steps that are not finite bring the loss scale from 65536 down to 1, where the seventeenth of them fails.
+TEST(Optimizer, CountsTheStepThatFailedFromWhereItContinues) {
+  const OptimizerOptions options{.algorithm = Algorithm::sgd, .learning_rate = 1, .loss_scaling = true};
+  Tensor w = with_gradient({0}, {1});
+  Optimizer whole(options, {{.parameters = {{"w", w}}}}), second(options, {{.parameters = {{"w", w}}}});
+  for (int step = 0; step < 3; ++step) whole.step();
+  second.set_state(whole.state());
+  w.set_grad(Tensor::full({1}, std::nan(""), DType::f64));
+  for (int step = 0; step < 17; ++step) second.step();
+  EXPECT_EQ(second.outcome().failed, 16);
+}
+
 struct Update {
   const char* what;
   OptimizerOptions options;

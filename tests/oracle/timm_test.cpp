@@ -61,7 +61,7 @@ TEST_P(TimmParity, FullSizeImage) {
   EXPECT_LE(difference.error, kForwardTolerance) << difference.where;
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, TimmParity, testing::Values("efficientnet_lite0", "vit_tiny", "vit_small"),
+INSTANTIATE_TEST_SUITE_P(Models, TimmParity, testing::Values("efficientnet_lite0", "vit_tiny", "vit_small", "vit_base"),
                          [](const auto& test) { return test.param; });
 
 }  // namespace

@@ -15,14 +15,14 @@
 namespace graft::plan {
 namespace {
 
+using test::all_models;
 using test::difference;
 using test::make;
 using test::random_normal;
-using test::small_models;
 using test::SmallModel;
 
 TEST(Plan, ComputesWhatTheNetworkDoes) {
-  for (const SmallModel& c : small_models()) {
+  for (const SmallModel& c : all_models()) {
     for (const auto& [dtype, bound] : {std::pair{DType::f32, 1e-5}, std::pair{DType::bf16, 4e-2}}) {
       SCOPED_TRACE(fmt::format("{} in {}", c.name, dtype));
       nn::Network network = make(c);
@@ -41,7 +41,7 @@ TEST(Plan, ComputesWhatTheNetworkDoes) {
 }
 
 TEST(Plan, FoldsEveryNormOfTheZooAndPlacesEveryPart) {
-  for (const SmallModel& c : small_models()) {
+  for (const SmallModel& c : all_models()) {
     SCOPED_TRACE(c.name);
     const Plan plan = compile(make(c), {2, c.size, c.size, 3});
     for (const Step& step : plan.steps()) {
@@ -124,6 +124,21 @@ TEST(Plan, IsRunByManyThreadsAtOnce) {
   for (std::size_t i = 0; i < 8; ++i) threads.emplace_back([&, i] { got[i] = plan.run(inputs[i]).front(); });
   for (std::thread& thread : threads) thread.join();
   for (std::size_t i = 0; i < 8; ++i) EXPECT_EQ(difference(got[i], want[i]), 0);
+}
+
+TEST(Inference, KeepsTheFourPlansThatRanLast) {
+  const Inference inference(make({"mobilenet", 32}));
+  const auto run = [&](Index batch) { inference.run(random_normal({batch, 32, 32, 3}, 1).to(DType::f32)); };
+  for (Index batch = 1; batch <= 4; ++batch) run(batch);
+  const std::size_t four = memory_use().in_use;
+  run(1);
+  EXPECT_EQ(memory_use().in_use, four) << "it was kept";
+  run(5);  // instead of 2
+  const std::size_t others = memory_use().in_use;
+  EXPECT_GT(others, four);
+  EXPECT_LT(others, four + four / 4);
+  run(1);
+  EXPECT_EQ(memory_use().in_use, others) << "it had run after 2, 3 and 4";
 }
 
 TEST(Plan, NeedsValues) {

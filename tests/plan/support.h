@@ -10,7 +10,7 @@
 
 namespace graft::test {
 
-/// A model of the zoo, small.
+/// A model of the zoo, small: one of each family, and the others.
 struct SmallModel {
   std::string name;
   Index size = 32;
@@ -19,6 +19,12 @@ struct SmallModel {
 inline const std::vector<SmallModel>& small_models() {
   static const std::vector<SmallModel> models{
       {"vgg16"}, {"resnet50"}, {"mobilenet"}, {"inception_v3", 75}, {"efficientnet_lite0"}, {"vit_tiny"}};
+  return models;
+}
+
+inline std::vector<SmallModel> all_models() {
+  std::vector<SmallModel> models = small_models();
+  for (const char* name : {"vgg19", "resnet101", "resnet152", "vit_small", "vit_base"}) models.push_back({name});
   return models;
 }
 

@@ -73,13 +73,27 @@ TEST(Report, ComparesRuns) {
   EXPECT_THAT(page, HasSubstr("<h2>two</h2>"));
 }
 
+// A run that was killed while it wrote a line, and one in f16 that left out a step for its loss.
+TEST(Report, TakesALogAsItIs) {
+  const data::TemporaryFolder folder;
+  write_run(folder, "one");
+  folder.write("one/log.jsonl", std::string(R"({"train": {"loss": 1.5, "top1": 0.5}, "validation": null}
+{"train": {"loss": null, "top1": 0.75}, "validation": null}
+{"train": {"loss": 0.2)"));
+  folder.write("one/data.json", std::string(R"({"data": "photos", "validation": [["/nowhere/1.png", 0]]})"));
+  write_report({.runs = {{folder.path() / "one"}}}, folder.path() / "page.html");
+  const std::string page = read_text(folder.path() / "page.html");
+  for (const char* part : {"2 of 2", "75.0 %", "nan", "None of the 1 photos it was not trained on is where it was"})
+    EXPECT_THAT(page, HasSubstr(part));
+}
+
 TEST(Report, RefusesWhatIsNoRun) {
   const data::TemporaryFolder folder;
   const auto page = folder.path() / "page.html";
   const auto report = [&] { write_report({.runs = {{folder.path() / "one"}}}, page); };
   EXPECT_THAT(report, ThrowsMessage<Error>(HasSubstr("run.json")));
   write_run(folder, "one");
-  folder.write("one/log.jsonl", std::string("{\"train\": "));
+  folder.write("one/log.jsonl", std::string("{\"train\": \n"));
   EXPECT_THAT(report, ThrowsMessage<Error>(HasSubstr("not the record of a run")));
   folder.write("one/log.jsonl", std::string());
   EXPECT_THAT(report, ThrowsMessage<Error>(HasSubstr("log.jsonl has 0")));

@@ -1,4 +1,5 @@
 #include <limits>
+#include <span>
 
 #include "graft/io/npy.h"
 #include "graft/io/safetensors.h"
@@ -63,6 +64,11 @@ TEST_F(BadInput, NonsenseOptionsEndInCode2) {
       {finetune + "--head wide", "--head"},
       {finetune + "--lr-of conv1", "PATTERN=RATE"},
       {finetune + "--lr-of conv1=fast", "expected a number, got 'fast'"},
+      {finetune + "--decay-of conv1", "PATTERN=DECAY"},
+      {finetune + "--decay-of conv1=much", "expected a number, got 'much'"},
+      {finetune + "--validation data", "folders apart"},
+      {finetune + "--validation ./data/red", "folders apart, got data and ./data/red"},
+      {"sweep --weights tiny.safetensors --data data/red --validation data --out run", "folders apart"},
       {finetune + "--momentum 0.9", "--momentum"},
       {finetune + "--precision f8", "--precision"},
       {finetune + "--folds 2", "--out excludes --folds"},
@@ -73,6 +79,9 @@ TEST_F(BadInput, NonsenseOptionsEndInCode2) {
       {"finetune --weights tiny.safetensors --data data --out data/run", "where every folder is a class"},
       {"finetune --weights tiny.safetensors --data data --out data/../data", "where every folder is a class"},
       {"convert tiny.safetensors -o out.safetensors --preprocessing soft", "--preprocessing"},
+      {"convert tiny.safetensors -o ./tiny.safetensors", "which is read and would be replaced"},
+      {"features --weights tiny.safetensors --layer pool data -o tiny.safetensors", "another file than tiny"},
+      {"features --weights tiny.safetensors --layer pool data -o data/red/0.png", "another file than data/red/0.png"},
       {"summary --weights tiny.safetensors --model vgg16", "got two"},
       {finetune + "--keep-head --head 8", "--keep-head"},
       {finetune + "--batch-norm batch", "no batch-norm"},
@@ -104,6 +113,8 @@ TEST_F(BadInput, WhatCannotBeDoneEndsInCode1) {
       {finetune + "--unfreeze 'conv9*'", "no layer of 'tiny' matches 'conv9*'; close to it: 'conv1'"},
       {finetune + "--lr-of 'conv9=1e-5'", "no layer of 'tiny' matches 'conv9'; close to it: 'conv1'"},
       {finetune + "--lr-of 'conv1=1e-5'", "frozen"},
+      {finetune + "--lr-of head=-1", "expected a rate or decay of 0 or more for 'head', got -1"},
+      {finetune + "--decay-of conv1=0", "'conv1=0' names a weight decay for layers that are frozen"},
       {finetune + "--cut conv9", "close to it: 'conv1'"},
       {finetune + "--freeze 'conv9*'", "no layer of 'tiny' matches 'conv9*'; close to it: 'conv1'"},
       {"finetune --weights tiny.safetensors --data data --quiet --folds 3 --unfreeze conv9", "close to it: 'conv1'"},
@@ -256,8 +267,8 @@ TEST_F(BadInput, DamagedRunsAreNamed) {
   write("run/checkpoint.safetensors", whole);
   expect_failure(graft(finetune + "--resume --lr 0.5"), 1, "the run was made with options 'learning_rate' 0.001");
   write("run/run.json", "{");
-  expect_failure(graft(finetune + "--resume"), 1, "run/run.json");
-  expect_failure(graft("report run -o report.html"), 1, "run/run.json");
+  expect_failure(graft(finetune + "--resume"), 1, "run/run.json: expected a JSON object, got no JSON");
+  expect_failure(graft("report run -o report.html"), 1, "run/run.json: expected a JSON object, got no JSON");
   write("run/best.safetensors", whole.substr(0, 100));
   expect_failure(graft("predict --run run data/red/0.png"), 1, "run/best.safetensors");
   expect_failure(graft("evaluate --run run --data data"), 1, "run/best.safetensors");
@@ -280,6 +291,16 @@ TEST_F(BadInput, FoldersWithoutPhotosAreNamed) {
   expect_failure(graft("evaluate --weights tiny.safetensors --data data/red --labels labels.json"), 1, "99");
   write("labels.json", "[1, 2]");
   expect_failure(graft("evaluate --weights tiny.safetensors --data data/red --labels labels.json"), 1, "labels.json");
+}
+
+TEST_F(BadInput, NamesThatAreNotUtf8AreNamed) {
+  write("latin1.txt", "caf\xe9\nth\xe9\n");
+  expect_failure(graft("convert tiny.safetensors -o out.safetensors --classes latin1.txt"), 1,
+                 "latin1.txt: expected class names in UTF-8");
+  fs::copy(folder() / "data/red", folder() / "data/caf\xe9");
+  expect_failure(graft("finetune --weights tiny.safetensors --data data --quiet --out run"), 1,
+                 "data/caf\xe9: expected the name of a class in UTF-8");
+  expect_nothing_written();
 }
 
 TEST_F(BadInput, OutputThatCannotBeWrittenIsNamed) {
@@ -336,6 +357,25 @@ TEST_F(BadInput, AFullDiskLaterInARunKeepsItsCheckpoint) {
     EXPECT_EQ(entry.path().string().find(".partial-"), std::string::npos) << entry.path();
   ASSERT_EQ(graft(finetune + "--epochs 3 --resume --out run").code, 0);
   EXPECT_TRUE(read_text(folder() / "run/last.safetensors") == read_text(folder() / "whole/last.safetensors"));
+}
+
+TEST_F(BadInput, ANetworkOfGraftIsNotConvertedAgain) {
+  expect_failure(graft("convert tiny.safetensors -o out.safetensors --model mobilenet"), 1,
+                 "tiny.safetensors: is a network of graft already");
+  expect_nothing_written();
+}
+
+// 1e5 is no number of f16.
+TEST_F(BadInput, ALossThatIsNotFiniteIsNotScored) {
+  nn::Network large = network();
+  large.materialize();
+  large.classes = {"blue", "green", "red", "white"};
+  for (float& bias : std::span(large.parameter("top/bias").value.mutable_data<float>(), 4)) bias = 1e5f;
+  io::save_network(large, folder() / "large.safetensors");
+  const Outcome got = graft("evaluate --weights large.safetensors --data data --precision f16");
+  expect_failure(got, 1, "data: the loss over its photos is");
+  EXPECT_THAT(got.error, HasSubstr("do not fit f16"));
+  EXPECT_EQ(graft("evaluate --weights large.safetensors --data data").code, 0);
 }
 
 TEST_F(BadInput, ARunThatDivergesAtOnceNamesTheLayerAndLeavesNoFolder) {

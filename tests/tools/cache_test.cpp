@@ -97,5 +97,34 @@ TEST_F(Cached, ASweepGivesWhatSeparateRunsGive) {
   EXPECT_FALSE(exists("bad"));
 }
 
+TEST_F(Cached, ASweepKeepsWhatItProbes) {
+  const std::string probes = "--layers conv2,relu1 --epochs 4 --lr 0.05 --json --out ";
+  const auto sweep = [&](const std::string& arguments, const std::string& says) {
+    const Outcome got = run("sweep", probes + arguments);
+    EXPECT_EQ(got.code, 0) << got.error;
+    EXPECT_THAT(got.error, HasSubstr(says));
+    return got.json();
+  };
+  const nlohmann::json first = sweep("first", "is computed once for 18 photos and kept in");
+  for (const auto& [arguments, says] : std::map<std::string, std::string>{
+           {"again --cache-memory 0", "was computed by an earlier run for 18 photos"},
+           {"other --cache other --cache-memory 0", "of the cache folder: "},
+           {"none --cache empty --cache-memory 0 --cache-limit 0", "runs in every step: "},
+           {"plain --no-cache", "runs in every step, as asked"}}) {
+    const nlohmann::json got = sweep(arguments, says);
+    for (std::size_t i = 0; i < 2; ++i)
+      EXPECT_NEAR(got["depths"][i]["train"]["loss"].get<double>(), first["depths"][i]["train"]["loss"].get<double>(),
+                  1e-5)
+          << arguments;
+  }
+  EXPECT_TRUE(exists("other"));
+  EXPECT_FALSE(exists("empty"));
+}
+
+// Not a line of progress comes before.
+TEST_F(Cached, ASweepFindsItsFolderBeforeTheWork) {
+  expect_failure(run("sweep", "--epochs 1 --out tiny.safetensors/sweep"), 1, "cannot make the folder");
+}
+
 }  // namespace
 }  // namespace graft::tools

@@ -30,6 +30,8 @@ TEST_F(Command, DoctorSaysWhatThereIs) {
   EXPECT_TRUE(found["build"]["cuda"].is_boolean());
   EXPECT_TRUE(found["devices"].contains("cpu"));
   EXPECT_EQ(found["devices"].contains("emulated"), found["build"]["emulated"].get<bool>());
+  EXPECT_EQ(found["devices"].contains("cuda:0"), found["build"]["cuda"].get<bool>());
+  EXPECT_THAT(found["build"]["hopper"].dump(), testing::AnyOf("false", "\"proved\"", "\"not proved\""));
   EXPECT_GT(found["auto"]["library"].size() + found["auto"]["native"].size(), 20u);
   EXPECT_THAT(graft("doctor").out, HasSubstr("engine auto"));
   EXPECT_EQ(found["tf32"], false);
@@ -56,6 +58,14 @@ TEST_F(Command, SummaryCountsParametersOfFilesAndModels) {
   EXPECT_EQ(graft("summary --model mobilenet --no-top --alpha 0.5 --input-size 160 --json").json()["parameters"],
             829536);
   EXPECT_THAT(graft("summary --model vgg16").out, HasSubstr("block5_conv3"));
+}
+
+TEST_F(Command, SummaryMeasuresAPlanInF16) {
+  save();
+  const Outcome got = graft("summary --weights tiny.safetensors --plan --precision f16 --json");
+  ASSERT_EQ(got.code, 0) << got.error;
+  EXPECT_EQ(got.json()["precision"], "f16");
+  EXPECT_GT(got.json()["product_gflop_per_s"], 0);
 }
 
 TEST_F(Command, PredictFollowsTheSchema) {

@@ -57,12 +57,34 @@ TEST_F(DeviceOption, FinetunesAsOnTheCpu) {
   expect_same_networks("device/last.safetensors", "cpu/last.safetensors");
 }
 
+TEST_F(DeviceOption, SweepsAsOnTheCpu) {
+  save();
+  const std::string sweep =
+      "sweep --weights tiny.safetensors --data data --layers relu1,pool --epochs 2 --lr 0.02 --optimizer sgd --batch 4 "
+      "--validation-split 0.34 --threads 1 --seed 5 --engine native --json --quiet ";
+  const Outcome device = graft(sweep + "--device emulated --out device --cache there", "GRAFT_EMULATED_CHECKS=0 "),
+                cpu = graft(sweep + "--out cpu --cache here");
+  ASSERT_EQ(device.code, 0) << device.error;
+  ASSERT_EQ(cpu.code, 0) << cpu.error;
+  const nlohmann::json got = device.json()["depths"], want = cpu.json()["depths"];
+  ASSERT_EQ(got.size(), 2u);
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    EXPECT_EQ(got[i]["layer"], want[i]["layer"]);
+    EXPECT_NEAR(got[i]["train"]["loss"].get<double>(), want[i]["train"]["loss"].get<double>(), 1e-4);
+  }
+}
+
 // Whatever the order of the options.
 TEST_F(DeviceOption, HasALibraryOfItsOwnOrNone) {
   save();
   for (const std::string options : {"--engine library --device emulated", "--device emulated --engine library"})
     expect_failure(graft("predict --weights tiny.safetensors data/red/0.png " + options), 1,
                    "the emulated device runs graft's own kernels alone");
+}
+
+TEST_F(DeviceOption, HasNoSpeedToMeasure) {
+  save();
+  expect_failure(graft("summary --weights tiny.safetensors --plan --device emulated"), 2, "no speed to measure");
 }
 
 TEST_F(DeviceOption, RunsAConvertedModelAsOnTheCpu) {
@@ -99,13 +121,15 @@ TEST_F(DeviceOption, SaysThatThereIsNoGpu) {
   for (const std::string command :
        {"finetune --weights none --data none --out run", "predict --weights none none.png",
         "evaluate --weights none --data none", "features --weights none --layer none none.png -o none",
-        "report none -o none.html", "doctor"}) {
+        "sweep --weights none --data none --out sweep", "summary --weights none --plan", "report none -o none.html",
+        "doctor"}) {
     SCOPED_TRACE(command);
     expect_failure(graft(command + " --device cuda"), 1, why);
     expect_failure(graft(command + " --device cuda:1"), 1, why);
     expect_failure(graft(command + " --device emulated:1"), 1, "expected cpu, cuda, cuda:N or emulated");
   }
   EXPECT_FALSE(exists("run"));
+  EXPECT_FALSE(exists("sweep"));
 }
 
 }  // namespace

@@ -94,11 +94,12 @@ TEST_F(Finetune, ADivergedRunCanBeUsedButNotResumed) {
   EXPECT_THAT(record["error"].get<std::string>(), HasSubstr("'head"));
   for (const auto& entry : fs::directory_iterator(folder() / "run")) {
     EXPECT_THAT(entry.path().filename().string(),
-                testing::AnyOf("best.safetensors", "log.jsonl", "run.json", "checkpoint.safetensors"));
+                testing::AnyOf("best.safetensors", "log.jsonl", "run.json", "data.json", "checkpoint.safetensors"));
   }
   EXPECT_EQ(graft("predict --run run data/red/0.png").code, 0);
   EXPECT_EQ(graft("evaluate --run run --data data").code, 0);
-  EXPECT_EQ(graft("report run -o report.html").code, 0);
+  EXPECT_EQ(graft("report ../run -o report.html", "mkdir elsewhere && cd elsewhere && ").code, 0);
+  EXPECT_THAT(read_text(folder() / "elsewhere/report.html"), HasSubstr("data:image/jpeg;base64,"));
 
   expect_failure(finetune(options + "--resume"), 1, "run: the run diverged and would again; start anew in another");
   expect_failure(finetune(options), 1, "run: the folder holds a run already");

@@ -339,6 +339,23 @@ TEST(Views, AreWhatTheFirstEpochsOfAPlainRunDraw) {
   }
 }
 
+TEST(Views, AreTheSameWhereTheyAreNotKept) {
+  const test::TemporaryFolder folder("views_not_kept");
+  const Photos photos(folder.path());
+  TrainOptions options = quick_options();
+  options.epochs = 5;
+  options.views = 2;
+  options.augmentation = data::Augmentation::parse("flip,rotate=20,brightness=0.2");
+  const Outcome kept = run_of(head_alone(), photos, options);
+  EXPECT_THAT(kept.report.features, HasSubstr("2 views of each of 30 photos"));
+  options.cache_bytes = 0;
+  const Outcome no_room = run_of(head_alone(), photos, options);
+  EXPECT_THAT(no_room.report.features, HasSubstr("runs in every step: its values"));
+  EXPECT_EQ(no_room.bytes, kept.bytes);
+  options.cache_features = false;
+  EXPECT_EQ(run_of(head_alone(), photos, options).bytes, kept.bytes);
+}
+
 TEST(Views, AreOtherValuesForAnotherSeedOrAugmentation) {
   const test::TemporaryFolder folder("views_key");
   const Photos photos(folder.path());

@@ -55,6 +55,15 @@ TEST(CrossValidation, RefusesWhatMakesNoSense) {
   nn::Network network = small_network();
   auto options = test::quick_options();
   EXPECT_ERROR(cross_validate(network, test::stripe_features(4, 1), options, {.folds = 5}), "5");
+  const test::TemporaryFolder folder("cross_nonsense");
+  const auto photos = test::stripe_photos(folder.path(), 4, 1);
+  network.freeze("conv1");
+  options.progress = Progress::lines;
+  options.schedule = {.kind = optim::Schedule::Kind::cosine, .warmup = 1000};
+  testing::internal::CaptureStderr();
+  EXPECT_ERROR(cross_validate(network, photos, options, {.folds = 5}), "expected 2 to 4 folds, got 5");
+  EXPECT_ERROR(cross_validate(network, photos, options, {.folds = 2}), "leaves none after a warm-up");
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "") << "before anything is computed";
   options.out = "somewhere";
   EXPECT_ERROR(cross_validate(network, test::stripe_features(4, 1), options), "writes no run");
 }

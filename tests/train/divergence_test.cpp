@@ -88,6 +88,36 @@ TEST(Divergence, IsSeenByValidationToo) {
   expect_usable(folder.path(), said);
 }
 
+// The optimizer takes its loss scale along, but counts the steps of each start from 0, as the trainer does.
+TEST(Divergence, OfAResumedRunInF16NamesTheLayer) {
+  const test::TemporaryFolder folder("diverged_f16");
+  auto options = test::quick_options();
+  options.precision = DType::f16;
+  options.epochs = 2;
+  options.batch = 4;
+  options.out = folder.path();
+  const auto said = [&](nn::Network& network) -> std::string {
+    network.freeze("bn1");
+    try {
+      Trainer(network, memory_source(test::stripe_features(96, 1), {.batch = options.batch}), nullptr, options).run();
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "no error";
+  };
+  nn::Network stopped = small_network(), network = small_network();
+  options.after_step = [](Index epoch, Index) {
+    if (epoch == 1) throw Error("stopped");
+  };
+  EXPECT_EQ(said(stopped), "stopped");
+  options.resume = true;
+  options.after_step = [&](Index epoch, Index step) {
+    if (epoch == 1 && step == 2) network.parameter("conv2/weight").value.fill(3e38);
+  };
+  EXPECT_THAT(said(network), AllOf(HasSubstr("in epoch 2, step "),
+                                   HasSubstr("the first value that is not finite comes from layer 'conv2' (conv2d)")));
+}
+
 TEST(Divergence, BeforeTheFirstEpochIsOverLeavesNothing) {
   const test::TemporaryFolder folder("diverged_at_once");
   EXPECT_THAT(diverge(folder.path(), 0, 2, 0), HasSubstr("in epoch 1, step 4"));

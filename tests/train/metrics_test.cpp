@@ -1,5 +1,7 @@
 #include "graft/train/metrics.h"
 
+#include <limits>
+
 #include <gtest/gtest.h>
 
 #include "support/expect.h"
@@ -32,6 +34,16 @@ TEST(Metrics, FewerThanFiveClasses) {
               Tensor::full({}, 1, DType::f64));
   EXPECT_EQ(metrics.top1(), 0.5);
   EXPECT_EQ(metrics.top5(), 1);
+}
+
+TEST(Metrics, WhatIsNotANumberIsNotRight) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  Metrics metrics;
+  metrics.add(Tensor::from<float>({3, 3}, {nan, nan, nan, nan, 1, 2, 3, nan, 1}),
+              Tensor::from<std::int64_t>({3}, {0, 2, 0}), Tensor::full({}, nan));
+  EXPECT_EQ(metrics.top1(), 0);
+  EXPECT_THAT(metrics.confusion()[0], ElementsAre(2, 0, 0));  // the highest of what is a number
+  EXPECT_THAT(metrics.confusion()[2], ElementsAre(0, 0, 1));
 }
 
 TEST(Metrics, EmptyIsZero) {

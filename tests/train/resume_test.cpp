@@ -100,10 +100,33 @@ TEST(Resume, RefusesAnotherRun) {
   nn::Network frozen = small_network(0.3);
   frozen.freeze("conv1");
   EXPECT_THAT(error([](TrainOptions&) {}, frozen), testing::HasSubstr("made with frozen 'conv1/weight' null"));
+  EXPECT_THAT(error([](TrainOptions&) {}, small_network(0.5)), testing::HasSubstr("made with layers 'dropout' {"));
+  {
+    ContextScope scope;
+    scope->engine = Engine::native;
+    EXPECT_THAT(error([](TrainOptions&) {}), testing::HasSubstr("made with options 'engine' "));
+  }
 
   const auto checkpoint = folder.path() / "checkpoint.safetensors";
   std::filesystem::resize_file(checkpoint, std::filesystem::file_size(checkpoint) - 10);
   EXPECT_THAT(error([](TrainOptions&) {}), testing::HasSubstr("checkpoint.safetensors"));
+}
+
+TEST(Resume, RefusesOtherPhotos) {
+  const test::TemporaryFolder folder("other_photos");
+  const auto photos = test::stripe_photos(folder.path() / "photos", 12, 1);
+  auto options = test::quick_options();
+  options.epochs = 1;
+  options.out = folder.path() / "run";
+  const auto train = [&] {
+    nn::Network network = small_network();
+    Trainer(network, photos, {}, options).run();
+  };
+  train();
+  options.resume = true;
+  train();
+  std::ofstream(photos.files[3], std::ios::app) << "x";
+  EXPECT_ERROR(train(), "the run was made with data 'train' ");
 }
 
 // The process of the next test: it kills itself with the signal that nothing can catch.

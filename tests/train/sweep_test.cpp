@@ -52,9 +52,10 @@ TEST_F(Sweeping, GivesWhatSeparateRunsGive) {
     double tolerance;
   };
   // Where the value before a batch-norm is wanted too, the batch-norm is no part of the convolution.
-  for (const Row& row : {Row{{"conv2", "relu1"}, false, false, 0}, Row{{"conv2", "relu1"}, true, false, 0},
-                         Row{{"conv2", "relu1"}, true, true, 0}, Row{{"relu1", "conv2", "conv1"}, false, false, 1e-5},
-                         Row{{"relu1", "conv2", "conv1"}, true, false, 1e-5}}) {
+  for (const Row& row :
+       {Row{{"conv2", "relu1"}, false, false, 0}, Row{{"conv2", "relu1"}, false, true, 0},
+        Row{{"conv2", "relu1"}, true, false, 0}, Row{{"conv2", "relu1"}, true, true, 0},
+        Row{{"relu1", "conv2", "conv1"}, false, false, 1e-5}, Row{{"relu1", "conv2", "conv1"}, true, false, 1e-5}}) {
     SCOPED_TRACE(fmt::format("{} layers, fine-tuned {}, file {}", row.layers.size(), row.fine_tune, row.in_file));
     options.layers = row.layers;
     options.fine_tune = row.fine_tune;
@@ -81,6 +82,54 @@ TEST_F(Sweeping, GivesWhatSeparateRunsGive) {
   }
 }
 
+// Wherever the probed values are kept, and where they are not.
+TEST_F(Sweeping, KeepsWhatIsProbedWhereARunWould) {
+  options.layers = {"conv2", "relu1"};
+  const auto probe = [&](const std::string& line) {
+    nn::Network network = backbone();
+    Sweep got = sweep(network, train, validation, options);
+    for (const Depth& depth : got.depths) EXPECT_THAT(depth.report.features, testing::HasSubstr(line));
+    return got;
+  };
+  const Sweep expected = probe("is computed once for 40 photos and kept in 2.5 KiB of memory");
+  EXPECT_GT(expected.frozen_seconds, 0);
+  const auto same = [&](const std::string& line, bool computes) {
+    const Sweep got = probe(line);
+    EXPECT_EQ(got.frozen_seconds > 0, computes) << line;
+    for (std::size_t i = 0; i < got.depths.size(); ++i)
+      EXPECT_EQ(got.depths[i].report.best().validation->loss, expected.depths[i].report.best().validation->loss);
+  };
+  options.train.cache_folder = folder_.path() / "cache";
+  options.train.cache_bytes = 0;
+  same("kept in 2.5 KiB of the cache folder", true);
+  same("was computed by an earlier run for 40 photos", false);
+  options.train.cache_file_bytes = 0;
+  options.layers = {"conv2", "conv1"};
+  EXPECT_EQ(probe("its values for 40 photos would take 2.5 KiB of memory").frozen_seconds, 0);
+  options.layers = {"conv2", "relu1"};
+  options.train.cache_features = false;
+  same("runs in every step, as asked", false);
+}
+
+TEST_F(Sweeping, ProbesTokensAveraged) {
+  nn::Builder b({.height = 12, .width = 12});
+  auto x = b.add("patches", nn::Conv2d({.out = 6, .kernel = 4, .stride = 4}), b.input());
+  x = b.add("tokens", nn::Reshape({-1, 6}), x);
+  x = b.add("norm", nn::LayerNorm(), x);
+  nn::Network network = b.build(b.add("first", nn::TakeToken(0), x));
+  network.preprocessing = tf_preprocessing(12);
+  options.layers = {"patches", "tokens", "norm", "first"};
+  for (const bool cache : {true, false}) {
+    options.train.cache_features = cache;
+    const Sweep got = sweep(network, train, validation, options);
+    ASSERT_EQ(got.depths.size(), 4u);
+    for (const Depth& depth : got.depths) EXPECT_EQ(depth.width, 6);
+    const Report &of_pixels = got.depths[0].report, &of_tokens = got.depths[1].report;
+    EXPECT_NEAR(of_tokens.best().train.loss, of_pixels.best().train.loss, 1e-5);
+    EXPECT_NE(got.depths[2].report.best().train.loss, of_tokens.best().train.loss);
+  }
+}
+
 TEST_F(Sweeping, TrainsWhatIsBehindEachLayer) {
   options.train.epochs = 1;
   nn::Network network = backbone();
@@ -100,10 +149,13 @@ TEST_F(Sweeping, RefusesWhatMakesNoSense) {
     std::function<void(SweepOptions&)> change;
     std::string error;
   };
-  for (const Row& row : {Row{[](SweepOptions& o) { o.layers = {"conv9"}; }, "conv9"},
-                         Row{[](SweepOptions& o) { o.train.augmentation.flip = true; }, "on the photos as they are"},
-                         Row{[](SweepOptions& o) { o.train.out = "run"; }, "writes no run"},
-                         Row{[](SweepOptions& o) { o.train.epochs = 0; }, "at least one epoch"}}) {
+  for (const Row& row :
+       {Row{[](SweepOptions& o) { o.layers = {"conv9"}; }, "conv9"},
+        Row{[](SweepOptions& o) { o.train.augmentation.flip = true; }, "on the photos as they are"},
+        Row{[](SweepOptions& o) { o.train.out = "run"; }, "writes no run"},
+        Row{[](SweepOptions& o) { o.train.schedule = {.kind = optim::Schedule::Kind::cosine, .warmup = 1000}; },
+            "leaves none after a warm-up"},
+        Row{[](SweepOptions& o) { o.train.epochs = 0; }, "at least one epoch"}}) {
     SweepOptions changed = options;
     row.change(changed);
     nn::Network network = backbone();
@@ -124,7 +176,10 @@ TEST(BlockEnds, AreTheLastBottleneckOfEachSize) {
   EXPECT_THAT(of("mobilenet"),
               ElementsAre("conv_pw_1_relu", "conv_pw_3_relu", "conv_pw_5_relu", "conv_pw_11_relu", "conv_pw_13_relu"));
   EXPECT_EQ(block_ends(models::make("vgg16").cut("fc2")).back(), "fc2");
-  EXPECT_THAT(of("vit_tiny"), ElementsAre("patch_embed.proj", "class_token_out"));
+  std::vector<std::string> blocks{"patch_embed.proj"};
+  for (int i = 0; i < 12; ++i) blocks.push_back(fmt::format("blocks.{}.add2", i));
+  blocks.emplace_back("class_token_out");
+  EXPECT_EQ(of("vit_tiny"), blocks);
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "graft/io/network_file.h"
 
 #include "support/expect.h"
+#include "train/options.h"
 #include "train/progress.h"
 #include "train/samples.h"
 
@@ -246,6 +247,35 @@ TEST(Trainer, LayersHaveTheirOwnRates) {
   EXPECT_NE(after.at("head/weight"), before.at("head/weight"));
 }
 
+TEST(Trainer, LayersHaveTheirOwnDecays) {
+  const auto train = [](double decay, const std::vector<std::pair<std::string, double>>& decay_of) {
+    nn::Network network = small_network();
+    auto options = quick_options();
+    options.epochs = 1;
+    options.batch = 96;  // a single step
+    options.optimizer = {.algorithm = optim::Algorithm::sgd, .learning_rate = 0.02, .weight_decay = decay};
+    options.weight_decay_of = decay_of;
+    test::stripe_trainer(network, options).run();
+    return bytes_of(network);
+  };
+  const auto none = train(0, {}), all = train(0.5, {}), some = train(0.5, {{"conv1", 0.0}, {"conv*", 0.25}});
+  EXPECT_EQ(some.at("conv1/weight"), none.at("conv1/weight"));
+  EXPECT_NE(some.at("conv2/weight"), none.at("conv2/weight"));
+  EXPECT_NE(some.at("conv2/weight"), all.at("conv2/weight"));
+  EXPECT_EQ(some.at("head/weight"), all.at("head/weight"));
+}
+
+// In f16 a step may be left out for its loss: the epoch's is then no number, and any other is better.
+TEST(Trainer, AnEpochWithoutALossIsReadAgainAndIsTheWorst) {
+  EpochRecord without{.epoch = 1}, with{.epoch = 2};
+  without.train.loss = std::nan("");
+  with.train.loss = 3;
+  EXPECT_TRUE(std::isnan(record_from_json(nlohmann::json::parse(to_json(without).dump())).train.loss));
+  EXPECT_TRUE(is_better(with, without));
+  EXPECT_FALSE(is_better(without, with));
+  EXPECT_FALSE(is_better(without, without));
+}
+
 // Activations of 8 bits of precision lead the same way as those of 24: the f32 masters take every small step.
 TEST(Trainer, LearnsInBf16AsInF32) {
   const auto train = [](DType precision) {
@@ -367,7 +397,17 @@ TEST(Trainer, RefusesWhatMakesNoSense) {
                   },
                   partly),
               HasSubstr("'conv1=1e-05' names a learning rate for layers that are frozen"));
+  EXPECT_THAT(error_of(
+                  [](TrainOptions& o) {
+                    o.weight_decay_of = {{"conv1", 0.1}};
+                  },
+                  partly),
+              HasSubstr("'conv1=0.1' names a weight decay for layers that are frozen"));
   EXPECT_THAT(error_of([](TrainOptions& o) { o.learning_rate_of = {{"block9", 1e-5}}; }), HasSubstr("'block9'"));
+  EXPECT_THAT(error_of([](TrainOptions& o) {
+                o.learning_rate_of = {{"conv1", -1}};
+              }),
+              HasSubstr("expected a rate or decay of 0 or more for 'conv1', got -1"));
   EXPECT_THAT(error_of([](TrainOptions& o) { o.epochs = 0; }), HasSubstr("expected at least one epoch"));
   EXPECT_THAT(error_of([](TrainOptions& o) { o.label_smoothing = 1; }),
               HasSubstr("label smoothing must be in [0, 1), got 1"));
@@ -384,6 +424,14 @@ TEST(Trainer, RefusesWhatMakesNoSense) {
   network.classes = {"cats", "dogs"};
   EXPECT_ERROR(Trainer(network, photos, {}, quick_options()),
                "the network's classes (cats, dogs) are not the data's (columns, rows)");
+  nn::Network plain = small_network();
+  plain.freeze("conv1");
+  auto options = quick_options();
+  options.schedule = {.kind = optim::Schedule::Kind::cosine, .warmup = 1000};
+  options.progress = Progress::lines;
+  testing::internal::CaptureStderr();
+  EXPECT_ERROR(Trainer(plain, photos, {}, options), "leaves none after a warm-up");
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "") << "before anything is computed";
   nn::Network three = small_network();
   nn::HeadOptions head;
   head.classes = 3;

@@ -8,6 +8,7 @@
 
 #include "graft/core/context.h"
 
+#include "data/utf8.h"
 #include "kernels/registry.h"
 
 namespace graft::tools {
@@ -139,7 +140,18 @@ std::vector<std::string> read_class_names(const std::filesystem::path& path) {
     }
   }
   check(!names.empty(), "{}: holds no class names", path.string());
+  for (const std::string& name : names)
+    check(data::is_utf8(name), "{}: expected class names in UTF-8, got '{}'", path.string(), name);
   return names;
+}
+
+void check_not_read(const std::filesystem::path& out, const std::vector<std::filesystem::path>& inputs) {
+  for (const std::filesystem::path& input : inputs) {
+    std::error_code none;
+    check_usage(!std::filesystem::equivalent(out, input, none),
+                "-o {}: expected another file than {}, which is read and would be replaced", out.string(),
+                input.string());
+  }
 }
 
 std::vector<std::string> split_commas(const std::vector<std::string>& texts) {

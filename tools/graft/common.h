@@ -54,8 +54,11 @@ struct WeightsOption {
 void add_weights_option(CLI::App& command, WeightsOption& option);
 
 /// Names of classes, from a JSON list, a JSON object {"0": "name"} (or Keras's {"0": ["id", "name"]}), or a text with a
-/// name a line.
+/// name a line. Throws Error unless they are UTF-8.
 std::vector<std::string> read_class_names(const std::filesystem::path& path);
+
+/// Throws UsageError if `out`, which a command is about to write, is one of the files that it reads.
+void check_not_read(const std::filesystem::path& out, const std::vector<std::filesystem::path>& inputs);
 
 /// The parts of a text between commas, without empty ones.
 std::vector<std::string> split_commas(const std::vector<std::string>& texts);

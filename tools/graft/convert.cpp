@@ -41,6 +41,7 @@ void report(const Options& options, nn::Network& network, const io::ConversionRe
 }
 
 void convert(const Options& options) {
+  check_not_read(options.out, {options.file, options.convert.map, options.classes});
   io::ConvertOptions o = options.convert;
   if (!options.classes.empty()) o.classes = read_class_names(options.classes);
   io::Conversion converted = io::convert(options.file, o);

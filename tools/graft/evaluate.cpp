@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 
 #include "graft/predict/predictor.h"
 
@@ -69,6 +70,8 @@ void evaluate(const Options& options) {
   const train::Metrics metrics =
       train::evaluate(network, photos, options.batch, options.workers, dtype_from_name(options.precision));
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  check(std::isfinite(metrics.loss()), "{}: the loss over its photos is {}: the network's values do not fit {}",
+        options.data.string(), metrics.loss(), options.precision);
   const double milliseconds = 1000 * seconds / static_cast<double>(metrics.count());
   if (!options.json) return show(metrics, predictor, milliseconds);
   Json classes = Json::array();

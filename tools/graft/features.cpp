@@ -61,6 +61,9 @@ Tensor read_input(const std::filesystem::path& path, const nn::Network& network)
 void features(const Options& options) {
   check_usage(options.input.empty() != options.images.empty(), "expected either --input or photos, got {}",
               options.input.empty() ? "neither" : "both");
+  const std::vector<std::filesystem::path> photos = photos_of(options);
+  check_not_read(options.out, {options.weights.file(), options.input});
+  check_not_read(options.out, photos);
   nn::Network network = io::load_network(options.weights.file());
   const std::vector<std::string> given = split_commas(options.layers);
   const std::set<std::string> names(given.begin(), given.end());
@@ -69,7 +72,6 @@ void features(const Options& options) {
   const plan::Inference inference(network, {.dtype = DType::f32, .outputs = layers, .given = {}});
 
   const Tensor input = options.input.empty() ? Tensor() : read_input(options.input, network);
-  const std::vector<std::filesystem::path> photos = photos_of(options);
   const Index total = input.defined() ? input.shape()[0] : static_cast<Index>(photos.size());
   const auto compute = [&](Index first) {
     const Index count = std::min(options.batch, total - first);

@@ -18,7 +18,7 @@ struct Options {
   fs::path weights, out;
   DataOptions data;
   CacheOptions cache;
-  std::vector<std::string> freeze, unfreeze, rates;
+  std::vector<std::string> freeze, unfreeze, rates, decays;
   int train_last = 0;
   std::string batch_norm = "moving", cut, head = "none", optimizer = "adam", schedule = "constant", augment,
               precision = "f32";
@@ -50,14 +50,15 @@ std::vector<Index> hidden_widths(const std::string& text) {
   return widths;
 }
 
-std::vector<std::pair<std::string, double>> rates_of(const std::vector<std::string>& texts) {
-  std::vector<std::pair<std::string, double>> rates;
+std::vector<std::pair<std::string, double>> values_of(const std::vector<std::string>& texts, const std::string& option,
+                                                      std::string_view form) {
+  std::vector<std::pair<std::string, double>> values;
   for (const std::string& text : split_commas(texts)) {
     const auto equals = text.rfind('=');
-    check_usage(equals != std::string::npos && equals > 0, "--lr-of: expected PATTERN=RATE, got '{}'", text);
-    rates.emplace_back(text.substr(0, equals), number(text.substr(equals + 1), "--lr-of"));
+    check_usage(equals != std::string::npos && equals > 0, "{}: expected {}, got '{}'", option, form, text);
+    values.emplace_back(text.substr(0, equals), number(text.substr(equals + 1), option));
   }
-  return rates;
+  return values;
 }
 
 // Which layers before the head are trained. Nothing of the backbone unless asked for.
@@ -121,7 +122,8 @@ nn::Network prepare_network(const Options& options, const std::vector<std::strin
 
 Json files_of(const data::ImageFolder& photos) {
   Json list = Json::array();
-  for (std::size_t i = 0; i < photos.files.size(); ++i) list.push_back({photos.files[i].string(), photos.labels[i]});
+  for (std::size_t i = 0; i < photos.files.size(); ++i)
+    list.push_back({fs::absolute(photos.files[i]).lexically_normal().string(), photos.labels[i]});
   return list;
 }
 
@@ -140,7 +142,7 @@ void describe_run(const Options& options, const nn::Network& network, const Phot
 void check_options(const Options& options) {
   check_usage(options.folds > 0 || options.explain_plan || !options.out.empty(),
               "--out is required: the folder for the run's files");
-  check_outside(options.out, options.data);
+  check_apart(options.out, options.data);
   if (options.keep_head) {
     check_usage(options.cut.empty() && options.head == "none" && options.dropout == 0,
                 "--keep-head trains the head that is there: leave out --cut, --head and --dropout");
@@ -154,20 +156,15 @@ void check_options(const Options& options) {
 }
 
 train::Report train(const Options& options, nn::Network& network, const Photos& photos) {
-  std::error_code error;
-  const bool fresh = !fs::exists(options.out, error);
-  try {
-    fs::create_directories(options.out, error);
-    check(!error, "{}: cannot make the folder of the run: {}", options.out.string(), error.message());
-    train::Report report = train::Trainer(network, photos.train, photos.validation, options.train).run();
-    describe_run(options, network, photos);
-    return report;
-  } catch (...) {
-    // Of a run that failed before it had anything to use or to continue, nothing stays.
-    const bool useful = fs::exists(options.out / "checkpoint.safetensors") || fs::exists(options.out / "run.json");
-    if (fresh && !useful) fs::remove_all(options.out, error);
-    throw;
-  }
+  const fs::path checkpoint = options.out / "checkpoint.safetensors";
+  train::Report report;
+  // Of a run that failed before it had anything to use or to continue, nothing stays.
+  work_in(options.out, {"checkpoint.safetensors", "run.json"}, [&] {
+    train::Trainer trainer(network, photos.train, photos.validation, options.train);
+    if (!fs::exists(checkpoint)) describe_run(options, network, photos);  // one that is resumed was described before
+    report = trainer.run();
+  });
+  return report;
 }
 
 void show(const Options& options, const nn::Network& network, const Photos& photos, const train::Report& report) {
@@ -228,7 +225,8 @@ void finetune(Options options) {
   check_options(options);
   options.train.optimizer.algorithm = optim::algorithm_from_name(options.optimizer);
   options.train.schedule.kind = optim::schedule_from_name(options.schedule);
-  options.train.learning_rate_of = rates_of(options.rates);
+  options.train.learning_rate_of = values_of(options.rates, "--lr-of", "PATTERN=RATE");
+  options.train.weight_decay_of = values_of(options.decays, "--decay-of", "PATTERN=DECAY");
   options.train.augmentation = data::Augmentation::parse(options.augment);
   options.train.precision = dtype_from_name(options.precision);
   apply(options.cache, options.train);
@@ -310,16 +308,22 @@ void add_training_options(CLI::App& c, Options& o) {
       ->check(CLI::IsMember({"sgd", "adam", "adamw"}))
       ->group(kGroup);
   c.add_option("--lr", t.optimizer.learning_rate, "Learning rate")->check(positive())->group(kGroup);
-  c.add_option("--lr-of", o.rates, "Another rate for some layers, e.g. 'conv5_*=1e-5'; the first that matches counts")
-      ->type_name("PATTERN=RATE")
-      ->allow_extra_args(false)
-      ->default_str("")
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
-      ->group(kGroup);
+  const auto list = [](CLI::Option* option) {
+    option->allow_extra_args(false)
+        ->default_str("")
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+        ->group(kGroup);
+  };
+  list(c.add_option("--lr-of", o.rates,
+                    "Another rate for some layers, e.g. 'conv5_*=1e-5'; the first that matches counts")
+           ->type_name("PATTERN=RATE"));
   c.add_option("--momentum", t.optimizer.momentum, "Of sgd")->check(CLI::Range(0.0, 1.0))->group(kGroup);
   c.add_option("--weight-decay", t.optimizer.weight_decay, "Of all trained weights")
       ->check(not_negative())
       ->group(kGroup);
+  list(c.add_option("--decay-of", o.decays,
+                    "Another decay for some layers, e.g. '*_bn=0'; the first that matches counts")
+           ->type_name("PATTERN=DECAY"));
   c.add_option("--schedule", o.schedule, "How the rate falls")
       ->check(CLI::IsMember({"constant", "step", "cosine"}))
       ->group(kGroup);
@@ -350,8 +354,8 @@ void add_training_options(CLI::App& c, Options& o) {
       ->group(kGroup);
   c.add_option(
        "--views", t.views,
-       "With --augment: so many versions of each photo, whose frozen part is computed once; 0: new ones in each "
-       "epoch")
+       "With --augment: so many versions of each photo in turn, whose frozen part is computed once where that pays; 0: "
+       "new ones in each epoch")
       ->check(not_negative())
       ->group(kGroup);
   add_cache_options(c, o.cache, kGroup);

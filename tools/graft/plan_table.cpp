@@ -65,7 +65,7 @@ Json measure_plan(nn::Network network, const PlanTableOptions& options) {
   network.materialize();
   network.to(Context::current().device);
   const Measured measured = measure(network, nn::batched(network.input_shape(), options.batch), options);
-  const Reached reached = probe(network.device());
+  const Reached reached = probe(network.device(), {options.dtype});
   const double product = 1e9 * reached.product.at(std::string(name(options.dtype))), copy = 1e9 * reached.copy;
 
   Json steps = Json::array();

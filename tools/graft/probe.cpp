@@ -31,7 +31,7 @@ double shortest(Device device, const std::function<void()>& work) {
 
 }  // namespace
 
-Reached probe(Device device) {
+Reached probe(Device device, const std::vector<DType>& dtypes) {
   const bool gpu = device.kind == Device::Kind::cuda;
   const Index bytes = Index{1} << (gpu ? 29 : 26);  // beyond the last cache
   Reached reached;
@@ -39,7 +39,7 @@ Reached probe(Device device) {
   Tensor to = Tensor::zeros({bytes}, DType::u8, device);
   reached.copy = 2e-9 * static_cast<double>(bytes) / shortest(device, [&] { to.copy_from(from); });
   const Index n = gpu ? 8192 : 1024;
-  for (const DType dtype : {DType::f32, DType::bf16}) {
+  for (const DType dtype : dtypes) {
     const Tensor a = Tensor::full({n, n}, 0.5, dtype, device);
     const double operations = 2 * static_cast<double>(n) * static_cast<double>(n) * static_cast<double>(n);
     reached.product[std::string(name(dtype))] = 1e-9 * operations / shortest(device, [&] { ops::matmul(a, a); });

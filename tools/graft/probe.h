@@ -2,8 +2,10 @@
 
 #include <map>
 #include <string>
+#include <vector>
 
 #include "graft/core/device.h"
+#include "graft/core/dtype.h"
 
 namespace graft::tools {
 
@@ -14,6 +16,6 @@ struct Reached {
 };
 
 /// Measures for some tenths of a second; the best of several runs each. The emulated device has no speed to measure.
-Reached probe(Device device);
+Reached probe(Device device, const std::vector<DType>& dtypes = {DType::f32, DType::bf16});
 
 }  // namespace graft::tools

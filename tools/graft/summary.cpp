@@ -1,5 +1,6 @@
 #include <sstream>
 
+#include "graft/core/context.h"
 #include "graft/io/network_file.h"
 #include "graft/models/models.h"
 
@@ -105,6 +106,8 @@ void add_summary(CLI::App& app) {
   c->callback([o] {
     const nn::Network network = network_of(*o);
     if (o->plan) {
+      check_usage(Context::current().device.kind != Device::Kind::emulated,
+                  "--plan measures, and the emulated device has no speed to measure: expected --device cpu or cuda");
       const Json table = measure_plan(network, {o->batch, dtype_from_name(o->precision), o->train,
                                                 static_cast<std::size_t>(o->memory_limit * (1 << 20))});
       o->json ? print_json(table) : print_plan(table);

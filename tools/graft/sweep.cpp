@@ -67,7 +67,7 @@ void show(const Options& options, const train::Sweep& sweep) {
 }
 
 void sweep(Options options) {
-  check_outside(options.out, options.data);
+  check_apart(options.out, options.data);
   check_usage(options.sweep.train.optimizer.momentum == 0 || options.optimizer == "sgd",
               "--momentum is an option of --optimizer sgd, not of {}", options.optimizer);
   train::TrainOptions& train = options.sweep.train;
@@ -82,15 +82,15 @@ void sweep(Options options) {
   nn::Network network = io::load_network(options.weights);
   network.seed = train.seed;
   nn::Network backbone = backbone_of(network);
-  const train::Sweep result = train::sweep(backbone, photos.train, photos.validation, options.sweep);
-
-  std::error_code error;
-  fs::create_directories(options.out, error);
-  check(!error, "{}: cannot make the folder: {}", options.out.string(), error.message());
-  const Json json = to_json(options, backbone, photos, result);
-  io::write_file_atomically(options.out / "sweep.json",
-                            json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n");
-  study::write_sweep_page(result, backbone.name, options.out / "sweep.html");
+  train::Sweep result;
+  Json json;
+  work_in(options.out, {"sweep.json"}, [&] {
+    result = train::sweep(backbone, photos.train, photos.validation, options.sweep);
+    json = to_json(options, backbone, photos, result);
+    io::write_file_atomically(options.out / "sweep.json",
+                              json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n");
+    study::write_sweep_page(result, backbone.name, options.out / "sweep.html");
+  });
   if (options.json) return print_json(json);
   show(options, result);
 }

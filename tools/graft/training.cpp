@@ -1,5 +1,6 @@
 #include "training.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "graft/data/split.h"
@@ -52,12 +53,32 @@ Photos read_photos(const DataOptions& options, std::uint64_t seed) {
   return {all.select(split.train), all.select(split.validation)};
 }
 
-void check_outside(const fs::path& out, const DataOptions& options) {
+void check_apart(const fs::path& out, const DataOptions& options) {
   check_usage(options.validation_split >= 0 && options.validation_split < 1,
               "--validation-split: expected a share in [0, 1), got {}", options.validation_split);
   for (const fs::path& data : {options.data, options.validation}) {
     check_usage(out.empty() || data.empty() || !is_inside(out, data),
                 "--out {} lies in {}, where every folder is a class; choose another", out.string(), data.string());
+  }
+  check_usage(options.validation.empty() ||
+                  (!is_inside(options.validation, options.data) && !is_inside(options.data, options.validation)),
+              "expected --data and --validation to be folders apart, got {} and {}: photos would be trained on and "
+              "validated on",
+              options.data.string(), options.validation.string());
+}
+
+void work_in(const fs::path& out, const std::vector<const char*>& of_use, const std::function<void()>& work) {
+  std::error_code error;
+  const bool fresh = !fs::exists(out, error);
+  fs::create_directories(out, error);
+  check(!error, "{}: cannot make the folder: {}", out.string(), error.message());
+  try {
+    work();
+  } catch (...) {
+    const bool useful =
+        std::any_of(of_use.begin(), of_use.end(), [&](const char* file) { return fs::exists(out / file); });
+    if (fresh && !useful) fs::remove_all(out, error);
+    throw;
   }
 }
 

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <functional>
+
 #include "graft/train/cache_plan.h"
 
 #include "common.h"
@@ -22,8 +24,12 @@ struct Photos {
 };
 /// `seed` decides which photos are kept for validation.
 Photos read_photos(const DataOptions& options, std::uint64_t seed);
-/// Throws UsageError if `out` lies in one of the folders, where every folder is a class.
-void check_outside(const std::filesystem::path& out, const DataOptions& options);
+/// Throws UsageError if `out` lies in one of the folders, where every folder is a class, or one of them in the other.
+void check_apart(const std::filesystem::path& out, const DataOptions& options);
+/// Makes the folder that a command writes to, before the work. If that fails, a folder that was not there goes away
+/// again, unless it holds one of the files that are of use by then.
+void work_in(const std::filesystem::path& out, const std::vector<const char*>& of_use,
+             const std::function<void()>& work);
 
 /// `--no-cache`, `--cache DIR`, `--cache-limit GIB`, `--cache-memory GIB`.
 struct CacheOptions {

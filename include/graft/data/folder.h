@@ -31,7 +31,7 @@ std::vector<std::filesystem::path> photos_below(const std::filesystem::path& fol
 
 /// Reads `directory/CLASS/.../photo.jpg`: every folder is a class, whatever lies below it belongs to it. Hidden files
 /// and folders are passed over. Throws Error if the directory is missing, holds no class folder, or a class has no
-/// photo.
+/// photo or a name that is not UTF-8.
 ImageFolder read_image_folder(const std::filesystem::path& directory);
 
 /// Reads photos that lie side by side in one directory, with a JSON object `{"photo.jpg": class number}`, sorted by

@@ -19,6 +19,7 @@ struct LoaderOptions {
   bool shuffle = true;     ///< a new order each epoch, by seed
   std::uint64_t seed = 0;  ///< of the order and of the augmentation
   Augmentation augmentation;
+  Index views = 0;     ///< versions of each photo: epoch e augments as epoch e mod views does; 0: anew in each epoch
   int workers = 0;     ///< threads that decode; 0: as many as kernels use (`set_threads`), but no more than 4
   Index prefetch = 4;  ///< how many batches may be ready or in work before they are asked for
   /// Leaves photos that are u8 once they are resized and augmented (no augmentation, nor Resampling::bilinear) as they

@@ -60,7 +60,8 @@ struct Group {
 struct StepOutcome {
   double gradient_norm = 0;  ///< of the last step, where it was computed: with clipping, loss scaling or a check
   Index skipped = 0;         ///< steps left out because a gradient was not finite
-  std::optional<Index> failed = {};  ///< the first checked step, from 0, whose loss or gradients were not finite
+  /// The first checked step whose loss or gradients were not finite, from 0 for the first one after `set_state`.
+  std::optional<Index> failed = {};
 };
 
 /// Changes parameters in place by their gradients.

@@ -17,6 +17,7 @@ struct FrozenPart {
   std::size_t bytes = 0;                 ///< of the border's values, for one example
   double operations = 0;                 ///< floating-point operations of these nodes, for one example
   double repeated = 0;                   ///< of frozen nodes that are left out, which every step computes anew
+  bool averaged = false;                 ///< the values are averaged over pixels or tokens, [N, C]: what probes read
 };
 
 /// Finds it for training with activations of `dtype`. Throws Error if all of the network is frozen.

@@ -26,6 +26,8 @@ struct TrainOptions {
   optim::OptimizerOptions optimizer = {};
   /// Learning rates of layers by glob: `{{"conv5_*", 1e-5}}`. The first pattern that matches a layer counts.
   std::vector<std::pair<std::string, double>> learning_rate_of = {};
+  /// Weight decays of layers, in the same way.
+  std::vector<std::pair<std::string, double>> weight_decay_of = {};
   /// In steps. A `total` of 0 stands for the whole run, an `every` of 0 for a third of it.
   optim::Schedule schedule = {};
   double label_smoothing = 0;
@@ -44,9 +46,9 @@ struct TrainOptions {
   /// That all files in the folder may take, the ones longest unused are removed; a new one never takes more than half
   /// of what is free on the disk.
   std::uint64_t cache_file_bytes = std::uint64_t{32} << 30;
-  /// With augmentation: make so many versions of each training photo and compute what is frozen once for each. Epoch e,
-  /// from 0, uses version e mod views, which is what a run without them draws in epoch e mod views. 0: new ones in each
-  /// epoch.
+  /// With augmentation: so many versions of each training photo, for each of which what is frozen is computed once
+  /// where that pays. Epoch e, from 0, uses version e mod views, which is what a run without them draws in epoch e mod
+  /// views. 0: new ones in each epoch.
   Index views = 0;
   int workers = 0;  ///< threads that read photos; 0: see data::LoaderOptions
 
@@ -81,7 +83,7 @@ struct EpochRecord {
 struct Report {
   std::vector<EpochRecord> epochs = {};
   /// The epoch, from 1, with the highest validation accuracy and among those the lowest loss; without validation data
-  /// the one with the lowest training loss.
+  /// the one with the lowest training loss. A loss that is not finite is higher than any other.
   Index best_epoch = 0;
   bool stopped_early = false;
   std::string features = {};  ///< what was decided about frozen features, in a line
@@ -105,7 +107,7 @@ struct Report {
 ///   best.safetensors        the network after the best epoch, to run
 ///   last.safetensors        the network at the end
 ///   log.jsonl               a line an epoch
-///   run.json                options, versions, data, hashes of what is frozen, results, and a status: running,
+///   run.json                options, versions, data, hashes of what is frozen, layers, results, and a status: running,
 ///                           finished, stopped early, or diverged with the reason as `error`
 class Trainer {
  public:
