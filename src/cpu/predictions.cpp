@@ -16,11 +16,12 @@ void count_predictions(Context&, const Operand& logits, const Operand& labels, c
       const Index label = labels.as<std::int64_t>()[row];
       check(label >= 0 && label < classes, "[predictions] label {} of row {} is not one of {} classes", label, row,
             classes);
-      Index above = 0, best = 0;
+      Index above = 0, best = classes;
       for (Index c = 0; c < classes; ++c) {
-        above += at(c) > at(label) || (at(c) == at(label) && c < label);
-        if (at(c) > at(best)) best = c;
+        above += !(at(c) < at(label) || (at(c) == at(label) && c >= label));  // a NaN may be anything
+        if (best == classes ? at(c) == at(c) : at(c) > at(best)) best = c;
       }
+      if (best == classes) best = 0;  // all are NaN
       count[kTop1] += above == 0;
       count[kTop5] += above < 5;
       ++count[kConfusion + label * classes + best];

@@ -12,7 +12,6 @@
 namespace graft::io {
 namespace {
 
-constexpr const char* kGraphKey = "graft.network";
 constexpr const char* kVersionKey = "graft.version";
 
 }  // namespace
@@ -21,7 +20,7 @@ void save_network(nn::Network& network, const std::filesystem::path& path,
                   const std::map<std::string, std::string>& metadata) {
   Safetensors file;
   file.metadata = metadata;
-  file.metadata[kGraphKey] = network.to_json();
+  file.metadata[kNetworkKey] = network.to_json();
   file.metadata[kVersionKey] = kVersion;
   for (const nn::Parameter* parameter : network.parameters())
     file.tensors.emplace_back(parameter->name, parameter->value);
@@ -30,7 +29,7 @@ void save_network(nn::Network& network, const std::filesystem::path& path,
 
 nn::Network load_network(const std::filesystem::path& path) {
   Safetensors file = read_safetensors(path);
-  const auto graph = file.metadata.find(kGraphKey);
+  const auto graph = file.metadata.find(kNetworkKey);
   check(graph != file.metadata.end(), "{}: the file holds tensors but no graft network; import it with 'graft convert'",
         path.string());
   try {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "graft/io/file.h"
+#include "graft/io/network_file.h"
 #include "graft/io/safetensors.h"
 
 #include "core/format.h"
@@ -47,9 +48,12 @@ WeightFile read_zip(const ZipArchive& archive) {
 }
 
 WeightFile read_safetensors_weights(const std::filesystem::path& path) {
+  const Safetensors content = read_safetensors(path);
+  check(!content.metadata.contains(kNetworkKey),
+        "[weights] {}: is a network of graft already: there is nothing to convert", path.string());
   WeightFile result;
   result.format = "safetensors";
-  result.layers = group_by_last_dot(read_safetensors(path).tensors);
+  result.layers = group_by_last_dot(content.tensors);
   return result;
 }
 

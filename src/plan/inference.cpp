@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <mutex>
 
 #include "graft/plan/plan.h"
@@ -6,6 +7,9 @@
 #include "nn/batched.h"
 
 namespace graft::plan {
+
+// Each plan has memory of its own, for what it folds and packs and for its values.
+constexpr std::size_t kMostPlans = 4;
 
 class Inference::Impl {
  public:
@@ -25,8 +29,11 @@ class Inference::Impl {
       specs.emplace(name, value.spec());
     }
     const std::lock_guard lock(mutex_);
-    for (const auto& [known, plan] : plans_) {
-      if (known == specs) return plan;
+    const auto known =
+        std::find_if(plans_.begin(), plans_.end(), [&](const auto& kept) { return kept.first == specs; });
+    if (known != plans_.end()) {
+      std::rotate(plans_.begin(), known, known + 1);
+      return plans_.front().second;
     }
     CompileOptions options = options_;
     const std::string& input = network_.nodes().front().name;
@@ -36,13 +43,15 @@ class Inference::Impl {
     const auto found = specs.find(input);
     const Shape shape = found != specs.end() ? found->second.shape
                                              : nn::batched(network_.input_shape(), specs.begin()->second.shape[0]);
-    plans_.emplace_back(specs, std::make_shared<const Plan>(compile(network_, shape, options)));
-    return plans_.back().second;
+    if (plans_.size() == kMostPlans) plans_.pop_back();
+    plans_.emplace(plans_.begin(), specs, std::make_shared<const Plan>(compile(network_, shape, options)));
+    return plans_.front().second;
   }
 
   nn::Network network_;
   CompileOptions options_;
   std::mutex mutex_;  // of the plans
+  // The one that ran last comes first.
   std::vector<std::pair<std::map<std::string, Spec>, std::shared_ptr<const Plan>>> plans_;
 };
 

@@ -8,6 +8,9 @@
 
 namespace graft::io {
 
+/// The metadata in which a network's graph stands.
+inline constexpr const char* kNetworkKey = "graft.network";
+
 /// Writes a network whole into one safetensors file: parameters and statistics by name, and in the metadata the graph,
 /// preprocessing and classes. The file is written beside the target and renamed. `metadata` is stored too.
 void save_network(nn::Network& network, const std::filesystem::path& path,

@@ -136,8 +136,8 @@ class TrainingPlan {
 /// throws Error as Network::lower does, or if values take more than the memory limit even so
 TrainingPlan compile_training(const nn::Network& network, const Shape& input, const TrainingOptions& options = {});
 
-/// A network's plans for inference, each compiled when its shapes come for the first time. Many threads may use one at
-/// once, but not while the network is trained.
+/// A network's plans for inference, each compiled when its shapes come; the four that ran last are kept. Many threads
+/// may use one at once, but not while the network is trained.
 class Inference {
  public:
   /// Shares the network's parameters; what is done to its layers later is not noticed. `options.given` stays empty.
