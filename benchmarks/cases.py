@@ -12,9 +12,9 @@ from comparison import Contestant, Failed, largest_difference, ratio, roofline, 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # How far logits may lie apart, as a share of the largest: what the roundings of a whole network come to.
 SCORES_AGREE = {"f32": 1e-3, "tf32": 2e-2, "bf16": 1e-1}
-# And the losses of the first steps, which other gradients or another update would change.
+# The same of the first step's loss, and of the length of what it changed all parameters by, which is the gradient's times the rate.
 LOSSES_AGREE = {"f32": 2e-3, "tf32": 2e-2, "bf16": 5e-2}
-FIRST_STEPS = 3
+CHANGES_AGREE = {"f32": 5e-2, "tf32": 1e-1, "bf16": 3e-1}
 # What `finetune` trains.
 LAST_BLOCK = {
     "vgg16": ["block5_*", "fc1", "fc2", "predictions"],
@@ -84,30 +84,32 @@ def check_logits(name, logits, reference, precision):
     return difference
 
 
-def losses(contestant, case):
-    """Of its first steps; of inference none."""
-    return [] if case["work"] == "inference" else contestant.ask(f"losses {FIRST_STEPS}", 600)["losses"]
+def first_update(contestant, case):
+    """The loss of its first step and how far that moved the parameters; of inference nothing."""
+    return {} if case["work"] == "inference" else contestant.ask("update", 600)
 
 
-def check_losses(name, found, reference, precision):
-    """How far they are apart at most, as a share."""
-    difference = max((abs(a - b) / abs(b) for a, b in zip(found, reference, strict=True)), default=0)
-    if not difference <= LOSSES_AGREE[precision]:
-        raise Failed(f"{name}: losses {found} of the first steps, expected {reference}")
-    return {"loss_difference": difference} if reference else {}
+def check_update(name, found, reference, precision):
+    """How far loss and change are apart, as shares."""
+    differences = {}
+    for key, agree in [("loss", LOSSES_AGREE), ("change", CHANGES_AGREE)] if reference else []:
+        difference = differences[f"{key}_difference"] = abs(found[key] - reference[key]) / abs(reference[key])
+        if not difference <= agree[precision]:
+            raise Failed(f"{name}: the first step's {key} is {found[key]}, expected {reference[key]}")
+    return differences
 
 
 def join(options, case, names, first, weights, left_out):
     """Starts the others; whoever does not compute the same is left out. Returns who is kept and how close they are."""
     reference, kept, report = first.ask("output")["output"], [first], {}
-    losses_of_first = losses(first, case)
+    update = first_update(first, case)
     for name in names[1:]:
         other = None
         try:
             other = Contestant(name, command_of(options, case, name, weights))
             check_counts(other, first)
             difference = check_logits(name, other.ask("output", 600)["output"], reference, case["precision"])
-            report[name] = {"logit_difference": difference} | check_losses(name, losses(other, case), losses_of_first, case["precision"])
+            report[name] = {"logit_difference": difference} | check_update(name, first_update(other, case), update, case["precision"])
             other.ask("steps 1", 600)  # whatever is made at the first step, a compiler's work among it
             kept.append(other)
         except Failed as failure:

@@ -8,7 +8,8 @@
 //
 //   weights FILE   writes the network, and what is frozen in it         {"weights": FILE}
 //   output         the logits of the input that all peers make          {"output": [...]}
-//   losses N       the loss of each of N steps of training              {"losses": [...]}
+//   update         a step of training: its loss, and the length of      {"loss": l, "change": c}
+//                  what it changed all parameters by
 //   steps N        N steps, the device idle before and after them       {"steps": N, "seconds": s, "peak_bytes": b}
 //   products       what a step's products do at least                   {"products": [[operations, bytes], ...]}
 //
@@ -18,6 +19,7 @@
 // it. What cannot be done is answered with {"error": sentence}. benchmarks/peers and benchmarks/libtorch hold the other
 // sides. With --steps it steps at once, prints that answer and ends; with --first the first line is the logits.
 #include <chrono>
+#include <cmath>
 #include <cstdlib>
 #include <filesystem>
 #include <iostream>
@@ -153,14 +155,25 @@ class Stepper {
     return {{"output", std::vector<float>(values.begin(), values.end())}};
   }
 
-  Json losses(int count) {
-    check(options_.training(), "[losses] a step of {} has none", options_.work);
-    std::vector<double> list;
-    for (int i = 0; i < count; ++i) {
-      step();
-      list.push_back(result_.to(Device{}).item());
+  Json update() {
+    check(options_.training(), "[update] a step of {} has none", options_.work);
+    const auto values = [this] {
+      std::vector<Tensor> all;
+      for (const nn::Parameter* parameter : network_.trainable_parameters())
+        all.push_back(parameter->value.to(Device{}).clone());
+      return all;
+    };
+    const std::vector<Tensor> before = values();
+    step();
+    const std::vector<Tensor> after = values();
+    double sum = 0;
+    for (std::size_t i = 0; i < after.size(); ++i) {
+      for (Index k = 0; k < after[i].elements(); ++k) {
+        const double change = after[i].data<float>()[k] - before[i].data<float>()[k];
+        sum += change * change;
+      }
     }
-    return {{"losses", list}};
+    return {{"loss", result_.to(Device{}).item()}, {"change", std::sqrt(sum)}};
   }
 
   Json products_of_step() {
@@ -318,10 +331,10 @@ Json answer(Stepper& stepper, const std::string& line) {
   words >> command >> argument;
   if (command == "steps") return stepper.steps(std::stoi(argument));
   if (command == "output") return stepper.output();
-  if (command == "losses") return stepper.losses(std::stoi(argument));
+  if (command == "update") return stepper.update();
   if (command == "weights") return stepper.save(argument);
   if (command == "products") return stepper.products_of_step();
-  return {{"error", fmt::format("expected weights FILE, output, losses N, products or steps N, got '{}'", line)}};
+  return {{"error", fmt::format("expected weights FILE, output, update, products or steps N, got '{}'", line)}};
 }
 
 void serve(const Options& options) {

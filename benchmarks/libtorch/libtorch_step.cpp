@@ -7,6 +7,7 @@
 // --cached what is frozen is computed once, as an expert would do it by hand. With --first the first line is the logits
 // and nothing is counted.
 #include <chrono>
+#include <cmath>
 #include <fstream>
 #include <iostream>
 #include <optional>
@@ -94,13 +95,16 @@ class Stepper {
     return {{"output", std::vector<float>(logits.data_ptr<float>(), logits.data_ptr<float>() + logits.numel())}};
   }
 
-  Json losses(int count) {
-    std::vector<double> list;
-    for (int i = 0; i < count; ++i) {
-      step();
-      list.push_back(result_.item<double>());
-    }
-    return {{"losses", list}};
+  Json update() {
+    const c10::InferenceMode off(false);
+    std::vector<at::Tensor> before;
+    for (const at::Tensor& parameter : network_->trainable()) before.push_back(parameter.detach().clone());
+    step();
+    double sum = 0;
+    auto was = before.begin();
+    for (const at::Tensor& parameter : network_->trainable())
+      sum += (parameter.detach() - *was++).to(at::kDouble).square().sum().item<double>();
+    return {{"loss", result_.item<double>()}, {"change", std::sqrt(sum)}};
   }
 
   Json steps(int count) {
@@ -154,9 +158,9 @@ class Stepper {
 
 Json answer(Stepper& stepper, const std::string& line) {
   if (line == "output") return stepper.output();
-  if (line.starts_with("losses ")) return stepper.losses(std::stoi(line.substr(7)));
+  if (line == "update") return stepper.update();
   if (line.starts_with("steps ")) return stepper.steps(std::stoi(line.substr(6)));
-  return {{"error", "expected output, losses N or steps N, got '" + line + "'"}};
+  return {{"error", "expected output, update or steps N, got '" + line + "'"}};
 }
 
 void serve(const Options& options) {

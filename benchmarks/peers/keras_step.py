@@ -107,9 +107,11 @@ class Stepper:
         if not self.step:
             self.step = (lambda: self.infer().numpy()) if self.options.work == "inference" else self.training()
 
-    def losses(self, count):
+    def update(self):
         self.prepare()
-        return {"losses": [float(self.step()) for _ in range(count)]}
+        values = lambda: [v.numpy().astype(numpy.float64) for v in self.model.trainable_variables]
+        before, loss = values(), float(self.step())
+        return {"loss": loss, "change": sum(((after - was) ** 2).sum() for after, was in zip(values(), before)) ** 0.5}
 
     def steps(self, count):
         self.prepare()

@@ -78,7 +78,7 @@ def serve(make_stepper, chosen):
             return
         for line in sys.stdin:
             command, *rest = line.split()
-            say({"steps": lambda: stepper.steps(int(rest[0])), "losses": lambda: stepper.losses(int(rest[0])), "output": stepper.output}[command]())
+            say({"steps": lambda: stepper.steps(int(rest[0])), "update": lambda: stepper.update(), "output": stepper.output}[command]())
     except Exception as error:
         say({"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"})
         sys.exit(1)

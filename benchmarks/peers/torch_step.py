@@ -142,9 +142,13 @@ class Stepper:
         self.set_mode()
         return {"output": logits.float().flatten().tolist()}
 
-    def losses(self, count):
+    def update(self):
         self.prepare()
-        return {"losses": [self.step().item() for _ in range(count)]}
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        before = [p.detach().clone() for p in trained]
+        loss = self.step().item()
+        change = sum((p.detach() - was).double().square().sum().item() for p, was in zip(trained, before)) ** 0.5
+        return {"loss": loss, "change": change}
 
     def wait(self):
         if self.kind == "cuda":

@@ -207,6 +207,7 @@ std::string ConversionReport::to_string() const {
 
 Conversion convert(const std::filesystem::path& path, const ConvertOptions& options) {
   const WeightFile file = read_weights(path);
+  check(file.format != "graft", "{}: is a network of graft already: there is nothing to convert", path.string());
   std::optional<WeightMap> map;
   if (!options.map.empty()) map = read_weight_map(options.map);
   try {

@@ -49,10 +49,8 @@ WeightFile read_zip(const ZipArchive& archive) {
 
 WeightFile read_safetensors_weights(const std::filesystem::path& path) {
   const Safetensors content = read_safetensors(path);
-  check(!content.metadata.contains(kNetworkKey),
-        "[weights] {}: is a network of graft already: there is nothing to convert", path.string());
   WeightFile result;
-  result.format = "safetensors";
+  result.format = content.metadata.contains(kNetworkKey) ? "graft" : "safetensors";
   result.layers = group_by_last_dot(content.tensors);
   return result;
 }

@@ -47,12 +47,13 @@ class Ratio(unittest.TestCase):
         self.assertRaises(comparison.Failed, comparison.largest_difference, [1, math.nan], [1, 2])
 
 
-class Losses(unittest.TestCase):
-    def test_tell_a_step_that_does_not_learn(self):
-        self.assertAlmostEqual(cases.check_losses("other", [7, 6.9, 6.82], [7, 6.9, 6.8], "bf16")["loss_difference"], 0.02 / 6.8)
-        self.assertRaises(comparison.Failed, cases.check_losses, "other", [7, 7, 7], [7, 6.9, 6.8], "f32")
-        self.assertRaises(comparison.Failed, cases.check_losses, "other", [math.nan], [7], "f32")
-        self.assertEqual(cases.check_losses("other", [], [], "f32"), {})
+class Update(unittest.TestCase):
+    def test_tells_a_step_that_does_something_else(self):
+        reference = {"loss": 7.0, "change": 2.0}
+        self.assertAlmostEqual(cases.check_update("other", {"loss": 7.007, "change": 2.02}, reference, "f32")["change_difference"], 0.01)
+        for other in [{"loss": 7.1, "change": 2.0}, {"loss": 7.0, "change": 0.0}, {"loss": math.nan, "change": 2.0}]:
+            self.assertRaises(comparison.Failed, cases.check_update, "other", other, reference, "f32")
+        self.assertEqual(cases.check_update("other", {}, {}, "f32"), {})
 
 
 class Ceiling(unittest.TestCase):

@@ -38,10 +38,11 @@ def is_there(name):
 
 
 RESULT = {
-    "machine": {"date": "2026-01-02", "gpu": "NVIDIA H100 80GB HBM3, 580.1, 81559 MiB", "cuda": "13.0", "commit": "abc1234"},
-    "command": "tools/bench --device cuda", "device": "cuda",
-    "cases": [{"model": "resnet50", "work": "training", "precision": "bf16", "batch": 256,
-               "contestants": {"graft, captured": {"images_per_second": 3000.4}, "graft native, captured": {"images_per_second": 2000.0}, "torch": {"images_per_second": 2500.0}},
+    "machine": {"date": "2026-01-02", "cpu": "Some <CPU> 9000", "cores": 16, "memory": "128 GB", "gpu": "NVIDIA H100 80GB HBM3, 580.1, 81559 MiB", "cuda": "13.0", "commit": "abc1234"},
+    "command": "tools/bench --device cuda", "device": "cuda", "threads": 16, "not_run": [],
+    "cases": [{"model": "resnet50", "work": "training", "precision": "bf16", "batch": 256, "asked_batch": 256, "left_out": {},
+               "contestants": {name: {"images_per_second": speed, "median_ms": 256e3 / speed, "peak_bytes": 9e9, "installed_bytes": 2e7, "version": "1"}
+                               for name, speed in [("graft, captured", 3000.4), ("graft native, captured", 2000.0), ("torch", 2500.0)]},
                "ratios": {"torch": {"ratio": 1.2, "low": 1.15, "high": 1.25}}}],
 }
 CPU_RESULT = {

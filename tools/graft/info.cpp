@@ -1,3 +1,4 @@
+#include "graft/io/network_file.h"
 #include "graft/io/safetensors.h"
 #include "graft/io/weight_file.h"
 
@@ -6,8 +7,6 @@
 
 namespace graft::tools {
 namespace {
-
-constexpr const char* kGraph = "graft.network";  // the metadata that io::save_network writes
 
 Json extents(const Shape& shape) { return std::vector<Index>(shape.begin(), shape.end()); }
 
@@ -24,15 +23,13 @@ Json describe(const std::filesystem::path& path) {
   const io::WeightFile file = io::read_weights(path);
   Json info{{"file", path.string()}, {"format", file.format}};
   if (!file.keras_version.empty()) info["keras_version"] = file.keras_version;
-  if (file.format == "safetensors") {
+  if (file.format == "safetensors" || file.format == "graft") {
     Json metadata = Json::object();
     for (const auto& [key, value] : io::read_safetensors_header(path).metadata) {
-      if (key == kGraph) {
-        info["format"] = "graft";
+      if (key == io::kNetworkKey)
         info["network"] = describe(nn::Network::from_json(value));
-      } else {
+      else
         metadata[key] = value;
-      }
     }
     info["metadata"] = metadata;
   }

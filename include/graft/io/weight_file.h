@@ -47,7 +47,7 @@ struct WeightLayer {
 /// The tensors are only to be read: two may share memory, as tied weights of a PyTorch file do.
 struct WeightFile {
   /// `keras-legacy-weights`, `keras-legacy-model` (HDF5 before Keras 3), `keras-v3-weights` (.weights.h5),
-  /// `keras-archive` (.keras), `pytorch`, `safetensors`.
+  /// `keras-archive` (.keras), `pytorch`, `safetensors`, `graft` (a network that save_network wrote).
   std::string format;
   std::string keras_version;  ///< as the file says it, empty where it does not: before Keras 2, and in `.weights.h5`
   std::string model_config;   ///< the architecture as Keras's JSON, empty where the file holds weights alone
