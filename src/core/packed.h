@@ -6,6 +6,8 @@
 
 #include "graft/core/operand.h"
 
+#include "core/scratch.h"
+
 namespace graft {
 
 /// Copies of a block's elements in layouts of kernels' own, by the name of the layout. Safe from many threads.
@@ -41,7 +43,7 @@ template <class Make>
 std::shared_ptr<const Storage> packed(const Operand& from, std::string layout, std::size_t bytes, const Make& make) {
   PackedCopies* const kept = from.block != nullptr ? from.block->packed() : nullptr;
   if (kept == nullptr) {
-    const std::shared_ptr<Storage> copy = Storage::allocate(bytes);
+    const std::shared_ptr<Storage> copy = scratch(bytes);
     make(copy->data());
     return copy;
   }

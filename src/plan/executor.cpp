@@ -251,6 +251,8 @@ void Executor::fix(int slot, const Constant& constant) {
 
 std::unique_ptr<Executor::Memory> Executor::make_memory() {
   auto memory = std::make_unique<Memory>();
+  // What ran before, op by op or in other shapes, left blocks that fit nothing here.
+  if (device_.kind == Device::Kind::cpu) release_cached_memory(device_);
   {
     const PurposeScope purpose(Purpose::activations);
     memory->arena = Tensor::empty({static_cast<Index>(memory_)}, DType::u8, device_);

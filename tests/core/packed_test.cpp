@@ -36,6 +36,20 @@ TEST(Packed, IsMadeEachTimeUnlessItMayBeKept) {
   EXPECT_EQ(counted.made, 3);
 }
 
+TEST(Scratch, IsReusedOnceNobodyHoldsIt) {
+  std::shared_ptr<Storage> first = scratch(1000), second = scratch(1000);
+  EXPECT_NE(first, second);
+  const Storage* const was = first.get();
+  first = nullptr;
+  EXPECT_EQ(scratch(500).get(), was) << "a smaller one fits";
+  const std::shared_ptr<Storage> larger = scratch(2000);
+  EXPECT_GE(larger->bytes(), 2000u);
+  EXPECT_NE(larger, second);
+  second = nullptr;
+  EXPECT_NE(scratch(10), larger);
+  std::thread([&] { EXPECT_NE(scratch(10), larger) << "another thread's"; }).join();
+}
+
 TEST(Packed, IsMadeAnewOnceTheElementsChanged) {
   Counted counted;
   Tensor x = Tensor::full({4}, 3);

@@ -8,6 +8,7 @@
 
 #include "core/format.h"
 #include "core/packed.h"
+#include "core/scratch.h"
 
 namespace graft::kernels::onednn {
 namespace {
@@ -15,13 +16,6 @@ namespace {
 dnnl::stream& stream() {
   thread_local dnnl::stream one(engine());
   return one;
-}
-
-// Scratch memory of this thread, as large as any primitive needed so far.
-void* scratch(std::size_t bytes) {
-  thread_local Tensor memory;
-  if (!memory.defined() || memory.bytes() < bytes) memory = Tensor::empty({static_cast<Index>(bytes)}, DType::u8);
-  return memory.raw();
 }
 
 }  // namespace
@@ -112,7 +106,11 @@ dnnl::primitive_attr attributes(const dnnl::post_ops& ops) {
 
 void Step::run(std::unordered_map<int, dnnl::memory> arguments) const {
   const ThreadBudget budget;
-  if (scratchpad.get_size() > 0) arguments.emplace(DNNL_ARG_SCRATCHPAD, at(scratchpad, scratch(scratchpad.get_size())));
+  std::shared_ptr<Storage> memory;
+  if (scratchpad.get_size() > 0) {
+    memory = scratch(scratchpad.get_size());
+    arguments.emplace(DNNL_ARG_SCRATCHPAD, at(scratchpad, memory->data()));
+  }
   try {
     primitive.execute(stream(), arguments);
     stream().wait();

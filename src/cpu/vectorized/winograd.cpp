@@ -4,24 +4,14 @@
 
 #include "core/format.h"
 #include "core/parallel.h"
+#include "core/scratch.h"
 #include "cpu/activate_row.h"
 
 namespace graft::kernels::vectorized {
 namespace {
 
-constexpr Index kLine =
-    16;  // floats between the planes of a workspace: planes of a power of two would share cache sets
-
-// Memory of this thread, as large as any call needed so far.
-float* workspace(Index count) {
-  thread_local std::shared_ptr<Storage> memory;
-  const auto bytes = static_cast<std::size_t>(count) * sizeof(float);
-  if (memory == nullptr || memory->bytes() < bytes) {
-    memory = nullptr;
-    memory = Storage::allocate(bytes);
-  }
-  return reinterpret_cast<float*>(memory->data());
-}
+// Floats between planes: those of a power of two would share cache sets.
+constexpr Index kLine = 16;
 
 // From panels of the nine taps, [panel, tap, depth, column].
 void transform_weights(const Panels& taps, const std::array<int, 9>& order, Index depth, Index columns, float* to) {
@@ -173,7 +163,9 @@ void winograd(const Tiles& tiles, const Source<T>& source, const Storage& weight
     const Index end_panel = part(panel_count, shares.panel_groups, group + 1);
     const Index first = first_panel * kTileColumns, columns = std::min(end_panel * kTileColumns, y.columns) - first;
     const Index input_plane = count * depth + kLine, output_plane = count * columns + kLine;
-    float* inputs = workspace(kWinogradTaps * (input_plane + output_plane));
+    const std::shared_ptr<Storage> memory =
+        scratch(static_cast<std::size_t>(kWinogradTaps * (input_plane + output_plane)) * sizeof(float));
+    auto* inputs = reinterpret_cast<float*>(memory->data());
     float* outputs = inputs + kWinogradTaps * input_plane;
     for (Index i = 0; i < count; ++i)
       transform_input(tiles, source, zeros.data(), begin + i, inputs + i * depth, input_plane);
