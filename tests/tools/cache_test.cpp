@@ -1,3 +1,4 @@
+#include "core/format.h"
 #include "tools/support.h"
 
 namespace graft::tools {
@@ -79,7 +80,7 @@ TEST_F(Cached, ASweepGivesWhatSeparateRunsGive) {
   for (const nlohmann::json& depth : probes["depths"]) {
     const std::string layer = depth["layer"];
     const Outcome alone =
-        run("finetune", "--cut " + layer + " --head none --epochs 4 --lr 0.05 --json --quiet --out p-" + layer);
+        run("finetune", fmt::format("--cut {0} --head none --epochs 4 --lr 0.05 --json --quiet --out p-{0}", layer));
     EXPECT_EQ(best(depth), best(alone.json())) << layer;
   }
   const nlohmann::json tuned =

@@ -56,8 +56,8 @@ TEST(Resume, EndsInTheSameBitsWhereverItWasStopped) {
   for (const auto& [epoch, step] : std::vector<std::pair<Index, Index>>{{0, 2}, {1, 0}, {2, 3}, {4, 5}}) {
     const auto out = folder.path() / fmt::format("stopped_{}_{}", epoch, step);
     auto options = options_for(out);
-    options.after_step = [&](Index e, Index s) {
-      if (e == epoch && s == step) throw Stop{};
+    options.after_step = [at = std::pair(epoch, step)](Index e, Index s) {
+      if (std::pair(e, s) == at) throw Stop{};
     };
     nn::Network stopped = small_network(0.3);
     EXPECT_THROW(test::stripe_trainer(stopped, options).run(), Stop);
