@@ -1,3 +1,4 @@
+#include "kernels/conv2d_batch_norm.h"
 #include "library/graphs.h"
 #include "library/operands.h"
 #include "library/plans.h"
@@ -166,6 +167,21 @@ bool conv2d_backward_weight_supports(const Context& context, const ConvGeometry&
 bool conv2d_backward_weight_yields(const Context& context, const ConvGeometry&, const Operand& x, const Operand&,
                                    Gradient) {
   return library::compiling_does_not_pay(context, x.dtype);
+}
+
+void conv2d_batch_norm(Context& context, const ConvGeometry& g, const BatchNormAttributes& a,
+                       const Conv2dBatchNormOperands& o) {
+  cpu::conv2d_batch_norm(context, g, a, o);  // one kernel after the other, wherever they run
+}
+bool conv2d_batch_norm_supports(const Context& context, const ConvGeometry& g, const BatchNormAttributes& a,
+                                const Conv2dBatchNormOperands& o) {
+  return conv2d_forward_supports(context, g, o.x, o.w, o.bias, {}, Activation::linear, o.z) &&
+         (context.engine != Engine::library ||
+          batch_norm_batch_supports(context, a, o.z, o.gamma, o.beta, o.residual, o.moving, o.y, o.saved));
+}
+bool conv2d_batch_norm_yields(const Context& context, const ConvGeometry& g, const BatchNormAttributes&,
+                              const Conv2dBatchNormOperands& o) {
+  return conv2d_forward_yields(context, g, o.x, o.w, o.bias, {}, Activation::linear, o.z);
 }
 
 void depthwise_conv2d_forward(Context& context, const DepthwiseGeometry& g, const Operand& x, const Operand& w,

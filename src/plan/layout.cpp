@@ -141,7 +141,7 @@ class LayingOut {
   void reuse() {
     for (int i = 0; i < static_cast<int>(schedule_.instructions.size()); ++i) {
       const Instruction& step = schedule_.instructions[static_cast<std::size_t>(i)];
-      const Op& op = *calls_[step.call].op;
+      const Op& op = op_of(graph_, step);
       if (step.kind == Kind::forward) {
         for (std::size_t k = 0; k < step.inputs.size(); ++k) {
           if (op.in_place().has(static_cast<int>(k)) && take(step.outputs[0], step.inputs[k], i)) break;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <set>
 
+#include "graft/ops/conv2d_batch_norm.h"
+
 namespace graft::plan {
 namespace {
 
@@ -233,6 +235,32 @@ Schedule schedule_training(const Graph& graph, int loss, bool hand_over, std::si
   schedule.instructions = std::move(all);
   schedule.hands_over = true;
   return schedule;
+}
+
+void join_norms(const Graph& graph, Schedule& schedule) {
+  std::map<std::size_t, Instruction*> forward;  // by call
+  for (Instruction& step : schedule.instructions) {
+    if (step.kind == Instruction::Kind::forward) forward[step.call] = &step;
+  }
+  std::set<std::size_t> joined;
+  for (const auto& [call, step] : forward) {
+    const auto* norm = dynamic_cast<const ops::BatchNorm*>(graph.calls()[call].op.get());
+    if (norm == nullptr || norm->options.statistics != ops::Statistics::batch) continue;
+    const int z = step->inputs[0];
+    const Graph::Call* before = graph.only_read_once(z);
+    const auto* convolution = before == nullptr ? nullptr : dynamic_cast<const ops::Conv2d*>(before->op.get());
+    if (convolution == nullptr || convolution->has_residual || convolution->options.activation != Activation::linear)
+      continue;
+    step->op = std::make_shared<const ops::Conv2dBatchNorm>(*convolution, *norm);
+    step->before = static_cast<std::size_t>(graph.value(z).producer);
+    step->inputs.erase(step->inputs.begin());
+    step->inputs.insert(step->inputs.begin(), before->inputs.begin(), before->inputs.end());
+    step->outputs.insert(step->outputs.begin() + 1, z);
+    joined.insert(*step->before);
+  }
+  std::erase_if(schedule.instructions, [&](const Instruction& step) {
+    return step.kind == Instruction::Kind::forward && joined.contains(step.call);
+  });
 }
 
 }  // namespace graft::plan

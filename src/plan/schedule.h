@@ -1,5 +1,7 @@
 #pragma once
 
+#include <optional>
+
 #include "plan/graph.h"
 
 namespace graft::plan {
@@ -19,9 +21,15 @@ struct Instruction {
   std::size_t call = 0;
   std::vector<int> inputs, outputs;  ///< of backward, those that it reads
   std::vector<int> dy = {}, dx = {};
-  std::vector<char> accumulate = {};  ///< for each of dx
-  std::shared_ptr<const Op> op = nullptr;
+  std::vector<char> accumulate = {};       ///< for each of dx
+  std::shared_ptr<const Op> op = nullptr;  ///< what computes it, if it is not the call's own
+  std::optional<std::size_t> before = {};  ///< a call before this one that `op` computes too
 };
+
+/// What an instruction runs.
+inline const Op& op_of(const Graph& graph, const Instruction& instruction) {
+  return instruction.op ? *instruction.op : *graph.calls()[instruction.call].op;
+}
 
 /// What a plan does, in its order.
 struct Schedule {
@@ -40,5 +48,8 @@ Schedule schedule_forward(const Graph& graph);
 /// complete, else it is kept. Of the values that a backward reads, up to `again` of those that are cheap to compute are
 /// computed once more instead of kept, the largest first.
 Schedule schedule_training(const Graph& graph, int loss, bool hand_over, std::size_t again = 0);
+/// A convolution that nobody reads but a norm with the batch's statistics is computed with the norm, by one
+/// ops::Conv2dBatchNorm. Their backwards stay two.
+void join_norms(const Graph& graph, Schedule& schedule);
 
 }  // namespace graft::plan

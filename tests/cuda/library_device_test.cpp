@@ -70,6 +70,71 @@ TEST_F(LibraryOnDevice, TakesTheLayersOfNetworks) {
   }
 }
 
+// Each kernel that the tables give to cuDNN or cuBLASLt, gradients too, is theirs for at least one of the types.
+TEST_F(LibraryOnDevice, ComputesWhatTheTablesSay) {
+  struct Case {
+    std::shared_ptr<const Op> op;
+    std::vector<Shape> inputs;
+    Slots gradients = {};
+  };
+  const ops::BatchNormOptions batch{.statistics = ops::Statistics::batch};
+  const Window window{.kernel = 3, .padding = kSame};
+  const Shape image{2, 14, 14, 64}, channels{64};
+  const std::vector<Case> cases{
+      {std::make_shared<ops::Conv2d>(ops::Conv2dOptions{.padding = kSame}, false, false),
+       {image, {128, 3, 3, 64}},
+       {0, 1}},
+      {std::make_shared<ops::DepthwiseConv2d>(ops::DepthwiseConv2dOptions{.padding = kSame}, false),
+       {image, {3, 3, 64}},
+       {0, 1}},
+      {std::make_shared<ops::Linear>(Activation::linear, false), {{8, 256}, {512, 256}}, {0, 1}},
+      {std::make_shared<ops::Matmul>(), {{4, 32, 64}, {4, 64, 48}}},
+      {std::make_shared<ops::MaxPool>(window), {image}},
+      {std::make_shared<ops::AveragePool>(window), {image}, {0}},
+      {std::make_shared<ops::BatchNorm>(batch, true, true, false),
+       {image, channels, channels, channels, channels},
+       {0, 1, 2}},
+      {std::make_shared<ops::BatchNorm>(ops::BatchNormOptions{}, true, true, false),
+       {image, channels, channels, channels, channels}},
+      {std::make_shared<ops::LayerNorm>(1e-6), {{8, 197, 192}, {192}, {192}}},
+      {std::make_shared<ops::Attention>(ops::AttentionOptions{.heads = 3}, true), {{2, 197, 3 * 192}}, {0}},
+  };
+  reset_launch_counts();
+  std::string refused;
+  for (const DType type : {DType::f32, DType::bf16}) {
+    for (const Case& c : cases) {
+      std::vector<Tensor> inputs, outputs;
+      std::vector<Spec> specs;
+      for (const Shape& shape : c.inputs) {
+        const bool half = inputs.empty() || c.op->name() == "matmul";
+        inputs.push_back(Tensor::full(shape, 0.5, half ? type : DType::f32, device_));
+        specs.push_back(inputs.back().spec());
+      }
+      for (const Spec& spec : c.op->infer(specs)) outputs.push_back(Tensor::empty(spec.shape, spec.dtype, device_));
+      const std::vector<Operand> in(inputs.begin(), inputs.end()), out(outputs.begin(), outputs.end());
+      std::vector<Tensor> gradients(inputs.size());
+      std::vector<Gradient> dx(inputs.size());
+      for (std::size_t i = 0; i < inputs.size(); ++i) {
+        if (!c.gradients.has(static_cast<int>(i))) continue;
+        gradients[i] = Tensor::empty(inputs[i].shape(), inputs[i].dtype(), device_);
+        dx[i] = {gradients[i], false};
+      }
+      try {
+        c.op->forward(Context::current(), in, out);
+        if (c.gradients.any()) c.op->backward(Context::current(), {in, out}, {out.data(), 1}, dx);
+      } catch (const Error& error) {
+        refused += error.what() + std::string("\n");
+      }
+    }
+  }
+  const auto counts = launch_counts();
+  for (const kernels::Entry& entry : kernels::all()) {
+    if (!entry.cuda.library || entry.name == "conv2d_batch_norm") continue;  // one kernel after the other
+    const std::string name(entry.name);
+    EXPECT_EQ(counts.count("cudnn_" + name) + counts.count("cublas_" + name), 1u) << name << '\n' << refused;
+  }
+}
+
 TEST_F(LibraryOnDevice, LeavesWhatItHasNotToAnError) {
   const Tensor x = normal({1, 8, 8, 4}, DType::f64), w = normal({4, 3, 3, 4}, DType::f64);
   EXPECT_THROW(ops::conv2d(x, w), Error);

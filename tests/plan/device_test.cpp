@@ -1,5 +1,6 @@
 #include <cstdlib>
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "graft/nn/layers.h"
@@ -86,6 +87,27 @@ TEST(DevicePlan, ComputesWhatTheCpuDoes) {
       if (name == "branch1/bias") continue;  // before a norm: its gradient is zero but for rounding
       EXPECT_LT(difference(got.parameters.at(name), numbers), 1e-4) << name;
     }
+  }
+}
+
+// A convolution leaves its tiles with the sums that the norm behind it needs; on the CPU the two are steps of their
+// own.
+TEST(DevicePlan, JoinsConvolutionsAndNormsInTraining) {
+  const auto joined = [](Device device) {
+    nn::Network network = branches();
+    network.to(device);
+    network.use_statistics(nn::Statistics::batch);
+    std::vector<std::string> layers;
+    const TrainingPlan plan = compile_training(network, {2, 9, 9, 3});
+    for (const Step& step : plan.steps()) {
+      if (step.op == "conv2d_batch_norm") layers.push_back(fmt::format("{}", fmt::join(step.layers, " ")));
+    }
+    return layers;
+  };
+  EXPECT_TRUE(joined({}).empty());
+  for (const Device device : test::devices()) {
+    const std::vector<std::string> want{"pad conv conv_bn conv_relu", "branch1 branch1_bn sum sum_relu"};
+    EXPECT_EQ(joined(device), want) << device.to_string();
   }
 }
 

@@ -34,6 +34,7 @@ struct Conv2dBatchNorm final : Op {
   void backward(Context& context, const Saved& saved, std::span<const Operand> dy,
                 std::span<const Gradient> dx) const override;
   Slots updates() const override { return {input(norm.moving_mean()), input(norm.moving_variance())}; }
+  Slots in_place() const override { return norm.has_residual ? Slots{input(norm.residual())} : Slots{}; }
   double operations(std::span<const Spec> inputs, std::span<const Spec> outputs) const override;
 
   /// How many inputs are the convolution's, and which input is number `of_norm`, 1 or more, of the norm.
