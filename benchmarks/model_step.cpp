@@ -41,6 +41,7 @@
 #include "graft/ops/loss.h"
 #include "graft/optim/optimizer.h"
 #include "graft/plan/plan.h"
+#include "graft/predict/packed_file.h"
 #include "graft/train/frozen.h"
 
 #include "core/format.h"
@@ -99,7 +100,10 @@ Tensor peer_input(const Shape& shape) {
 class Stepper {
  public:
   explicit Stepper(const Options& options)
-      : options_(options), device_(Device::parse(options.device)), network_(make_network(options)) {
+      : options_(options),
+        device_(Device::parse(options.device)),
+        file_(options.weights),
+        network_(make_network(options)) {
     network_.to(device_);
     input_ = peer_input(input_shape()).to(options.dtype()).to(device_);
     if (options.training()) prepare_training();
@@ -110,8 +114,9 @@ class Stepper {
       training_plan_.emplace(plan::compile_training(
           network_, input_shape(), {.dtype = input_.dtype(), .hand_over = one_by_one(), .given = given}));
     } else {
-      plan_.emplace(plan::compile(network_, input_shape(),
-                                  {.dtype = input_.dtype(), .logits = true, .record = !options.captured}));
+      plan::CompileOptions compiled{.dtype = input_.dtype(), .logits = true, .record = !options.captured};
+      if (!options.weights.empty()) compiled.cache = predict::packed_beside(file_, network_);
+      plan_.emplace(plan::compile(network_, input_shape(), compiled));
     }
   }
 
@@ -311,6 +316,7 @@ class Stepper {
 
   Options options_;
   Device device_;
+  predict::FileIdentity file_;
   nn::Network network_;
   Tensor input_, labels_, result_;
   std::map<std::string, Tensor> features_;

@@ -19,7 +19,7 @@ class PackedCopies {
                                      const Make& make) {
     const std::lock_guard lock(mutex_);
     Copy& copy = copies_[layout];
-    if (copy.storage == nullptr || copy.version != block.version()) {
+    if (copy.storage == nullptr || copy.version != block.version() || copy.storage->bytes() != bytes) {
       const bool reusable = copy.storage != nullptr && copy.storage.use_count() == 1 && copy.storage->bytes() == bytes;
       if (!reusable) copy.storage = Storage::allocate(bytes);
       make(copy.storage->data());
@@ -28,12 +28,28 @@ class PackedCopies {
     return copy.storage;
   }
 
+  /// Takes a copy of the elements as they are now that was made elsewhere, unless there is one.
+  void put(const Storage& block, const std::string& layout, std::shared_ptr<Storage> made) {
+    const std::lock_guard lock(mutex_);
+    Copy& copy = copies_[layout];
+    if (copy.storage == nullptr) copy = {std::move(made), block.version()};
+  }
+  /// The copies of the elements as they are now.
+  std::map<std::string, std::shared_ptr<Storage>> all(const Storage& block) const {
+    const std::lock_guard lock(mutex_);
+    std::map<std::string, std::shared_ptr<Storage>> current;
+    for (const auto& [layout, copy] : copies_) {
+      if (copy.storage != nullptr && copy.version == block.version()) current.emplace(layout, copy.storage);
+    }
+    return current;
+  }
+
  private:
   struct Copy {
     std::shared_ptr<Storage> storage;
     std::uint64_t version = 0;  // of the elements when it was made
   };
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::map<std::string, Copy> copies_;
 };
 

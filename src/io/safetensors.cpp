@@ -20,7 +20,7 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr std::uint64_t kLongestHeader = 100'000'000;  // the limit of the reference implementation
-constexpr std::uint64_t kAlignment = 64, kPart = std::uint64_t{1} << 20;
+constexpr std::uint64_t kAlignment = 64, kPart = std::uint64_t{1} << 20, kLarge = std::uint64_t{4} << 20;
 constexpr std::string_view kMetadata = "__metadata__";
 
 constexpr std::pair<std::string_view, DType> kTypes[] = {
@@ -35,6 +35,8 @@ std::string_view type_name(DType dtype) {
 std::uint64_t bytes_of(const Spec& spec) {
   return static_cast<std::uint64_t>(spec.shape.elements()) * size_of(spec.dtype);
 }
+
+std::uint64_t round_up(std::uint64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
 // One tensor as the header describes it, its offset still relative to the end of the header.
 SafetensorsHeader::Entry parse_entry(const std::string& file, const std::string& name, const Json& json,
@@ -89,6 +91,25 @@ void sort_and_check_fill(const std::string& file, SafetensorsHeader& header, std
   check(expected == data_bytes, "[safetensors] {}: the tensors take {} bytes, the file has {}", file, expected,
         data_bytes);
 }
+
+// One block of memory for all small tensors, so that it comes in large pages. Who keeps one of them keeps it.
+class Shared {
+ public:
+  explicit Shared(const SafetensorsHeader& header) {
+    std::uint64_t all = 0;
+    for (const auto& entry : header.tensors) all += bytes_of(entry.spec) < kLarge ? round_up(bytes_of(entry.spec)) : 0;
+    block_ = Storage::allocate(all);
+  }
+  Tensor next(const Spec& spec) {
+    std::byte* const at = block_->data() + end_;
+    end_ += round_up(bytes_of(spec));
+    return Tensor::over(Storage::borrow(at, bytes_of(spec), block_), 0, spec.shape, spec.dtype);
+  }
+
+ private:
+  std::shared_ptr<Storage> block_;
+  std::uint64_t end_ = 0;
+};
 
 SafetensorsHeader parse_header(const InputFile& input) {
   const std::string file = input.path().string();
@@ -149,9 +170,10 @@ Safetensors read_safetensors(const fs::path& path) {
     std::span<std::byte> to;
   };
   std::vector<Part> parts;  // threads read side by side, of large tensors too
+  Shared shared(header);
   for (const auto& [name, spec, offset] : header.tensors) {
-    Tensor tensor = Tensor::empty(spec.shape, spec.dtype);
-    std::span<std::byte> bytes{static_cast<std::byte*>(tensor.raw()), tensor.bytes()};
+    Tensor tensor = bytes_of(spec) < kLarge ? shared.next(spec) : Tensor::empty(spec.shape, spec.dtype);
+    const std::span<std::byte> bytes{static_cast<std::byte*>(tensor.raw()), tensor.bytes()};
     for (std::uint64_t from = 0; from < bytes.size(); from += kPart)
       parts.push_back({offset + from, bytes.subspan(from, std::min(kPart, bytes.size() - from))});
     content.tensors.emplace_back(name, std::move(tensor));

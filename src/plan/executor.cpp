@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 #include "autograd/on_device.h"
 #include "core/format.h"
+#include "core/packed.h"
 #include "kernels/elementwise.h"
 #include "kernels/strided.h"
 #include "nn/rounding.h"
@@ -15,18 +17,23 @@ namespace {
 // A backward computes as much as its forward for each gradient that it makes, as products of matrices do.
 Step describe(const Graph& graph, const Schedule& schedule, const Instruction& instruction) {
   const Graph::Call& call = graph.calls()[instruction.call];
+  const Op& op = op_of(graph, instruction);
   const bool update = instruction.kind == Instruction::Kind::hand_over,
              again = instruction.kind == Instruction::Kind::again;
-  Step step{.op = update ? "update" : std::string(call.op->name()) + (again ? " again" : ""),
-            .attributes = call.op->attributes(),
+  Step step{.op = update ? "update" : std::string(op.name()) + (again ? " again" : ""),
+            .attributes = op.attributes(),
             .layers = {},
             .inputs = {},
             .output = graph.value(call.outputs.front()).spec};
-  for (const std::string& node : call.nodes) {
+  std::vector<std::string> nodes;
+  if (instruction.before) nodes = graph.calls()[*instruction.before].nodes;
+  nodes.insert(nodes.end(), call.nodes.begin(), call.nodes.end());
+  for (const std::string& node : nodes) {
     if (step.layers.empty() || step.layers.back() != node) step.layers.push_back(node);
   }
   std::vector<Spec> outputs;
-  for (const int input : call.inputs) step.inputs.push_back(graph.value(input).spec);
+  for (const int input : instruction.op ? instruction.inputs : call.inputs)
+    step.inputs.push_back(graph.value(input).spec);
   for (const int output : call.outputs) outputs.push_back(graph.value(output).spec);
   step.backward = instruction.kind != Instruction::Kind::forward && !update && !again;
   double passes = 1;
@@ -37,8 +44,8 @@ Step describe(const Graph& graph, const Schedule& schedule, const Instruction& i
     passes = static_cast<double>(std::count_if(instruction.dx.begin(), instruction.dx.end(), is_large));
   }
   if (update) passes = 0;
-  step.operations = passes * call.op->operations(step.inputs, outputs);
-  if (call.op->is_view()) return step;
+  step.operations = passes * op.operations(step.inputs, outputs);
+  if (op.is_view()) return step;
   for (const auto* slots : {&instruction.inputs, &instruction.outputs, &instruction.dy, &instruction.dx}) {
     for (const int slot : *slots) {
       if (slot >= 0) step.bytes += static_cast<double>(bytes_of(schedule.slots[static_cast<std::size_t>(slot)]));
@@ -50,7 +57,7 @@ Step describe(const Graph& graph, const Schedule& schedule, const Instruction& i
 }  // namespace
 
 Executor::Executor(const nn::Network& network, DType dtype, bool record, Graph graph, Schedule schedule,
-                   std::vector<int> outputs)
+                   std::vector<int> outputs, std::shared_ptr<WeightCache> cache)
     : name_(network.name),
       device_(network.device()),
       dtype_(dtype),
@@ -58,7 +65,8 @@ Executor::Executor(const nn::Network& network, DType dtype, bool record, Graph g
       graph_(std::move(graph)),
       schedule_(std::move(schedule)),
       outputs_(std::move(outputs)),
-      layout_(lay_out(graph_, schedule_)) {
+      layout_(lay_out(graph_, schedule_)),
+      cache_(std::move(cache)) {
   const ArenaSize size = place(layout_);
   memory_ = size.bytes;
   least_memory_ = size.least;
@@ -82,12 +90,17 @@ std::vector<Tensor> Executor::run(const Run& run) {
     execute_all(*memory, outside, run);
     all = results(outside);
   }
-  const std::lock_guard lock(mutex_);
-  for (const auto& [value, gradient] : schedule_.gradients) {
-    if (graph_.value(value).kind == Graph::Kind::trained && !schedule_.hands_over)
-      fixed_.at(value).set_grad(fixed_.at(gradient));
+  WeightCache::Entries made;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [value, gradient] : schedule_.gradients) {
+      if (graph_.value(value).kind == Graph::Kind::trained && !schedule_.hands_over)
+        fixed_.at(value).set_grad(fixed_.at(gradient));
+    }
+    free_.push_back(std::move(memory));
+    if (!std::exchange(has_kept_, true) && parameters_version_ == 1) made = not_cached();
   }
-  free_.push_back(std::move(memory));
+  if (!made.empty()) cache_->keep(made);
   return all;
 }
 
@@ -156,7 +169,7 @@ void Executor::execute_all(Memory& memory, const Outside& outside, const Run& ru
 
 void Executor::execute(const Instruction& instruction, Operands& operands) {
   Context& context = Context::current();
-  const Op& op = *graph_.calls()[instruction.call].op;
+  const Op& op = op_of(graph_, instruction);
   switch (instruction.kind) {
     case Instruction::Kind::forward:
       op.forward(context, operands.inputs, operands.outputs);
@@ -165,7 +178,7 @@ void Executor::execute(const Instruction& instruction, Operands& operands) {
       }
       return;
     case Instruction::Kind::again:
-      return instruction.op->forward(context, operands.inputs, operands.outputs);
+      return op.forward(context, operands.inputs, operands.outputs);
     case Instruction::Kind::backward:
       for (std::size_t i = 0; i < operands.dx.size(); ++i) operands.gradients[i].to = operands.dx[i];
       op.backward(context, {operands.inputs, operands.outputs, operands.dy_is_scratch}, operands.dy,
@@ -236,17 +249,61 @@ void Executor::fix(int slot, const Constant& constant) {
           "[plan] '{}' was compiled for {}, but its weights are on {}: compile it again", name_, device_,
           parameter->value.device());
   const Graph::Value& value = graph_.value(slot);
-  {
+  // Entries are of the weights that the network had at first.
+  const auto cached =
+      parameters_version_ == 0 && uses_cache(constant) ? cache_->find(cached_name(slot, constant)) : nullptr;
+  if (cached != nullptr && cached->value.defined() && cached->value.spec() == value.spec) {
+    fixed_[slot] = cached->value;
+  } else {
     const PurposeScope purpose(Purpose::parameters);
     fixed_[slot] = constant.value().to(value.spec.dtype);
   }
-  if (value.spec.shape.rank() > 1 && device_.kind == Device::Kind::cpu)
-    fixed_[slot].storage()->keep_packed(value.kind == Graph::Kind::constant);
+  if (value.spec.shape.rank() > 1 && device_.kind == Device::Kind::cpu) {
+    const std::shared_ptr<Storage> storage = fixed_[slot].storage();
+    storage->keep_packed(value.kind == Graph::Kind::constant);
+    if (cached != nullptr && value.kind == Graph::Kind::constant) {
+      for (const auto& [layout, copy] : cached->packed) storage->packed()->put(*storage, layout, copy.storage());
+    }
+  }
   if (const auto gradient = schedule_.gradients.find(slot);
       gradient != schedule_.gradients.end() && !schedule_.hands_over) {
     const PurposeScope purpose(Purpose::gradients);
     fixed_[gradient->second] = Tensor::empty(value.spec.shape, value.spec.dtype, device_);
   }
+}
+
+bool Executor::uses_cache(const Constant& constant) const {
+  return cache_ != nullptr && device_.kind == Device::Kind::cpu && (!constant.make || !constant.how.empty()) &&
+         cache_->is_valid();
+}
+
+// Tells what a constant was made of: a weight alone, or folded with these others.
+std::string Executor::cached_name(int slot, const Constant& constant) const {
+  const Graph::Value& value = graph_.value(slot);
+  std::string name = fmt::format("{} {} {}", value.name, value.spec.dtype, value.spec.shape);
+  if (constant.make) name += fmt::format(", {}, of", constant.how);
+  for (const auto& parameter : constant.from) name += " " + parameter->name;
+  return name;
+}
+
+WeightCache::Entries Executor::not_cached() const {
+  WeightCache::Entries entries;
+  for (const auto& [slot, constant] : graph_.constants()) {
+    if (graph_.value(slot).uses == 0 || !uses_cache(constant)) continue;
+    const Tensor& tensor = fixed_.at(slot);
+    const std::shared_ptr<Storage> storage = tensor.storage();
+    WeightCache::Entry entry;
+    if (constant.make) entry.value = tensor;
+    if (storage->packed() != nullptr) {
+      for (const auto& [layout, copy] : storage->packed()->all(*storage))
+        entry.packed[layout] = Tensor::over(copy, 0, {static_cast<Index>(copy->bytes())}, DType::u8);
+    }
+    const auto found = cache_->find(cached_name(slot, constant));
+    const bool is_new =
+        found == nullptr ? entry.value.defined() || !entry.packed.empty() : entry.packed.size() > found->packed.size();
+    if (is_new) entries.emplace(cached_name(slot, constant), std::move(entry));
+  }
+  return entries;
 }
 
 std::unique_ptr<Executor::Memory> Executor::make_memory() {

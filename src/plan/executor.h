@@ -16,7 +16,7 @@ class Executor {
   /// `dtype` is that of activations; `outputs` are values of the graph that are handed out. With `record` runs on a
   /// device are recorded and replayed.
   Executor(const nn::Network& network, DType dtype, bool record, Graph graph, Schedule schedule,
-           std::vector<int> outputs);
+           std::vector<int> outputs, std::shared_ptr<WeightCache> cache = {});
 
   /// What a run is given: see TrainingPlan::Batch.
   struct Run {
@@ -80,6 +80,9 @@ class Executor {
   void bind(Memory& memory, const std::vector<int>& slots, std::vector<Operand>& operands);
   void refresh_parameters();
   void fix(int slot, const Constant& constant);
+  bool uses_cache(const Constant& constant) const;
+  std::string cached_name(int slot, const Constant& constant) const;
+  WeightCache::Entries not_cached() const;
   std::vector<std::uint64_t> state_of_parameters() const;
   Outside bind_outside(const std::map<std::string, Tensor>& given, const Tensor& seed) const;
   static void patch(Memory& memory, const Outside& outside);
@@ -102,10 +105,13 @@ class Executor {
   std::vector<Step> steps_;
   std::vector<std::pair<std::string, int>> inputs_;
 
+  std::shared_ptr<WeightCache> cache_;
+
   std::mutex mutex_;             // of what follows
   std::map<int, Tensor> fixed_;  // slots of parameters, constants and gradients of parameters
   std::vector<std::uint64_t> parameters_;
   std::uint64_t parameters_version_ = 0;
+  bool has_kept_ = false;  // in the cache, what the first run made
   std::vector<std::unique_ptr<Memory>> free_;
 };
 

@@ -10,6 +10,7 @@
 #include "graft/ops/shape.h"
 
 #include "core/dtype_dispatch.h"
+#include "core/format.h"
 #include "core/parallel.h"
 #include "plan/graph.h"
 
@@ -71,8 +72,8 @@ Tensor shifted(const Constant& bias, const Affine& affine, const Tensor& like) {
   return Tensor::from({std::ssize(values)}, values).to(exact(like.dtype())).to(like.device());
 }
 
-Constant all_of(std::initializer_list<Constant> constants, std::function<Tensor()> make) {
-  Constant result{{}, std::move(make)};
+Constant all_of(std::initializer_list<Constant> constants, std::string how, std::function<Tensor()> make) {
+  Constant result{{}, std::move(make), std::move(how)};
   for (const Constant& constant : constants)
     result.from.insert(result.from.end(), constant.from.begin(), constant.from.end());
   return result;
@@ -126,13 +127,14 @@ void fold_batch_norm(Graph& graph) {
     const Constant weight = constant(*before, true, 1), bias = constant(*before, convolution.has_bias, 2);
     const Spec spec = graph.value(weight_value).spec;  // a copy: constants are added below
     const bool first_axis = !convolution.depthwise;
+    const std::string how = fmt::format("folded with epsilon {}", numbers.epsilon);
     std::vector<int> inputs{
         before->inputs[0],
         graph.add_constant(graph.value(weight_value).name, spec,
-                           all_of({weight, numbers.gamma, numbers.variance},
+                           all_of({weight, numbers.gamma, numbers.variance}, how,
                                   [=] { return scaled(weight.value(), affine(numbers).scale, first_axis); })),
         graph.add_constant(before->nodes.back() + "/bias", {{spec.shape[first_axis ? 0 : 2]}, exact(spec.dtype)},
-                           all_of({bias, numbers.gamma, numbers.beta, numbers.mean, numbers.variance},
+                           all_of({bias, numbers.gamma, numbers.beta, numbers.mean, numbers.variance}, how,
                                   [=] { return shifted(bias, affine(numbers), weight.value()); }))};
     if (norm->has_residual) inputs.push_back(call.inputs.back());
     graph.replace(i, convolution.op, std::move(inputs));

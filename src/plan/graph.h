@@ -11,6 +11,7 @@ namespace graft::plan {
 struct Constant {
   std::vector<std::shared_ptr<nn::Parameter>> from;
   std::function<Tensor()> make;  ///< null: it is the parameter itself
+  std::string how = {};          ///< what `make` computes, where a WeightCache may keep it
 
   Tensor value() const { return make ? make() : from.front()->value; }
 };

@@ -8,7 +8,7 @@
 
 namespace graft::plan {
 
-// Each plan has memory of its own, for what it folds and packs and for its values.
+// Each plan has memory of its own, for its values and, without a cache, for what it folds.
 constexpr std::size_t kMostPlans = 4;
 
 class Inference::Impl {

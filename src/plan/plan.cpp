@@ -33,8 +33,12 @@ std::size_t memory_of(const Graph& graph, const Schedule& schedule) {
 }
 
 // With as few values computed again as the limit needs.
-Schedule schedule_within(const Graph& graph, int loss, const TrainingOptions& options, const std::string& network) {
-  const auto schedule = [&](std::size_t again) { return schedule_training(graph, loss, options.hand_over, again); };
+Schedule schedule_within(const Graph& graph, int loss, const TrainingOptions& options, const nn::Network& network) {
+  const auto schedule = [&](std::size_t again) {
+    Schedule one = schedule_training(graph, loss, options.hand_over, again);
+    if (network.device().kind != Device::Kind::cpu) join_norms(graph, one);
+    return one;
+  };
   Schedule best = schedule(0);
   if (options.memory_limit == 0) return best;
   const std::size_t kept = memory_of(graph, best);
@@ -45,7 +49,7 @@ Schedule schedule_within(const Graph& graph, int loss, const TrainingOptions& op
       least <= options.memory_limit,
       "[plan] the values of a training step of '{}' take {:.1f} MB, and {:.1f} MB where all that is cheap is computed "
       "again: more than the limit of {:.1f} MB; take a smaller batch",
-      network, static_cast<double>(kept) * 1e-6, static_cast<double>(least) * 1e-6,
+      network.name, static_cast<double>(kept) * 1e-6, static_cast<double>(least) * 1e-6,
       static_cast<double>(options.memory_limit) * 1e-6);
   std::size_t too_few = 0;
   while (best.again - too_few > 1) {
@@ -73,7 +77,7 @@ Plan compile(const nn::Network& network, const Shape& input, const CompileOption
   rewrite(graph);
   Schedule schedule = schedule_forward(graph);
   return Plan(std::make_unique<Executor>(network, options.dtype, options.record, std::move(graph), std::move(schedule),
-                                         std::move(outputs)));
+                                         std::move(outputs), options.cache));
 }
 
 Plan::Plan(std::unique_ptr<Executor> executor) : executor_(std::move(executor)) {}
@@ -109,7 +113,7 @@ TrainingPlan compile_training(const nn::Network& network, const Shape& input, co
   graph.want(loss);
   graph.want(logits);
   rewrite(graph);
-  Schedule schedule = schedule_within(graph, loss, options, network.name);
+  Schedule schedule = schedule_within(graph, loss, options, network);
   return TrainingPlan(std::make_unique<Executor>(network, options.dtype, false, std::move(graph), std::move(schedule),
                                                  std::vector<int>{loss, logits}));
 }

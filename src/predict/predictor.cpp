@@ -21,7 +21,9 @@ constexpr Index kBatch = 16;
 
 }  // namespace
 
-Predictor::Predictor(nn::Network network) {
+Predictor::Predictor(nn::Network network) : Predictor(std::move(network), nullptr) {}
+
+Predictor::Predictor(nn::Network network, const FileIdentity* file) {
   network.materialize();
   const nn::Program program = network.lower(nn::batched(network.input_shape(), 1));
   const Shape& output = program[program.output].spec.shape;
@@ -33,13 +35,16 @@ Predictor::Predictor(nn::Network network) {
   ends_in_softmax_ = program.logits() != program.output;
   check(network.classes.empty() || static_cast<Index>(network.classes.size()) == classes_,
         "[predict] '{}' has {} outputs but names for {} classes", network.name, classes_, network.classes.size());
-  inference_ = std::make_shared<const plan::Inference>(network);
+  plan::CompileOptions options;
+  if (file != nullptr) options.cache = packed_beside(*file, network);
+  inference_ = std::make_shared<const plan::Inference>(network, options);
 }
 
 Predictor Predictor::load(const std::filesystem::path& path) {
+  const FileIdentity file(path);
   nn::Network network = io::load_network(path);
   try {
-    return Predictor(std::move(network));
+    return {std::move(network), &file};
   } catch (const Error& error) {
     fail("{}: {}", path.string(), error.what());
   }

@@ -7,6 +7,7 @@
 #include "graft/data/image.h"
 #include "graft/data/resize.h"
 #include "graft/io/file.h"
+#include "graft/io/network_file.h"
 #include "graft/predict/predictor.h"
 
 #include "core/format.h"
@@ -138,7 +139,7 @@ std::string photos(const RunRecord& run, Index count) {
                      R"(<p class="quiet">None of the {} photos it was not trained on is where it was, in {}.</p>)",
                      run.validation.size(), escape(run.validation.front().first.parent_path().string()));
   }
-  const auto predictor = predict::Predictor::load(run.folder / "best.safetensors");
+  const predict::Predictor predictor(io::load_network(run.folder / "best.safetensors"));
   std::string figures;
   Index right = 0;
   for (const auto& [file, label] : chosen) {

@@ -40,6 +40,63 @@ TEST(Plan, ComputesWhatTheNetworkDoes) {
   }
 }
 
+class CacheInMemory final : public WeightCache {
+ public:
+  bool is_valid() const override { return valid; }
+  std::shared_ptr<const Entry> find(const std::string& name) const override {
+    const auto found = entries.find(name);
+    return found != entries.end() ? std::make_shared<const Entry>(found->second) : nullptr;
+  }
+  void keep(const Entries& made) override {
+    ++times;
+    for (const auto& [name, entry] : made) entries[name] = entry;
+  }
+
+  Entries entries;
+  int times = 0;
+  bool valid = true;
+};
+
+TEST(Plan, TakesWhatOthersMadeOfTheWeights) {
+  for (const SmallModel& c : test::small_models()) {
+    SCOPED_TRACE(c.name);
+    const auto cache = std::make_shared<CacheInMemory>();
+    const Tensor input = random_normal({2, c.size, c.size, 3}, 1).to(DType::f32);
+    // Weights of its own each time: what is packed lies beside them.
+    const auto run = [&] { return compile(make(c), input.shape(), {.cache = cache}).run(input).front(); };
+    const Tensor want = compile(make(c), input.shape()).run(input).front();
+    EXPECT_EQ(difference(run(), want), 0);
+    EXPECT_EQ(cache->times, 1);
+    for (auto& [name, entry] : cache->entries) {  // as another process has them
+      if (entry.value.defined()) entry.value = entry.value.clone();
+      for (auto& [layout, copy] : entry.packed) copy = copy.clone();
+    }
+    EXPECT_EQ(difference(run(), want), 0);
+    EXPECT_EQ(cache->times, 1);
+    for (auto& [name, entry] : cache->entries) {
+      if (entry.value.defined()) entry.value.fill(0);
+      for (auto& [layout, copy] : entry.packed) copy.fill(0);
+    }
+    EXPECT_GT(difference(run(), want), 1e-3);
+    cache->valid = false;
+    EXPECT_EQ(difference(run(), want), 0);
+  }
+}
+
+// A plan that has taken them goes on with weights that change.
+TEST(Plan, LeavesTheCacheWhenWeightsChange) {
+  nn::Network network = make({"resnet50"});
+  const auto cache = std::make_shared<CacheInMemory>();
+  const Tensor input = random_normal({1, 32, 32, 3}, 1).to(DType::f32);
+  const Plan plan = compile(network, input.shape(), {.cache = cache});
+  const Tensor before = plan.run(input).front();
+  network.parameter("conv1_conv/weight").value.fill(0.01);
+  const Tensor after = plan.run(input).front();
+  EXPECT_GT(difference(after, before), 1e-3);
+  EXPECT_EQ(difference(after, compile(network, input.shape()).run(input).front()), 0);
+  EXPECT_EQ(cache->times, 1);
+}
+
 TEST(Plan, FoldsEveryNormOfTheZooAndPlacesEveryPart) {
   for (const SmallModel& c : all_models()) {
     SCOPED_TRACE(c.name);

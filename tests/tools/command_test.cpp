@@ -1,3 +1,5 @@
+#include <sys/stat.h>
+
 #include "graft/io/npy.h"
 #include "graft/io/safetensors.h"
 #include "graft/models/models.h"
@@ -85,6 +87,28 @@ TEST_F(Command, PredictFollowsTheSchema) {
     last = p["probability"];
   }
   EXPECT_EQ(graft("predict --weights tiny.safetensors data/red/0.png --engine native --threads 1").code, 0);
+}
+
+// The second process finds all it needs in what the first one has written.
+TEST_F(Command, PredictKeepsWhatItMakesOfWeights) {
+  save();
+  make_photos();
+  const auto packed_files = [&] {
+    std::map<std::string, ino_t> files;
+    for (const auto& entry : fs::directory_iterator(folder())) {
+      struct stat status {};
+      const std::string name = entry.path().filename().string();
+      if (name.starts_with("tiny.safetensors.packed-") && stat(entry.path().c_str(), &status) == 0)
+        files[name] = status.st_ino;
+    }
+    return files;
+  };
+  const std::string predict = "predict --weights tiny.safetensors data/red/0.png --json";
+  const Outcome first = graft(predict);
+  const auto made = packed_files();
+  EXPECT_EQ(made.size(), 1u);
+  EXPECT_EQ(graft(predict).out, first.out);
+  EXPECT_EQ(packed_files(), made);
 }
 
 TEST_F(Command, FeaturesOfPhotosAndOfArraysAreTheNetworksOwn) {

@@ -6,6 +6,7 @@
 #include "graft/io/npy.h"
 #include "graft/io/safetensors.h"
 #include "graft/plan/plan.h"
+#include "graft/predict/packed_file.h"
 
 #include "common.h"
 #include "core/parallel.h"
@@ -64,12 +65,14 @@ void features(const Options& options) {
   const std::vector<std::filesystem::path> photos = photos_of(options);
   check_not_read(options.out, {options.weights.file(), options.input});
   check_not_read(options.out, photos);
-  nn::Network network = io::load_network(options.weights.file());
+  const predict::FileIdentity file(options.weights.file());
+  nn::Network network = io::load_network(file.path);
   const std::vector<std::string> given = split_commas(options.layers);
   const std::set<std::string> names(given.begin(), given.end());
   const std::vector<std::string> layers(names.begin(), names.end());
   check_usage(!layers.empty(), "--layer names no layer");
-  const plan::Inference inference(network, {.dtype = DType::f32, .outputs = layers, .given = {}});
+  const plan::Inference inference(
+      network, {.dtype = DType::f32, .outputs = layers, .given = {}, .cache = predict::packed_beside(file, network)});
 
   const Tensor input = options.input.empty() ? Tensor() : read_input(options.input, network);
   const Index total = input.defined() ? input.shape()[0] : static_cast<Index>(photos.size());

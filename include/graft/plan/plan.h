@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "graft/nn/network.h"
+#include "graft/plan/weight_cache.h"
 
 /// Networks compiled for one shape of input: the same ops as everywhere, fewer of them, in memory that is planned.
 namespace graft::plan {
@@ -22,6 +23,8 @@ struct CompileOptions {
   std::map<std::string, Spec> given = {};  ///< nodes whose values come from outside: what only they need is left out
   /// On a device, record the second run and replay it from then on. Not for plans that run inside another recording.
   bool record = true;
+  /// Where folded and packed weights are kept; null for nowhere. Must be that of the network's weights.
+  std::shared_ptr<WeightCache> cache = {};
 };
 
 /// What is left of the network's layers: one op call.
@@ -89,7 +92,7 @@ struct TrainingOptions {
   std::map<std::string, Spec> given = {};  ///< as in CompileOptions
   /// Bytes that values may take; 0 for as many as there are. Where they would take more, some that are cheap to compute
   /// (activations, norms, sums) are not kept for the backward but computed again, as many as it needs, the largest
-  /// first. The numbers stay the same.
+  /// first. The numbers stay the same, on a GPU but for rounding.
   std::size_t memory_limit = 0;
 };
 

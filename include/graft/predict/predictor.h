@@ -9,6 +9,7 @@
 
 #include "graft/core/error.h"
 #include "graft/plan/plan.h"
+#include "graft/predict/packed_file.h"
 
 namespace graft::predict {
 
@@ -35,7 +36,7 @@ class Predictor {
   /// The network must not be trained while the predictor is in use.
   explicit Predictor(nn::Network network);
   /// Reads a file that `graft convert`, `graft finetune` or io::save_network wrote. Throws Error as io::load_network
-  /// does.
+  /// does. Keeps what plans make of the weights beside it, see packed_beside.
   static Predictor load(const std::filesystem::path& path);
 
   const nn::Network& network() const { return inference_->network(); }
@@ -61,6 +62,7 @@ class Predictor {
   std::vector<std::vector<Prediction>> rank(const Tensor& probabilities, Index top = 5) const;
 
  private:
+  Predictor(nn::Network network, const FileIdentity* file);
   std::vector<std::vector<Prediction>> predict_batches(Index count, Index top,
                                                        const std::function<Tensor(Index)>& image) const;
   /// f32 [N, height, width, 3], preprocessed, of images that have that size.
