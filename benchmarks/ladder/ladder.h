@@ -3,6 +3,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "graft/core/context.h"
@@ -14,13 +15,16 @@ namespace graft::ladder {
 
 using Tensors = std::vector<Tensor>;
 
-/// One kernel of a ladder. A null says that this build has no such device.
+/// One kernel of a ladder. A null says that this build has no such device, or for it no such code.
 struct Rung {
   std::string name;
   DType dtype = DType::f32;
   Run* cuda = nullptr;
   Run* emulated = nullptr;
+  bool hopper = false;  ///< needs code for sm_90a and a GPU of compute capability 9.0
 
+  /// Why it cannot run on a device of this architecture, in words, or null.
+  const char* obstacle(Device device, std::string_view architecture) const;
   /// Whether it calls the kernel that graft uses, which a library's can stand beside.
   bool in_use() const { return name.find("in_use") != std::string::npos; }
 };

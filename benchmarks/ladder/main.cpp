@@ -12,6 +12,7 @@
 #include "core/backend.h"
 #include "core/format.h"
 #include "ladder.h"
+#include "runtime/launches.h"
 
 #if GRAFT_HAS_EMULATED
 #include "emulated/traffic.h"
@@ -82,6 +83,7 @@ void print(std::ostream& to, const Json& rung) {
   to << fmt::format("  {:24} {:5}", rung["name"].get<std::string>(), rung["dtype"].get<std::string>());
   if (rung.contains("worst_error"))
     to << fmt::format(" error {:5.1f} % of the bound", 100 * rung["worst_error"].get<double>());
+  if (rung.contains("not_run")) to << " not run: " << rung["not_run"].get<std::string>();
   if (rung.contains("failure")) to << "  FAILED: " << rung["failure"].get<std::string>();
   if (rung.contains("counted")) {
     const Json& counted = rung["counted"];
@@ -100,8 +102,20 @@ void print(std::ostream& to, const Json& rung) {
   to << '\n';
 }
 
+// The largest error of a rung in all small problems, as a share of what rounding allows.
+double worst_error(const Rung& rung, const std::vector<Problem>& problems, Device device) {
+  const auto hopper_products = [] { return launch_counts()["hopper_product"]; };
+  const std::int64_t before = hopper_products();
+  double worst = 0;
+  for (const Problem& problem : problems) worst = std::max(worst, check(rung, problem, device));
+  graft::check(!rung.hopper || !rung.in_use() || hopper_products() > before,
+               "[{}] graft computed every problem without Hopper's units", rung.name);
+  return worst;
+}
+
 // A rung that fails does not keep the others from being looked at.
-Json look_at(const Ladder& ladder, Device device, [[maybe_unused]] bool count, std::ostream& to, bool& failed) {
+Json look_at(const Ladder& ladder, Device device, std::string_view architecture, [[maybe_unused]] bool count,
+             std::ostream& to, bool& failed) {
   to << ladder.name << '\n';
   std::vector<Problem> small;
   for (const Ladder::Sizes& sizes : ladder.checked) small.push_back(ladder.problem(sizes));
@@ -110,10 +124,14 @@ Json look_at(const Ladder& ladder, Device device, [[maybe_unused]] bool count, s
   Json rows = Json::array();
   for (const Rung& rung : ladder.rungs) {
     Json row{{"name", rung.name}, {"dtype", name(rung.dtype)}};
+    if (const char* const obstacle = rung.obstacle(device, architecture)) {
+      row["not_run"] = obstacle;
+      print(to, row);
+      rows.push_back(std::move(row));
+      continue;
+    }
     try {
-      double worst = 0;
-      for (const Problem& problem : small) worst = std::max(worst, check(rung, problem, device));
-      row["worst_error"] = worst;
+      row["worst_error"] = worst_error(rung, small, device);
       if (timed) row["measured"] = timing_of(rung, large, device);
 #if GRAFT_HAS_EMULATED
       if (!timed && count)
@@ -144,7 +162,7 @@ int main_of(const Options& options) {
   bool failed = false;
   for (const Ladder& ladder : ladders()) {
     if (options.ladder.empty() || options.ladder == ladder.name)
-      result["ladders"].push_back(look_at(ladder, device, options.count, to, failed));
+      result["ladders"].push_back(look_at(ladder, device, description.architecture, options.count, to, failed));
   }
   if (only_json) {
     std::cout << result.dump(1) << '\n';

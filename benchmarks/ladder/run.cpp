@@ -21,6 +21,12 @@ Tensors rounded(const Tensors& inputs, DType dtype) {
 
 }  // namespace
 
+const char* Rung::obstacle(Device device, std::string_view architecture) const {
+  if (!hopper || device.kind != Device::Kind::cuda) return nullptr;
+  if (cuda == nullptr) return "this build has no code for sm_90a";
+  return architecture == "sm_90" ? nullptr : "it needs a GPU of compute capability 9.0";
+}
+
 Tensors operands(const Rung& rung, const Tensors& inputs, Device device) {
   Tensors result;
   for (const Tensor& input : rounded(inputs, rung.dtype)) result.push_back(input.to(device));

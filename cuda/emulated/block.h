@@ -98,6 +98,8 @@ class Block {
   /// Counts the access to a vector that the thread is about to make by one instruction, of which the compiler may
   /// announce the elements one by one.
   void count_vector(const void* address, std::size_t bytes, bool write);
+  /// Counts neighbouring bytes of global memory that a unit of its own reads, no thread.
+  void count_copied(const void* address, std::size_t bytes) { traffic_.note_copied(address, bytes); }
   dim3 index() const { return index_; }
 
   /// Stops the block because of an access to `bytes` bytes that begins at no multiple of them.

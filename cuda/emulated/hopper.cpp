@@ -1,5 +1,6 @@
 #include "emulated/hopper.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "graft/core/dtype.h"
@@ -30,6 +31,10 @@ void copy_row(const hopper::MapDescription& map, const std::array<int, 4>& at, s
   const auto* const row =
       reinterpret_cast<const std::uint16_t*>(static_cast<const std::byte*>(map.data) + (inside ? offset : 0));
   Block& block = *this_thread().block;
+  const std::int64_t first = std::max(at[0], 0);
+  const std::int64_t end = std::min(at[0] + std::int64_t{kRowElements}, static_cast<std::int64_t>(map.extents[0]));
+  if (inside && first < end && block.counted())
+    block.count_copied(row + first, static_cast<std::size_t>(end - first) * sizeof(*row));
   for (int i = 0; i < kRowElements; ++i) {
     const int element = at[0] + i;
     const bool there = inside && element >= 0 && static_cast<std::uint64_t>(element) < map.extents[0];

@@ -58,9 +58,16 @@ void TrafficCounter::note(unsigned thread, const void* instruction, const void* 
   request.kind = kind;
 }
 
+void TrafficCounter::note_copied(const void* address, std::size_t bytes) {
+  const auto at = reinterpret_cast<std::uintptr_t>(address);
+  ++copied_.global_requests;
+  copied_.read_sectors += static_cast<std::int64_t>((at + bytes - 1) / kSector - at / kSector + 1);
+}
+
 void TrafficCounter::flush(const std::string& kernel) {
-  if (requests_.empty()) return;
+  if (requests_.empty() && copied_ == Traffic{}) return;
   Traffic& total = totals()[kernel];
+  total += std::exchange(copied_, {});
   for (const auto& [key, request] : requests_) total += cost(request);
   requests_.clear();
   executed_.clear();

@@ -41,6 +41,8 @@ class TrafficCounter {
   enum class Kind : std::uint8_t { global_read, global_write, shared };
 
   void note(unsigned thread, const void* instruction, const void* address, std::size_t bytes, Kind kind);
+  /// Neighbouring bytes that a copy of its own reads from global memory, a row of one of TMA's boxes: a request.
+  void note_copied(const void* address, std::size_t bytes);
   /// At a barrier and at the end of the block: adds what came together to the kernel's.
   void flush(const std::string& kernel);
 
@@ -65,6 +67,7 @@ class TrafficCounter {
 
   std::unordered_map<Key, std::uint32_t, Hash> executed_;  // how often each thread was at each instruction
   std::unordered_map<Key, Request, Hash> requests_;
+  Traffic copied_;
 };
 
 }  // namespace graft::emulated

@@ -236,8 +236,9 @@ GRAFT_RUNG(conv_in_use_f32) { conv_by_graft(context, in, out); }
 // Intensity: tiles 128 wide of halves: 64 operations a byte
 // Expected: 35 % of bf16: the core of the matrix product (40 %), and addresses beside it
 //
-// The same call with bf16 operands takes the tensor-core tiles at the top of the matrix ladder; that is all there is to
-// it, for a convolution is a matrix product.
+// The same call with bf16 operands takes the tensor-core tiles of the matrix ladder; that is all there is to it, for a
+// convolution is a matrix product. What is counted here are the tiles of mma.sync; a GPU with Hopper's units is timed
+// with those at the top of that ladder.
 GRAFT_RUNG(conv_in_use) { conv_by_graft(context, in, out); }
 
 }  // namespace graft::ladder::GRAFT_TARGET

@@ -17,6 +17,7 @@
 //   +---+ +----+--+--+
 
 #include "device/async_copy.h"
+#include "device/gemm_choice.h"
 #include "device/mma.h"
 #include "device/numeric.h"
 #include "device/unroll.h"
@@ -318,7 +319,7 @@ GRAFT_RUNG(gemm_tensor_cores) {
          gemm_tensor_cores_kernel, s, in[0].as<bfloat16>(), in[1].as<bfloat16>(), out.as<bfloat16>());
 }
 
-// # In use: four tiles under way
+// # In use without Hopper: four tiles under way
 // Intensity: tiles 128 wide of halves: 64 operations a byte from global memory; a warp of 64 x 32 does 21 for each byte
 // of shared memory
 // Expected: 40 % of bf16: 64 operations a byte of the second-level cache are 352 TFLOP/s; mma.sync itself would reach
@@ -328,7 +329,28 @@ GRAFT_RUNG(gemm_tensor_cores) {
 // hidden behind three steps of work. Warp tiles of 64 x 32 read 96 lines for 2048 sums; the sums leave through shared
 // memory, so that whole lines are written (which is where most of the conflicts come from that are counted at so small
 // a depth). This is `cuda/device/tensor_core.h` in `cuda/device/gemm.h`, the kernel under every linear layer and
-// convolution.
-GRAFT_RUNG(gemm_in_use) { kernels::matmul(context, in[0], in[1], false, false, {out, false}); }
+// convolution of halves on a GPU without Hopper's units, and on one with them where the product does not suit those.
+// Here it is asked for by name, for graft's product of matrices takes them where it may.
+namespace {
+struct OneProduct {
+  __device__ Bases operator()(int, int) const { return {}; }
+};
+}  // namespace
+
+GRAFT_RUNG(gemm_in_use_mma) {
+  if (context.engine == Engine::library)  // whose kernel is timed beside this one
+    return kernels::matmul(context, in[0], in[1], false, false, {out, false});
+  const Sizes s = sizes(in);
+  gemm_with<Cores<bfloat16>>(context, "gemm_in_use_mma",
+                             Product<Dense<bfloat16, true>, Dense<bfloat16, false>, OneProduct, Epilogue<bfloat16>>{
+                                 .a = {in[0].as<bfloat16>(), s.depth, s.rows, s.depth},
+                                 .b = {in[1].as<bfloat16>(), s.columns, s.columns, s.depth},
+                                 .batch = {},
+                                 .epilogue = {.y = out.as<bfloat16>(), .pitch = s.columns, .grid = {}, .vectors = true},
+                                 .rows = s.rows,
+                                 .columns = s.columns,
+                                 .depth = s.depth},
+                             true);
+}
 
 }  // namespace graft::ladder::GRAFT_TARGET

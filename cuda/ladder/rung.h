@@ -5,7 +5,7 @@
 
 // A ladder is one problem, computed by kernel after kernel, each a better idea than the one before. A rung is a
 // comment, which docs/ladders.md shows too, its kernels, and a function that launches them. `in` and `out` are
-// contiguous; what they are the ladder's file says. The last rung calls the kernel that graft uses.
+// contiguous; what they are the ladder's file says. The last rungs call the kernels that graft uses.
 #define GRAFT_RUNG(name) void name(Context& context, std::span<const Operand> in, const Operand& out)
 
 namespace graft::ladder::GRAFT_TARGET {

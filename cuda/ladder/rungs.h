@@ -15,7 +15,7 @@
   rung(gemm_vectors, f32)        \
   rung(gemm_in_use_f32, f32)     \
   rung(gemm_tensor_cores, bf16)  \
-  rung(gemm_in_use, bf16)
+  rung(gemm_in_use_mma, bf16)
 #define GRAFT_LADDER_CONV(rung)  \
   rung(conv_direct, f32)         \
   rung(conv_im2col, f32)         \
@@ -46,6 +46,10 @@
   rung(attention_online, f32)        \
   rung(attention_tiles, f32)         \
   rung(attention_in_use, f32)
+// The last rungs of a ladder, those that need Hopper's units: code for sm_90a and a GPU of compute capability 9.0.
+#define GRAFT_LADDER_GEMM_HOPPER(rung) \
+  rung(gemm_hopper, bf16)              \
+  rung(gemm_in_use_hopper, bf16)
 // clang-format on
 
 namespace graft::ladder {
@@ -55,12 +59,13 @@ using Run = void(Context&, std::span<const Operand> in, const Operand& out);
 
 // NOLINTBEGIN(bugprone-macro-parentheses): a name that is declared cannot stand in parentheses.
 #define GRAFT_DECLARE_RUNG(name, dtype) Run name;
-#define GRAFT_DECLARE_RUNGS                   \
-  GRAFT_LADDER_GEMM(GRAFT_DECLARE_RUNG)       \
-  GRAFT_LADDER_CONV(GRAFT_DECLARE_RUNG)       \
-  GRAFT_LADDER_DEPTHWISE(GRAFT_DECLARE_RUNG)  \
-  GRAFT_LADDER_BATCH_NORM(GRAFT_DECLARE_RUNG) \
-  GRAFT_LADDER_SOFTMAX(GRAFT_DECLARE_RUNG)    \
+#define GRAFT_DECLARE_RUNGS                    \
+  GRAFT_LADDER_GEMM(GRAFT_DECLARE_RUNG)        \
+  GRAFT_LADDER_GEMM_HOPPER(GRAFT_DECLARE_RUNG) \
+  GRAFT_LADDER_CONV(GRAFT_DECLARE_RUNG)        \
+  GRAFT_LADDER_DEPTHWISE(GRAFT_DECLARE_RUNG)   \
+  GRAFT_LADDER_BATCH_NORM(GRAFT_DECLARE_RUNG)  \
+  GRAFT_LADDER_SOFTMAX(GRAFT_DECLARE_RUNG)     \
   GRAFT_LADDER_ATTENTION(GRAFT_DECLARE_RUNG)
 // NOLINTEND(bugprone-macro-parentheses)
 
