@@ -265,6 +265,7 @@ struct SlopeSums {
   const Sum *mean, *gamma, *beta;
   InverseDeviation<Sum> inverse_deviation;
 
+  bool fits(int n) const { return aligned<T>(x, x_pitch, n) && aligned<T>(dy, dy_pitch, n); }
   __host__ __device__ int slots() const { return x != nullptr ? 2 : 1; }
   __device__ int slot(int k) const { return k < slots() ? k : -1; }
 
@@ -303,6 +304,47 @@ struct SlopeSums {
   }
 };
 
+// The same where something was added before the activation: dz, which is the gradient of that, is found by the result y
+// and written on the way. It may lie where dy does.
+template <class T>
+struct ResidualSlopeSums {
+  using Sum = Accumulator<T>;
+  static constexpr int kRowsAtOnce = 2;
+
+  const T* x;
+  Index x_pitch;
+  const T* dy;
+  Index dy_pitch;
+  const T* y;
+  Index y_pitch;
+  T* dz;
+  Index dz_pitch;
+  Activation activation;
+  const Sum* mean;
+  InverseDeviation<Sum> inverse_deviation;
+
+  bool fits(int n) const {
+    return aligned<T>(x, x_pitch, n) && aligned<T>(dy, dy_pitch, n) && aligned<T>(y, y_pitch, n) &&
+           aligned<T>(dz, dz_pitch, n);
+  }
+  __host__ __device__ int slots() const { return 2; }
+  __device__ int slot(int k) const { return k; }
+
+  template <int N>
+  __device__ void add(Index row, int channel, Sum (&sums)[2][N]) const {
+    Vector<T, N> slopes = load<N>(dy + row * dy_pitch + channel);
+    const Vector<T, N> result = load<N>(y + row * y_pitch + channel), here = load<N>(x + row * x_pitch + channel);
+    GRAFT_UNROLL
+    for (int k = 0; k < N; ++k) {
+      slopes[k] = narrow<T>(widen(slopes[k]) * derivative(activation, widen(result[k])));
+      const Sum slope = widen(slopes[k]);
+      sums[0][k] += slope;
+      sums[1][k] += slope * (widen(here[k]) - mean[channel + k]);
+    }
+    store(dz + row * dz_pitch + channel, slopes);
+  }
+};
+
 // dbeta = sum of dz, dgamma = sum of dz (x - mean) inverse_deviation; the sums themselves are kept for dx.
 template <class Sum>
 struct PutParameters {
@@ -324,8 +366,8 @@ struct PutParameters {
 };
 
 // Makes the gradients of gamma and beta, and returns the sums they are made of, [2, C].
-template <class T, bool Masks>
-Tensor sum_slopes(Context& context, const char* name, const SlopeSums<T, Masks>& terms, const Shape& shape,
+template <class T, class Terms>
+Tensor sum_slopes(Context& context, const char* name, const Terms& terms, const Shape& shape,
                   const BatchNormGradients& to) {
   using Sum = Accumulator<T>;
   constexpr int n = kVector<T>;
@@ -338,9 +380,7 @@ Tensor sum_slopes(Context& context, const char* name, const SlopeSums<T, Masks>&
                                to.beta.accumulate,
                                terms.inverse_deviation,
                                channels};
-  const bool fits =
-      channels % n == 0 && aligned<T>(terms.x, terms.x_pitch, n) && aligned<T>(terms.dy, terms.dy_pitch, n);
-  with_vectors<T>(fits, [&]<int N>(std::integral_constant<int, N>) {
+  with_vectors<T>(channels % n == 0 && terms.fits(n), [&]<int N>(std::integral_constant<int, N>) {
     channel_sums<2, N, Sum>(context, name, shape.rows(), channels, terms.slots(), 1, terms, put);
   });
   return sums;
@@ -369,7 +409,7 @@ void batch_backward(Context& context, Activation mask, const Operand& x, const O
   const auto* mean = saved.mean.as<Sum>();
   const SlopeSums<T, Masks> terms{x.as<T>(), x.pitch,         dy.as<T>(),     dy.pitch, mask,
                                   mean,      gamma.as<Sum>(), beta.as<Sum>(), inverse};
-  const Tensor sums = sum_slopes(context, name, terms, dy.shape, to);
+  const Tensor sums = sum_slopes<T>(context, name, terms, dy.shape, to);
   if (!to.x) return;
   const BatchSlope<Sum, Masks> map{mask,
                                    mean,
@@ -380,6 +420,29 @@ void batch_backward(Context& context, Activation mask, const Operand& x, const O
                                    static_cast<int>(dy.shape.channels()),
                                    static_cast<Sum>(dy.shape.rows())};
   map_channels<T>(context, name, map, x, dy, to.x);
+}
+
+template <class T>
+void residual_backward(Context& context, Activation activation, const Operand& x, const Operand& gamma,
+                       const ChannelStatistics& saved, const Operand& dy, const BatchNormGradients& to) {
+  using Sum = Accumulator<T>;
+  const char* name = "batch_norm_backward";
+  const InverseDeviation<Sum> inverse{saved.spread.as<Sum>(), false, 0};
+  const auto* mean = saved.mean.as<Sum>();
+  const ResidualSlopeSums<T> terms{
+      x.as<T>(),           x.pitch,           dy.as<T>(), dy.pitch, to.y.as<T>(), to.y.pitch,
+      to.residual.as<T>(), to.residual.pitch, activation, mean,     inverse};
+  const Tensor sums = sum_slopes<T>(context, name, terms, dy.shape, to);
+  if (!to.x) return;
+  const BatchSlope<Sum, false> map{activation,
+                                   mean,
+                                   gamma.as<Sum>(),
+                                   nullptr,
+                                   inverse,
+                                   static_cast<const Sum*>(sums.raw()),
+                                   static_cast<int>(dy.shape.channels()),
+                                   static_cast<Sum>(dy.shape.rows())};
+  map_channels<T>(context, name, map, x, to.residual, to.x);
 }
 
 }  // namespace
@@ -445,7 +508,9 @@ void batch_norm_batch_backward(Context& context, const BatchNormAttributes& a, c
                                const Operand& beta, const ChannelStatistics& saved, const Operand& dy,
                                const BatchNormGradients& to) {
   dispatch_floating("batch_norm", dy.dtype, [&]<class T>(Type<T>) {
-    if (a.activation == Activation::linear)
+    if (to.residual)
+      residual_backward<T>(context, a.activation, x, gamma, saved, dy, to);
+    else if (a.activation == Activation::linear)
       batch_backward<T, false>(context, a.activation, x, gamma, beta, saved, dy, to);
     else
       batch_backward<T, true>(context, a.activation, x, gamma, beta, saved, dy, to);
@@ -462,7 +527,7 @@ void batch_norm_moving_backward(Context& context, const BatchNormAttributes& a, 
     if (to.gamma || to.beta) {
       const SlopeSums<T, false> terms{with.as<T>(),          with.pitch, dz.as<T>(), dz.pitch, Activation::linear,
                                       moving.mean.as<Sum>(), nullptr,    nullptr,    inverse};
-      sum_slopes(context, name, terms, dz.shape, to);
+      sum_slopes<T>(context, name, terms, dz.shape, to);
     }
     if (to.x) map_channels<T>(context, name, MovingSlope<Sum>{gamma.as<Sum>(), inverse}, {}, dz, to.x);
   });

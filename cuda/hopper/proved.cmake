@@ -1,6 +1,7 @@
 # GRAFT_HOPPER_PROVED: whether a GPU has proved exactly these sources. Their digest is the SHA-256 of the lines
-# "<SHA-256 of a file>  <its name>", one for each file of this folder that is compiled, in the order of their names. A
-# proof is an entry of benchmarks/results/proved-kernels.json with "source": "cuda/hopper" and this "sha256".
+# "<SHA-256 of a file>  <its name>", one for each file of this folder that is compiled, in the order of their names, then
+# for each header that its kernel is made of. A proof is an entry of benchmarks/results/proved-kernels.json with "source":
+# "cuda/hopper" and this "sha256".
 #
 # As a script, `cmake -P cuda/hopper/proved.cmake` prints the digest; with -DRESULTS=FILE also `proved` or `unproved`.
 file(GLOB sources ${CMAKE_CURRENT_LIST_DIR}/*.cu ${CMAKE_CURRENT_LIST_DIR}/*.h)
@@ -10,6 +11,12 @@ foreach(source ${sources})
   file(SHA256 ${source} digest)
   cmake_path(GET source FILENAME name)
   string(APPEND lines "${digest}  ${name}\n")
+endforeach()
+foreach(name divider epilogue gemm language moments numeric operands tile unroll)
+  set(source ${CMAKE_CURRENT_LIST_DIR}/../device/${name}.h)
+  list(APPEND sources ${source})
+  file(SHA256 ${source} digest)
+  string(APPEND lines "${digest}  device/${name}.h\n")
 endforeach()
 string(SHA256 GRAFT_HOPPER_DIGEST "${lines}")
 

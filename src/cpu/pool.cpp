@@ -15,6 +15,7 @@ namespace {
 using graft::cpu::Floats;
 using graft::cpu::for_each_pixel_under;
 using graft::cpu::for_each_window_over;
+using graft::cpu::HalfFloats;
 using graft::cpu::has_lanes;
 using graft::cpu::kLanes;
 using graft::cpu::load;
@@ -43,19 +44,23 @@ GRAFT_INLINE inline void largest_of(const std::vector<const T*>& taps, const std
   }
 }
 
-// The same without the numbers, which lets the largest stay in registers.
+// The same without the numbers, which lets the largest stay in registers: of a few vectors, so that none waits for the
+// one before.
 template <class T, class Sum>
 GRAFT_INLINE inline void largest_alone_of(const std::vector<const T*>& taps, Sum* best, Index channels) {
+  constexpr Index kVectors = 4, kEach = kLanes / 2;
   Index c = 0;
   if constexpr (has_lanes<T>) {
-    for (; c + kLanes <= channels; c += kLanes) {
-      Floats most, x;
-      load(most, taps[0] + c);
+    for (; c + kVectors * kEach <= channels; c += kVectors * kEach) {
+      HalfFloats most[kVectors], x;
+      for (Index v = 0; v < kVectors; ++v) load(most[v], taps[0] + c + v * kEach);
       for (std::size_t t = 1; t < taps.size(); ++t) {
-        load(x, taps[t] + c);
-        most = (~(x <= most) & (most == most)) ? x : most;
+        for (Index v = 0; v < kVectors; ++v) {
+          load(x, taps[t] + c + v * kEach);
+          most[v] = (~(x <= most[v]) & (most[v] == most[v])) ? x : most[v];
+        }
       }
-      store(best + c, most);
+      for (Index v = 0; v < kVectors; ++v) store(best + c + v * kEach, most[v]);
     }
   }
   for (; c < channels; ++c) {

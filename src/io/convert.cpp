@@ -70,6 +70,8 @@ std::string last_image(const nn::Network& network) {
 
 nn::Network build(const WeightFile& file, const ConvertOptions& options, const WeightMap* map,
                   std::vector<std::string>& notes) {
+  check(map == nullptr || map->model.empty() || options.model.empty() || options.model == map->model,
+        "the map is for the model '{}', --model asks for '{}'", map == nullptr ? "" : map->model, options.model);
   const std::string asked = !options.model.empty() ? options.model : map != nullptr ? map->model : "";
   if (asked.empty() && !file.model_config.empty()) {
     check(!options.alpha, "the file holds the architecture: --alpha is for files of weights alone");

@@ -23,6 +23,9 @@ struct ChannelStatistics {
 /// What batch-norm's backward computes.
 struct BatchNormGradients {
   Gradient x, gamma, beta;
+  /// Where something was added before the activation, graft's own kernel on a GPU leaves its gradient here, dz, which
+  /// it finds by the result `y`. Absent for all others, to which the attributes say no activation then.
+  Operand residual = {}, y = {};
 };
 
 namespace kernels {

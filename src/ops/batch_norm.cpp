@@ -96,6 +96,12 @@ bool BatchNorm::masks() const {
   return clamps && !has_residual && options.statistics == Statistics::batch;
 }
 
+// True if the kernel of the Context's device finds dz on its way, where something was added.
+bool BatchNorm::leaves_residual(const Context& context) const {
+  return has_residual && options.activation != Activation::linear && options.statistics == Statistics::batch &&
+         context.device.kind != Device::Kind::cpu && context.engine != Engine::library;
+}
+
 namespace {
 
 // Libraries take dz alone, and so do the plain loops of a CPU where a library would be faster.
@@ -125,6 +131,13 @@ void BatchNorm::backward(Context& context, const Saved& saved, std::span<const O
     if (computes_masks(context, attributes, saved.inputs[0], scale, shift, of_batch, dy[0], to))
       return kernels::batch_norm_batch_backward(context, attributes, saved.inputs[0], scale, shift, of_batch, dy[0],
                                                 to);
+  }
+  if (leaves_residual(context) && (to.x || to.gamma) && dx.back() && !dx.back().accumulate) {
+    BatchNormGradients all = to;
+    all.residual = dx.back().to;
+    all.y = saved.outputs[0];
+    return kernels::batch_norm_batch_backward(context, attributes, saved.inputs[0], scale, {},
+                                              {saved.outputs[1], saved.outputs[2]}, dy[0], all);
   }
   const BeforeActivation dz(context, options.activation, saved, dy[0]);
   attributes.activation = Activation::linear;

@@ -18,7 +18,7 @@
 
 #include "core/format.h"
 #include "kernels/registry.h"
-#include "layouts_digest.h"
+#include "predict/layouts_digest.h"
 
 // The file: the length of a header, the header, and blocks of bytes from multiples of a page on. The header is JSON:
 //
@@ -237,7 +237,7 @@ std::shared_ptr<plan::WeightCache> packed_beside(const FileIdentity& weights, co
   fs::path path = weights.path;
   path += fmt::format(".packed-{}", kernels::vectorized_isa());
   const Json made{{"graft", kVersion},
-                  {"sources", GRAFT_LAYOUTS_DIGEST},
+                  {"sources", layouts_digest()},
                   {"oneDNN", kernels::onednn_version()},
                   {"weights", weights.numbers}};
   return std::make_shared<PackedFile>(std::move(path), made, network);

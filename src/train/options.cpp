@@ -181,6 +181,8 @@ optim::Schedule schedule_of(const TrainOptions& options, Index batches) {
   if (schedule.total == 0) schedule.total = steps;
   if (schedule.every == 0) schedule.every = std::max<Index>(1, steps / 3);
   factor(schedule, schedule.warmup);  // throws if it makes no sense
+  check(schedule.warmup == 0 || schedule.warmup < steps,
+        "[schedule] the {} steps of {} epochs end within a warm-up of {}", steps, options.epochs, schedule.warmup);
   return schedule;
 }
 

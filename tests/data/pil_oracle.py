@@ -1,4 +1,4 @@
-"""Writes images, what PIL (and for resampling it does not have, PyTorch) makes of them, and cases.json that lists both.
+"""Writes images, what PIL (and for resampling it does not have, PyTorch and Keras) makes of them, and cases.json that lists both.
 
 usage: pil_oracle.py OUT [PHOTO...]
 
@@ -7,11 +7,15 @@ Raw arrays are {"file", "shape", "dtype"}, row-major, little-endian.
 """
 
 import json
+import os
 import struct
 import sys
 import zlib
 from pathlib import Path
 
+os.environ["KERAS_BACKEND"] = "torch"
+
+import keras
 import numpy as np
 import torch
 from PIL import Image, ImageOps
@@ -165,6 +169,8 @@ def squash_and_pad(height, width, new_height, new_width):
             padded = ImageOps.pad(resize(image, inner, pil), size, pil, color=BACKGROUND)
             resize_case(what + " pad", stored_color, size, name, "pad", padded)
     resize_case(what, stored_color, size, "bilinear", "squash", interpolate(color, size), 2e-3)
+    by_keras = keras.ops.image.resize(color.astype(np.float32), (size[1], size[0]), interpolation="bilinear", antialias=False)
+    resize_case(what + " as Keras", stored_color, size, "bilinear", "squash", keras.ops.convert_to_numpy(by_keras), 2e-3)
     resize_case(what + " float", stored_real, size, "bilinear", "squash", interpolate(real, size), 2e-3)
 
 

@@ -111,6 +111,29 @@ TEST(DevicePlan, JoinsConvolutionsAndNormsInTraining) {
   }
 }
 
+// The slopes of activations behind norms are found on the way, behind a sum too.
+TEST(DevicePlan, NormsTakeActivationAndSumAlongInBackward) {
+  nn::Builder b({.height = 6, .width = 6});
+  auto x = b.add("first", nn::Conv2d({.out = 8, .kernel = 3}), b.input());
+  x = b.add("first_bn", nn::BatchNorm(), x);
+  x = b.add("first_relu", nn::Activate(Activation::relu), x);
+  auto y = b.add("second", nn::Conv2d({.out = 8, .kernel = 3, .padding = kSame}), x);
+  y = b.add("second_bn", nn::BatchNorm(), y);
+  x = b.add("sum", nn::Add(), {y, x});
+  x = b.add("sum_relu", nn::Activate(Activation::relu), x);
+  x = b.add("mean", nn::GlobalAveragePool(), x);
+  nn::Network network = b.build(b.add("head", nn::Linear({.out = 10, .softmax = true}), x));
+  test::randomize(network);
+  for (const Device device : test::devices()) {
+    SCOPED_TRACE(device.to_string());
+    ContextScope scope;
+    scope->engine = Engine::native;
+    reset_launch_counts();
+    train(network, device, random_normal({2, 6, 6, 3}, 9).to(DType::f32), Tensor::from<std::int64_t>({2}, {3, 8}));
+    EXPECT_EQ(launch_counts().count("activation_backward"), 0u);
+  }
+}
+
 // Plans of one network in both halves share its weights, and each has a copy of them in its type.
 TEST(DevicePlan, BothHalvesHaveTheirWeights) {
   for (const Device device : test::devices()) {

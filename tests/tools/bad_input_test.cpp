@@ -122,6 +122,7 @@ TEST_F(BadInput, WhatCannotBeDoneEndsInCode1) {
       {finetune + "--augment spin", "spin"},
       {finetune + "--train-last 9", "cannot train the last 9"},
       {finetune + "--warmup 999 --schedule cosine", "warm-up"},
+      {finetune + "--warmup 999", "end within a warm-up of 999"},
       {finetune + "--resume --validation nowhere", "nowhere"},
       {"report data -o report.html", "run.json"},
       {"summary --model alexnet", "alexnet"},

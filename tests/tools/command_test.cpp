@@ -213,6 +213,9 @@ TEST_F(Command, ConvertCountsTheNamesOfClasses) {
   write("map.json", R"({"model": "mobilenet", "classes": ["cat"]})");
   expect_failure(graft("convert top.safetensors -o out.safetensors --map map.json"), 1,
                  "map.json: there is no key 'classes'");
+  write("map.json", R"({"model": "mobilenet"})");
+  expect_failure(graft("convert top.safetensors -o out.safetensors --map map.json --model vgg16"), 1,
+                 "the map is for the model 'mobilenet', --model asks for 'vgg16'");
   EXPECT_FALSE(exists("out.safetensors"));
 }
 

@@ -70,6 +70,7 @@ struct BatchNorm final : Op {
   int moving_variance() const { return moving_mean() + 1; }
   int residual() const { return moving_mean() + 2; }
   bool masks() const;
+  bool leaves_residual(const Context& context) const;
 };
 
 }  // namespace graft::ops
