@@ -17,7 +17,8 @@ void conv2d_batch_norm(Context& context, const ConvGeometry& g, const BatchNormA
         forward_product<T>(context, "conv2d", g, o.x, o.w,
                            EpilogueWithMoments<T>{forward_epilogue<T>(g, o.bias, {}, Activation::linear, o.z),
                                                   static_cast<Sum*>(moments.raw()), static_cast<int>(g.out_channels)});
-    // A result whose depth was split is small, and still in the second-level cache when the moments are taken from it.
+    // There are none of a result whose depth was split, which is small and still in the second-level cache when they
+    // are taken from it, and none beside the tiles of Hopper's units, whose result is read once more for them.
     if (tile_rows == 0) return batch_norm_batch(context, a, o.z, o.gamma, o.beta, o.residual, o.moving, o.y, o.saved);
     batch_norm_of_moments(context, a, moments, tile_rows, o.z, o.gamma, o.beta, o.residual, o.moving, o.y, o.saved);
   });

@@ -70,16 +70,21 @@ void run(const Rung& rung, const Tensors& inputs, const Tensor& to);
 /// share of what rounding allows; throws Error naming rung, problem and element where that is more than 1.
 double check(const Rung& rung, const Problem& problem, Device device);
 
-/// What a GPU reaches at best (see docs/ladders.md).
+/// What a GPU reaches at best (see docs/ladders.md), of operations and bytes a second.
 struct Roofline {
-  double operations = 0;  ///< a second
-  double bytes = 0;       ///< a second
+  std::string_view gpu;  ///< whose ceilings these are
+  double f32_operations = 0, bf16_operations = 0, bytes = 0;
 
-  static Roofline of(DType dtype);
+  /// Of the GPU with this name; of one that is not known those of an H100.
+  static Roofline of(std::string_view gpu);
   double seconds(const Problem& problem, DType dtype) const;
 };
 
-/// Milliseconds a run, the median of several after a warm-up. Nothing if the engine does not have the kernel.
-std::optional<double> measure(const Rung& rung, const Problem& problem, Device device, Engine engine);
+/// Milliseconds a run, the median of several after a warm-up, or why the engine does not have the kernel.
+struct Timing {
+  std::optional<double> milliseconds;
+  std::string obstacle;
+};
+Timing measure(const Rung& rung, const Problem& problem, Device device, Engine engine);
 
 }  // namespace graft::ladder

@@ -51,30 +51,36 @@ Json traffic_of(const Rung& rung, const Problem& problem, Device device) {
     kernels.push_back(name);
   }
   constexpr std::int64_t kSector = 32;
+  // What Hopper's units write and read there is not counted: the rest alone would mislead.
+  const auto shared = [&](std::int64_t count) { return rung.hopper ? Json() : Json(count); };
   return {{"problem", problem.text},
           {"operations", problem.operations},
           {"least_bytes", problem.elements * static_cast<double>(size_of(rung.dtype))},
           {"global_requests", sum.global_requests},
           {"read_bytes", sum.read_sectors * kSector},
           {"written_bytes", sum.written_sectors * kSector},
-          {"shared_requests", sum.shared_requests},
-          {"shared_wavefronts", sum.shared_wavefronts},
-          {"bank_conflicts", sum.bank_conflicts},
+          {"shared_requests", shared(sum.shared_requests)},
+          {"shared_wavefronts", shared(sum.shared_wavefronts)},
+          {"bank_conflicts", shared(sum.bank_conflicts)},
           {"launches", kernels}};
 }
 #endif
 
-Json timing_of(const Rung& rung, const Problem& problem, Device device) {
-  const double milliseconds = *measure(rung, problem, device, Engine::native);
+Json timing_of(const Rung& rung, const Problem& problem, Device device, const Roofline& roofline) {
+  const double milliseconds = *measure(rung, problem, device, Engine::native).milliseconds;
   const double bytes = problem.elements * static_cast<double>(size_of(rung.dtype));
   Json row{{"problem", problem.text},
            {"milliseconds", milliseconds},
            {"gflops", problem.operations / milliseconds * 1e-6},
            {"gbytes_per_second", bytes / milliseconds * 1e-6},
-           {"roofline_share", Roofline::of(rung.dtype).seconds(problem, rung.dtype) * 1e3 / milliseconds},
+           {"roofline_share", roofline.seconds(problem, rung.dtype) * 1e3 / milliseconds},
            {"library_milliseconds", nullptr}};
   if (rung.in_use()) {
-    if (const auto library = measure(rung, problem, device, Engine::library)) row["library_milliseconds"] = *library;
+    const Timing library = measure(rung, problem, device, Engine::library);
+    if (library.milliseconds)
+      row["library_milliseconds"] = *library.milliseconds;
+    else
+      row["library_obstacle"] = library.obstacle;
   }
   return row;
 }
@@ -87,9 +93,12 @@ void print(std::ostream& to, const Json& rung) {
   if (rung.contains("failure")) to << "  FAILED: " << rung["failure"].get<std::string>();
   if (rung.contains("counted")) {
     const Json& counted = rung["counted"];
-    to << fmt::format("  read {:8.1f} KiB, written {:7.1f} KiB, {:8} wavefronts, {:7} conflicts",
+    const auto shared = [&](const char* what) {
+      return counted[what].is_null() ? std::string("not counted") : counted[what].dump();
+    };
+    to << fmt::format("  read {:8.1f} KiB, written {:7.1f} KiB, {:>11} wavefronts, {:>11} conflicts",
                       counted["read_bytes"].get<double>() / 1024, counted["written_bytes"].get<double>() / 1024,
-                      counted["shared_wavefronts"].get<std::int64_t>(), counted["bank_conflicts"].get<std::int64_t>());
+                      shared("shared_wavefronts"), shared("bank_conflicts"));
   }
   if (rung.contains("measured")) {
     const Json& measured = rung["measured"];
@@ -98,6 +107,8 @@ void print(std::ostream& to, const Json& rung) {
                       measured["gbytes_per_second"].get<double>(), 100 * measured["roofline_share"].get<double>());
     if (!measured["library_milliseconds"].is_null())
       to << fmt::format(", library {:.3f} ms", measured["library_milliseconds"].get<double>());
+    if (measured.contains("library_obstacle"))
+      to << fmt::format(", no library kernel: {}", measured["library_obstacle"].get<std::string>());
   }
   to << '\n';
 }
@@ -114,7 +125,7 @@ double worst_error(const Rung& rung, const std::vector<Problem>& problems, Devic
 }
 
 // A rung that fails does not keep the others from being looked at.
-Json look_at(const Ladder& ladder, Device device, std::string_view architecture, [[maybe_unused]] bool count,
+Json look_at(const Ladder& ladder, Device device, const DeviceDescription& about, [[maybe_unused]] bool count,
              std::ostream& to, bool& failed) {
   to << ladder.name << '\n';
   std::vector<Problem> small;
@@ -124,7 +135,7 @@ Json look_at(const Ladder& ladder, Device device, std::string_view architecture,
   Json rows = Json::array();
   for (const Rung& rung : ladder.rungs) {
     Json row{{"name", rung.name}, {"dtype", name(rung.dtype)}};
-    if (const char* const obstacle = rung.obstacle(device, architecture)) {
+    if (const char* const obstacle = rung.obstacle(device, about.architecture)) {
       row["not_run"] = obstacle;
       print(to, row);
       rows.push_back(std::move(row));
@@ -132,7 +143,7 @@ Json look_at(const Ladder& ladder, Device device, std::string_view architecture,
     }
     try {
       row["worst_error"] = worst_error(rung, small, device);
-      if (timed) row["measured"] = timing_of(rung, large, device);
+      if (timed) row["measured"] = timing_of(rung, large, device, Roofline::of(about.name));
 #if GRAFT_HAS_EMULATED
       if (!timed && count)
         row["counted"] =
@@ -159,10 +170,17 @@ int main_of(const Options& options) {
   std::ostream& to = only_json ? silent : std::cout;
   Json result{{"device", {{"name", description.name}, {"architecture", description.architecture}}},
               {"ladders", Json::array()}};
+  if (device.kind == Device::Kind::cuda) {
+    const Roofline roofline = Roofline::of(description.name);
+    result["ceilings"] = {{"of", roofline.gpu},
+                          {"f32_operations_per_second", roofline.f32_operations},
+                          {"bf16_operations_per_second", roofline.bf16_operations},
+                          {"bytes_per_second", roofline.bytes}};
+  }
   bool failed = false;
   for (const Ladder& ladder : ladders()) {
     if (options.ladder.empty() || options.ladder == ladder.name)
-      result["ladders"].push_back(look_at(ladder, device, description.architecture, options.count, to, failed));
+      result["ladders"].push_back(look_at(ladder, device, description, options.count, to, failed));
   }
   if (only_json) {
     std::cout << result.dump(1) << '\n';

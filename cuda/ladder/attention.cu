@@ -39,6 +39,14 @@ Sizes sizes(std::span<const Operand> in) {
   return {static_cast<int>(q[0]), static_cast<int>(q[1]), static_cast<int>(q[2] / kDepth)};
 }
 
+// What the rungs in use call.
+void attention_by_graft(Context& context, std::span<const Operand> in, const Operand& out) {
+  const Shape& q = in[0].shape;
+  const Index heads = q[2] / kDepth;
+  const Tensor log_sums = Tensor::empty({q[0], heads, q[1]}, exact(in[0].dtype), context.device);
+  kernels::attention_forward(context, heads, double{kScale}, in[0], in[1], in[2], out, log_sums);
+}
+
 }  // namespace
 
 // # Three kernels: scores, softmax, weighted values
@@ -221,7 +229,7 @@ GRAFT_RUNG(attention_tiles) {
          attention_tiles_kernel, s, in[0].as<float>(), in[1].as<float>(), in[2].as<float>(), out.as<float>());
 }
 
-// # In use: tiles of scores in registers, as in the matrix ladder
+// # In use for f32: tiles of scores in registers, as in the matrix ladder
 // Intensity: for 64 rows and 64 keys q, k and v are read: 256 x 64 x 64 / (3 x 64 x 256) = 21 operations a byte of the
 // caches; 64 multiply-adds for 8 vectors of shared memory
 // Expected: 40 % of f32: 8 vectors take 32 rounds, fewer where halves of a warp read the same, for the 16 clocks of 64
@@ -230,11 +238,17 @@ GRAFT_RUNG(attention_tiles) {
 // FlashAttention's arrangement (Dao et al.) with register tiles: 16 lanes share a few rows of scores, so that a row's
 // largest and sum are four shuffles away, and what is read of shared memory is used for several rows. It saves the
 // logarithm of each row's sum, from which backward makes the scores again. `cuda/attention.cu`.
-GRAFT_RUNG(attention_in_use) {
-  const Shape& q = in[0].shape;
-  const Index heads = q[2] / kDepth;
-  const Tensor log_sums = Tensor::empty({q[0], heads, q[1]}, exact(in[0].dtype), context.device);
-  kernels::attention_forward(context, heads, double{kScale}, in[0], in[1], in[2], out, log_sums);
-}
+GRAFT_RUNG(attention_in_use) { attention_by_graft(context, in, out); }
+
+// # In use for bf16: the same tiles, widened as they are loaded
+// Intensity: q, k and v have half the bytes: 42 operations a byte of the caches; shared memory holds floats, and is
+// asked for as many vectors as before
+// Expected: 3 % of bf16: the arithmetic is that of the rung before, 40 % of the 67 TFLOP/s of f32, and none of it is
+// done by tensor cores, of whose 800 this is the share
+//
+// The same call with bf16 operands, which is here for what stands beside it. cuDNN's attention takes halves only, and
+// does in FlashAttention's order on tensor cores what is done here by single multiply-adds. Where a build has cuDNN
+// graft takes that for halves, and this kernel for heads that do not suit it.
+GRAFT_RUNG(attention_in_use_bf16) { attention_by_graft(context, in, out); }
 
 }  // namespace graft::ladder::GRAFT_TARGET

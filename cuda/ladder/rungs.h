@@ -45,7 +45,8 @@
   rung(attention_materialised, f32)  \
   rung(attention_online, f32)        \
   rung(attention_tiles, f32)         \
-  rung(attention_in_use, f32)
+  rung(attention_in_use, f32)        \
+  rung(attention_in_use_bf16, bf16)
 // The last rungs of a ladder, those that need Hopper's units: code for sm_90a and a GPU of compute capability 9.0.
 #define GRAFT_LADDER_GEMM_HOPPER(rung) \
   rung(gemm_hopper, bf16)              \

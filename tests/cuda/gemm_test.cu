@@ -1,6 +1,7 @@
 // The parts that every product is made of, on the emulated device and against plain loops.
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <limits>
@@ -270,8 +271,228 @@ TEST(Gemm, EveryCoreMultipliesAtTheEdgesOfItsTile) {
   check_core<Cores<double>::Small, false>();
   check_core<Cores<bfloat16>::Large, true>();
   check_core<Cores<bfloat16>::Tall, true>();
+  check_core<Cores<bfloat16>::Broad, true>();
+  check_core<Cores<float16>::Large, true>();
+  check_core<Cores<float16>::Tall, true>();
+  check_core<Cores<float16>::Broad, true>();
   check_core<Cores<float16>::Small, true>();
   check_core<Cores<bfloat16>::Small, false>();
+}
+
+// Of images, one for every 64 rows of a tile, whose pixels are just fewer than those rows, as many, and just more; with
+// as many channels beside the columns of the tile.
+struct Edge {
+  int height, width, columns;
+};
+template <class Core>
+std::array<Edge, 3> edges(int fewer_columns) {
+  constexpr int n = kVector<typename Core::Element>;
+  return {{{7, 9, Core::kColumns - fewer_columns}, {8, 8, Core::kColumns}, {5, 13, Core::kColumns + n}}};
+}
+template <class Core>
+constexpr int kImages = Core::kRows / 64;
+
+template <class T>
+double number(T value) {
+  return static_cast<double>(widen(value));
+}
+// A number as T holds it.
+template <class T>
+double nearest(double value) {
+  return number(narrow<T>(value));
+}
+
+// y = 3x3 convolution of x with w + bias + residual, into the channels of wider rows, beside which nothing is written;
+// with `WithMoments`, its relu and the moments of each tile of rows.
+template <class Core, bool WithMoments>
+void check_convolution(const Edge& edge) {
+  using T = typename Core::Element;
+  using Sum = typename Core::Sum;
+  constexpr int n = kVector<T>, channels = n, side = 3, depth = side * side * channels;
+  const int rows = kImages<Core> * edge.height * edge.width, columns = edge.columns;
+  const Index pitch_x = channels + n, pitch = (columns + n - 1) / n * n + n;
+  const auto x = whole_numbers<T>(rows * pitch_x, 1), w = whole_numbers<T>(Index{columns} * depth, 2),
+             residual = whole_numbers<T>(rows * pitch, 3);
+  const auto bias = whole_numbers<Sum>(columns, 4);
+  const OnDevice scope;
+  const Tensor device_x = on_device(x), device_w = on_device(w), device_residual = on_device(residual),
+               device_bias = on_device(bias), device_y = Tensor::full({rows * pitch}, -1, dtype_of<T>, kEmulated),
+               device_moments =
+                   Tensor::full({tiles(rows, Core::kRows) * Index{2} * columns}, -1, dtype_of<Sum>, kEmulated);
+  const Epilogue<T> plain{.y = of<T>(device_y),
+                          .pitch = pitch,
+                          .grid = {},
+                          .bias = of<Sum>(device_bias),
+                          .residual = of<T>(device_residual),
+                          .residual_pitch = pitch,
+                          .activation = WithMoments ? Activation::relu : Activation::linear,
+                          .vectors = columns % n == 0};
+  const auto launch_with = [&](const auto& epilogue) {
+    using Chosen = std::remove_cvref_t<decltype(epilogue)>;
+    return launch_gemm<Core, true>(Context::current(), "convolution",
+                                   Product<Windows<T, true>, Dense<T, true>, OneProduct, Chosen>{
+                                       .a = {.data = of<T>(device_x),
+                                             .pitch = pitch_x,
+                                             .grid = WindowGrid{.height = edge.height,
+                                                                .width = edge.width,
+                                                                .base_height = -1,
+                                                                .base_width = -1,
+                                                                .pixels = Divider(edge.height * edge.width),
+                                                                .columns = Divider(edge.width),
+                                                                .taps = Divider(side)},
+                                             .channels = Divider(channels),
+                                             .pixels = rows,
+                                             .taps = depth},
+                                       .b = {of<T>(device_w), depth, columns, depth},
+                                       .batch = {},
+                                       .epilogue = epilogue,
+                                       .rows = rows,
+                                       .columns = columns,
+                                       .depth = depth});
+  };
+  int tile_rows = 0;
+  if constexpr (WithMoments)
+    tile_rows = launch_with(EpilogueWithMoments<T>{plain, of<Sum>(device_moments), columns});
+  else
+    tile_rows = launch_with(plain);
+  EXPECT_EQ(tile_rows, Core::kRows);
+
+  const std::vector<T> y = on_host<T>(device_y);
+  std::vector<double> want(static_cast<std::size_t>(rows * pitch), -1);
+  for (int row = 0; row < rows; ++row) {
+    const int image = row / (edge.height * edge.width), at = row % (edge.height * edge.width);
+    for (int column = 0; column < columns; ++column) {
+      double sum = number(bias[static_cast<std::size_t>(column)]) +
+                   number(residual[static_cast<std::size_t>(row * pitch + column)]);
+      for (int tap = 0; tap < side * side; ++tap) {
+        const int i = at / edge.width + tap / side - 1, j = at % edge.width + tap % side - 1;
+        if (i < 0 || i >= edge.height || j < 0 || j >= edge.width) continue;
+        const Index pixel = (Index{image} * edge.height + i) * edge.width + j;
+        for (int c = 0; c < channels; ++c)
+          sum += number(x[static_cast<std::size_t>(pixel * pitch_x + c)]) *
+                 number(w[static_cast<std::size_t>((Index{column} * side * side + tap) * channels + c)]);
+      }
+      want[static_cast<std::size_t>(row * pitch + column)] = nearest<T>(WithMoments ? std::fmax(sum, 0) : sum);
+    }
+  }
+  for (std::size_t i = 0; i < want.size(); ++i)
+    ASSERT_EQ(number(y[i]), want[i]) << "row " << i / static_cast<std::size_t>(pitch) << " of " << rows << ", column "
+                                     << i % static_cast<std::size_t>(pitch) << " of " << columns;
+  if constexpr (!WithMoments) return;
+
+  const std::vector<Sum> moments = on_host<Sum>(device_moments);
+  for (int tile = 0; tile < tiles(rows, Core::kRows); ++tile) {
+    const int first = tile * Core::kRows, end = std::min(rows, first + Core::kRows);
+    for (int column = 0; column < columns; ++column) {
+      double mean = 0, squares = 0;
+      const auto value = [&](int row) { return want[static_cast<std::size_t>(row * pitch + column)]; };
+      for (int row = first; row < end; ++row) mean += value(row) / (end - first);
+      for (int row = first; row < end; ++row) squares += (value(row) - mean) * (value(row) - mean);
+      const auto at = static_cast<std::size_t>(Index{2} * tile * columns + column);
+      ASSERT_NEAR(moments[at], mean, 1e-5 * (1 + mean)) << "tile " << tile << ", column " << column;
+      ASSERT_NEAR(moments[at + static_cast<std::size_t>(columns)], squares, 1e-5 * (1 + squares))
+          << "tile " << tile << ", column " << column;
+    }
+  }
+}
+
+// The gradient that a 3x3 convolution of stride 2 and padding 1 gives those pixels of its input whose row and column
+// are odd. Of the other pixels and of the space beside the channels nothing is written.
+template <class Core>
+void check_scattered(const Edge& edge, bool accumulate) {
+  using T = typename Core::Element;
+  constexpr int n = kVector<T>, side = 3, out_channels = 2 * n, depth = 4 * out_channels;
+  const int columns = edge.columns, pixels = edge.height * edge.width, rows = kImages<Core> * pixels;
+  const int height = 2 * edge.height, width = 2 * edge.width;
+  const Index pitch = columns + n;
+  const auto dz = whole_numbers<T>(Index{rows} * out_channels, 1),
+             w = whole_numbers<T>(Index{out_channels} * side * side * columns, 2),
+             before = whole_numbers<T>(4 * rows * pitch, 3);
+  const OnDevice scope;
+  const Tensor device_dz = on_device(dz), device_w = on_device(w), device_dx = on_device(before);
+  const int tile_rows = launch_gemm<Core, true>(Context::current(), "scattered",
+                                                Product<Windows<T, true>, TapWeights<T>, OneProduct, Epilogue<T>>{
+                                                    .a = {.data = of<T>(device_dz),
+                                                          .pitch = out_channels,
+                                                          .grid = WindowGrid{.height = edge.height,
+                                                                             .width = edge.width,
+                                                                             .base_height = 1,
+                                                                             .base_width = 1,
+                                                                             .step_height = -1,
+                                                                             .step_width = -1,
+                                                                             .pixels = Divider(pixels),
+                                                                             .columns = Divider(edge.width),
+                                                                             .taps = Divider(2)},
+                                                          .channels = Divider(out_channels),
+                                                          .pixels = rows,
+                                                          .taps = depth},
+                                                    .b = {.data = of<T>(device_w),
+                                                          .channels = Divider(out_channels),
+                                                          .taps = Divider(2),
+                                                          .rows = columns,
+                                                          .depth = depth,
+                                                          .out_channel_pitch = side * side * columns,
+                                                          .step_height = 2 * side * columns,
+                                                          .step_width = 2 * columns},
+                                                    .batch = {},
+                                                    .epilogue = {.y = of<T>(device_dx),
+                                                                 .pitch = pitch,
+                                                                 .grid = PixelGrid{.scattered = true,
+                                                                                   .height = height,
+                                                                                   .width = width,
+                                                                                   .stride_height = 2,
+                                                                                   .stride_width = 2,
+                                                                                   .first_row = 1,
+                                                                                   .first_column = 1,
+                                                                                   .pixels = Divider(pixels),
+                                                                                   .columns = Divider(edge.width)},
+                                                                 .accumulate = accumulate,
+                                                                 .vectors = true},
+                                                    .rows = rows,
+                                                    .columns = columns,
+                                                    .depth = depth});
+  EXPECT_EQ(tile_rows, Core::kRows);
+
+  const std::vector<T> dx = on_host<T>(device_dx);
+  for (int pixel = 0; pixel < 4 * rows; ++pixel) {
+    const int image = pixel / (height * width), i = pixel / width % height, j = pixel % width;
+    for (int column = 0; column < pitch; ++column) {
+      const auto at = static_cast<std::size_t>(pixel * pitch + column);
+      double want = number(before[at]);
+      if (i % 2 == 1 && j % 2 == 1 && column < columns) {
+        double sum = accumulate ? want : 0;
+        for (int tap = 0; tap < side * side; ++tap) {  // pixel i is tap p of output o where 2 o - 1 + p = i
+          const int down = i + 1 - tap / side, across = j + 1 - tap % side;
+          if (down % 2 != 0 || across % 2 != 0 || down / 2 >= edge.height || across / 2 >= edge.width) continue;
+          const Index from = (Index{image} * edge.height + down / 2) * edge.width + across / 2;
+          for (int c = 0; c < out_channels; ++c)
+            sum += number(dz[static_cast<std::size_t>(from * out_channels + c)]) *
+                   number(w[static_cast<std::size_t>((Index{c} * side * side + tap) * columns + column)]);
+        }
+        want = nearest<T>(sum);
+      }
+      ASSERT_EQ(number(dx[at]), want) << "image " << image << ", pixel (" << i << ", " << j << "), channel " << column
+                                      << " of " << columns;
+    }
+  }
+}
+
+template <class Core>
+void check_as_convolutions() {
+  for (const Edge& edge : edges<Core>(1)) {
+    check_convolution<Core, false>(edge);
+    check_convolution<Core, true>(edge);
+  }
+  for (const Edge& edge : edges<Core>(kVector<typename Core::Element>)) check_scattered<Core>(edge, edge.height == 8);
+}
+
+// Large tiles are chosen where many blocks fill a GPU, which takes products that are too long to emulate: here they are
+// asked for by name.
+TEST(Gemm, LargeCoresConvolveAtTheEdgesOfTheirTiles) {
+  check_as_convolutions<Cores<bfloat16>::Large>();
+  check_as_convolutions<Cores<bfloat16>::Tall>();
+  check_as_convolutions<Cores<bfloat16>::Broad>();
+  check_as_convolutions<Cores<float>::Large>();
 }
 
 // Factors just below the next number that TF32 has: cut off, each loses nearly 2^-10 and the sum nearly 2^-9; rounded,

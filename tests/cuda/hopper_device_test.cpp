@@ -2,6 +2,7 @@
 // float16 against the CPU's native kernels in f64. On the emulated device here, and on a GPU of compute capability 9.0
 // where there is one (label `cuda`).
 
+#include <array>
 #include <cmath>
 
 #include <fmt/format.h>
@@ -9,6 +10,8 @@
 
 #include "graft/core/context.h"
 #include "graft/core/error.h"
+#include "graft/core/generator.h"
+#include "graft/ops/conv2d_batch_norm.h"
 
 #include "core/backend.h"
 #include "kernels/conv2d.h"
@@ -147,6 +150,50 @@ const std::vector<ConvCase>& conv_cases() {
   return cases;
 }
 
+// A convolution and its norm as one op, for which the path leaves no moments, and as the two ops that it stands for.
+void check_conv2d_batch_norm(Device device, DType dtype, const ConvCase& c) {
+  SCOPED_TRACE(fmt::format("{} and its norm, {} on {}", c.what, name(dtype), device.to_string()));
+  const WindowGeometry g = lay("conv2d", c.window, c.image);
+  const auto normal = [&](const Shape& shape, std::uint64_t seed, DType type) {
+    Tensor tensor = Tensor::empty(shape, DType::f64);
+    Generator generator{.seed = seed};
+    for (Index i = 0; i < tensor.elements(); ++i) tensor.mutable_data<double>()[i] = generator.normal();
+    return tensor.to(type).to(device);
+  };
+  const Shape channels{c.out};
+  const Tensor x = normal(c.image, 1, dtype), bias = normal(channels, 3, DType::f32),
+               w = normal({c.out, g.kernel_height, g.kernel_width, g.channels}, 2, DType::f32),
+               gamma = normal(channels, 4, DType::f32), beta = normal(channels, 5, DType::f32);
+  const ops::Conv2dOptions convolution{
+      .stride = c.window.stride, .dilation = c.window.dilation, .padding = c.window.padding};
+  const ops::BatchNormOptions norm{.statistics = ops::Statistics::batch, .momentum = 0, .activation = Activation::relu};
+  const auto run = [&](bool fused) {
+    ContextScope scope;
+    scope->engine = Engine::native;
+    scope->device = device;
+    scope->allow_unproved = true;
+    const Tensor mean = Tensor::zeros(channels, DType::f32, device), variance = mean.clone();
+    reset_launch_counts();
+    const Tensor y = fused ? ops::conv2d_batch_norm(x, w, convolution, bias, gamma, beta, mean, variance, norm)
+                           : ops::batch_norm(ops::conv2d(x, w, convolution, bias), gamma, beta, mean, variance, norm);
+    synchronize(device);
+    EXPECT_GT(launch_counts()["hopper_product"], 0) << (fused ? "as one op" : "as two ops");
+    const auto on_host = [](const Tensor& tensor) { return tensor.to(Device{}).to(DType::f64); };
+    return std::array{on_host(y), on_host(mean), on_host(variance)};
+  };
+  const std::array one = run(true), two = run(false);
+  for (std::size_t i = 0; i < one.size(); ++i) {
+    const double* const got = one[i].data<double>();
+    const double* const want = two[i].data<double>();
+    double largest = 0;
+    for (Index at = 0; at < two[i].elements(); ++at) largest = std::fmax(largest, std::fabs(want[at]));
+    const double tolerance = (i == 0 ? 0x1p-7 : 1e-5) * largest;  // y may be rounded to the half beside
+    ASSERT_GT(largest, 0);
+    for (Index at = 0; at < one[i].elements(); ++at)
+      ASSERT_NEAR(got[at], want[at], tolerance) << std::array{"y", "mean", "variance"}[i] << ", element " << at;
+  }
+}
+
 void check_linear(Device device, DType dtype, Index rows, Index in, Index out) {
   SCOPED_TRACE(fmt::format("[{}, {}] to {}, {} on {}", rows, in, out, name(dtype), device.to_string()));
   const Pair x({rows, in}, 1, 4, dtype, device), w({out, in}, 2, 2, DType::f32, device, true),
@@ -211,6 +258,9 @@ TEST(EmulatedHopper, Convolutions) {
   for (const ConvCase& c : conv_cases()) check_conv(kEmulated, DType::bf16, c);
   check_conv(kEmulated, DType::f16, conv_cases()[1]);
 }
+TEST(EmulatedHopper, ConvolutionsAndTheirNorms) {
+  for (const std::size_t i : {1, 3}) check_conv2d_batch_norm(kEmulated, DType::bf16, conv_cases()[i]);
+}
 TEST(EmulatedHopper, LinearLayers) {
   check_linear(kEmulated, DType::bf16, 70, 200, 72);
   check_linear(kEmulated, DType::f16, 129, 64, 130);
@@ -250,6 +300,14 @@ TEST_F(CudaHopper, Convolutions) {
   cases.push_back({"InceptionV3 mixed3", {8, 35, 35, 288}, 384, {.kernel = 3, .stride = 2}});
   for (const DType dtype : {DType::bf16, DType::f16}) {
     for (const ConvCase& c : cases) check_conv(kCuda, dtype, c);
+  }
+}
+TEST_F(CudaHopper, ConvolutionsAndTheirNorms) {
+  for (const DType dtype : {DType::bf16, DType::f16}) {
+    for (const ConvCase& c : conv_cases()) {
+      if (c.hopper) check_conv2d_batch_norm(kCuda, dtype, c);
+    }
+    check_conv2d_batch_norm(kCuda, dtype, {"ResNet50 conv4", {8, 14, 14, 256}, 256, {.kernel = 3, .padding = kSame}});
   }
 }
 TEST_F(CudaHopper, LinearLayers) {

@@ -4,12 +4,14 @@
 #include <map>
 #include <set>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "graft/models/models.h"
 #include "graft/ops/ops.h"
 
 #include "core/format.h"
+#include "kernels/registry.h"
 #include "library/frontend.h"
 #include "library/graphs.h"
 #include "library/operands.h"
@@ -258,6 +260,12 @@ TEST(LibraryGraphs, ThereAreNoneOfF64) {
   EXPECT_FALSE(convolution_graph({}, three_by_three(), x, operand_of({128, 3, 3, 64}, DType::f64), {}, {},
                                  Activation::linear, operand_of({8, 56, 56, 128}, DType::f64)));
   EXPECT_FALSE(average_pool_graph(lay("", {.kernel = 2}, x.shape), x, operand_of({8, 55, 55, 64}, DType::f64)));
+}
+
+// cuBLASLt is loaded by the first call that needs it, and every function that graft calls is looked up then: neither
+// takes a GPU. Were it to fail, the answer would be the reason.
+TEST(LibraryProducts, CublasIsLoadedWithAllItsFunctions) {
+  EXPECT_THAT(kernels::cublas_version(), testing::MatchesRegex("[0-9]+\\.[0-9]+\\.[0-9]+"));
 }
 
 // The halves that an optimizer writes beside f32 weights: those are read, and no others made.
