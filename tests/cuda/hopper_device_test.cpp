@@ -259,7 +259,7 @@ TEST(EmulatedHopper, Convolutions) {
   check_conv(kEmulated, DType::f16, conv_cases()[1]);
 }
 TEST(EmulatedHopper, ConvolutionsAndTheirNorms) {
-  for (const std::size_t i : {1, 3}) check_conv2d_batch_norm(kEmulated, DType::bf16, conv_cases()[i]);
+  for (const std::size_t i : {1u, 3u}) check_conv2d_batch_norm(kEmulated, DType::bf16, conv_cases()[i]);
 }
 TEST(EmulatedHopper, LinearLayers) {
   check_linear(kEmulated, DType::bf16, 70, 200, 72);
