@@ -399,50 +399,52 @@ void normalise_by(Context& context, const BatchNormAttributes& a, const MomentPa
   map_channels<T>(context, "batch_norm", map, x, residual, {y, false});
 }
 
+// The gradients of gamma, beta and x, by what `terms` sum of dz, which BatchSlope finds too where it masks.
+template <class T, bool Masks, class Terms>
+void put_slopes(Context& context, Activation mask, const Terms& terms, const Operand& x, const Operand& gamma,
+                const Operand& beta, const Operand& dz, const BatchNormGradients& to) {
+  using Sum = Accumulator<T>;
+  const char* name = "batch_norm_backward";
+  const Tensor sums = sum_slopes<T>(context, name, terms, dz.shape, to);
+  if (!to.x) return;
+  const BatchSlope<Sum, Masks> map{mask,
+                                   terms.mean,
+                                   gamma.as<Sum>(),
+                                   beta.as<Sum>(),
+                                   terms.inverse_deviation,
+                                   static_cast<const Sum*>(sums.raw()),
+                                   static_cast<int>(dz.shape.channels()),
+                                   static_cast<Sum>(dz.shape.rows())};
+  map_channels<T>(context, name, map, x, dz, to.x);
+}
+
 // A thread that masks holds two numbers more of each of its channels.
 template <class T, bool Masks>
 void batch_backward(Context& context, Activation mask, const Operand& x, const Operand& gamma, const Operand& beta,
                     const ChannelStatistics& saved, const Operand& dy, const BatchNormGradients& to) {
   using Sum = Accumulator<T>;
-  const char* name = "batch_norm_backward";
-  const InverseDeviation<Sum> inverse{saved.spread.as<Sum>(), false, 0};
-  const auto* mean = saved.mean.as<Sum>();
-  const SlopeSums<T, Masks> terms{x.as<T>(), x.pitch,         dy.as<T>(),     dy.pitch, mask,
-                                  mean,      gamma.as<Sum>(), beta.as<Sum>(), inverse};
-  const Tensor sums = sum_slopes<T>(context, name, terms, dy.shape, to);
-  if (!to.x) return;
-  const BatchSlope<Sum, Masks> map{mask,
-                                   mean,
-                                   gamma.as<Sum>(),
-                                   beta.as<Sum>(),
-                                   inverse,
-                                   static_cast<const Sum*>(sums.raw()),
-                                   static_cast<int>(dy.shape.channels()),
-                                   static_cast<Sum>(dy.shape.rows())};
-  map_channels<T>(context, name, map, x, dy, to.x);
+  const SlopeSums<T, Masks> terms{x.as<T>(),       x.pitch,        dy.as<T>(),
+                                  dy.pitch,        mask,           saved.mean.as<Sum>(),
+                                  gamma.as<Sum>(), beta.as<Sum>(), {saved.spread.as<Sum>(), false, 0}};
+  put_slopes<T, Masks>(context, mask, terms, x, gamma, beta, dy, to);
 }
 
 template <class T>
 void residual_backward(Context& context, Activation activation, const Operand& x, const Operand& gamma,
                        const ChannelStatistics& saved, const Operand& dy, const BatchNormGradients& to) {
   using Sum = Accumulator<T>;
-  const char* name = "batch_norm_backward";
-  const InverseDeviation<Sum> inverse{saved.spread.as<Sum>(), false, 0};
-  const auto* mean = saved.mean.as<Sum>();
-  const ResidualSlopeSums<T> terms{
-      x.as<T>(),           x.pitch,           dy.as<T>(), dy.pitch, to.y.as<T>(), to.y.pitch,
-      to.residual.as<T>(), to.residual.pitch, activation, mean,     inverse};
-  const Tensor sums = sum_slopes<T>(context, name, terms, dy.shape, to);
-  if (!to.x) return;
-  const BatchSlope<Sum, false> map{activation,
-                                   mean,
-                                   gamma.as<Sum>(),
-                                   nullptr,
-                                   inverse,
-                                   static_cast<const Sum*>(sums.raw()),
-                                   static_cast<int>(dy.shape.channels()),
-                                   static_cast<Sum>(dy.shape.rows())};
-  map_channels<T>(context, name, map, x, to.residual, to.x);
+  const ResidualSlopeSums<T> terms{x.as<T>(),
+                                   x.pitch,
+                                   dy.as<T>(),
+                                   dy.pitch,
+                                   to.y.as<T>(),
+                                   to.y.pitch,
+                                   to.residual.as<T>(),
+                                   to.residual.pitch,
+                                   activation,
+                                   saved.mean.as<Sum>(),
+                                   {saved.spread.as<Sum>(), false, 0}};
+  put_slopes<T, false>(context, activation, terms, x, gamma, {}, to.residual, to);
 }
 
 }  // namespace

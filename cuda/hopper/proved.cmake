@@ -1,6 +1,6 @@
 # GRAFT_HOPPER_PROVED: whether a GPU has proved exactly these sources. Their digest is the SHA-256 of the lines
 # "<SHA-256 of a file>  <its name>", one for each file of this folder that is compiled, in the order of their names, then
-# for each header that its kernel is made of. A proof is an entry of benchmarks/results/proved-kernels.json with "source":
+# for each header of device/ that its kernel is made of. A proof is an entry of benchmarks/results/proved-kernels.json with "source":
 # "cuda/hopper" and this "sha256".
 #
 # As a script, `cmake -P cuda/hopper/proved.cmake` prints the digest; with -DRESULTS=FILE also `proved` or `unproved`.

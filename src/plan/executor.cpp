@@ -66,7 +66,7 @@ Executor::Executor(const nn::Network& network, DType dtype, bool record, Graph g
       schedule_(std::move(schedule)),
       outputs_(std::move(outputs)),
       layout_(lay_out(graph_, schedule_)),
-      cache_(std::move(cache)) {
+      cache_(device_.kind == Device::Kind::cpu ? std::move(cache) : nullptr) {
   const ArenaSize size = place(layout_);
   memory_ = size.bytes;
   least_memory_ = size.least;
@@ -232,8 +232,10 @@ std::vector<std::uint64_t> Executor::state_of_parameters() const {
 void Executor::refresh_parameters() {
   std::vector<std::uint64_t> state = state_of_parameters();
   if (state != parameters_) {
+    // Entries are of the weights that the network had at first.
+    const bool cached = parameters_version_ == 0 && cache_ != nullptr && cache_->is_valid();
     for (const auto& [slot, constant] : graph_.constants()) {
-      if (graph_.value(slot).uses > 0) fix(slot, constant);
+      if (graph_.value(slot).uses > 0) fix(slot, constant, cached);
     }
     parameters_ = std::move(state);
     ++parameters_version_;
@@ -243,15 +245,13 @@ void Executor::refresh_parameters() {
   }
 }
 
-void Executor::fix(int slot, const Constant& constant) {
+void Executor::fix(int slot, const Constant& constant, bool from_cache) {
   for (const auto& parameter : constant.from)
     check(parameter->value.device() == device_,
           "[plan] '{}' was compiled for {}, but its weights are on {}: compile it again", name_, device_,
           parameter->value.device());
   const Graph::Value& value = graph_.value(slot);
-  // Entries are of the weights that the network had at first.
-  const auto cached =
-      parameters_version_ == 0 && uses_cache(constant) ? cache_->find(cached_name(slot, constant)) : nullptr;
+  const auto cached = from_cache && constant.can_be_kept() ? cache_->find(cached_name(slot, constant)) : nullptr;
   if (cached != nullptr && cached->value.defined() && cached->value.spec() == value.spec) {
     fixed_[slot] = cached->value;
   } else {
@@ -272,11 +272,6 @@ void Executor::fix(int slot, const Constant& constant) {
   }
 }
 
-bool Executor::uses_cache(const Constant& constant) const {
-  return cache_ != nullptr && device_.kind == Device::Kind::cpu && (!constant.make || !constant.how.empty()) &&
-         cache_->is_valid();
-}
-
 // Tells what a constant was made of: a weight alone, or folded with these others.
 std::string Executor::cached_name(int slot, const Constant& constant) const {
   const Graph::Value& value = graph_.value(slot);
@@ -288,8 +283,9 @@ std::string Executor::cached_name(int slot, const Constant& constant) const {
 
 WeightCache::Entries Executor::not_cached() const {
   WeightCache::Entries entries;
+  if (cache_ == nullptr || !cache_->is_valid()) return entries;
   for (const auto& [slot, constant] : graph_.constants()) {
-    if (graph_.value(slot).uses == 0 || !uses_cache(constant)) continue;
+    if (graph_.value(slot).uses == 0 || !constant.can_be_kept()) continue;
     const Tensor& tensor = fixed_.at(slot);
     const std::shared_ptr<Storage> storage = tensor.storage();
     WeightCache::Entry entry;
@@ -298,10 +294,11 @@ WeightCache::Entries Executor::not_cached() const {
       for (const auto& [layout, copy] : storage->packed()->all(*storage))
         entry.packed[layout] = Tensor::over(copy, 0, {static_cast<Index>(copy->bytes())}, DType::u8);
     }
-    const auto found = cache_->find(cached_name(slot, constant));
+    std::string name = cached_name(slot, constant);
+    const auto found = cache_->find(name);
     const bool is_new =
         found == nullptr ? entry.value.defined() || !entry.packed.empty() : entry.packed.size() > found->packed.size();
-    if (is_new) entries.emplace(cached_name(slot, constant), std::move(entry));
+    if (is_new) entries.emplace(std::move(name), std::move(entry));
   }
   return entries;
 }

@@ -79,8 +79,7 @@ class Executor {
   std::unique_ptr<Memory> make_memory();
   void bind(Memory& memory, const std::vector<int>& slots, std::vector<Operand>& operands);
   void refresh_parameters();
-  void fix(int slot, const Constant& constant);
-  bool uses_cache(const Constant& constant) const;
+  void fix(int slot, const Constant& constant, bool from_cache);
   std::string cached_name(int slot, const Constant& constant) const;
   WeightCache::Entries not_cached() const;
   std::vector<std::uint64_t> state_of_parameters() const;

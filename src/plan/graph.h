@@ -13,6 +13,8 @@ struct Constant {
   std::function<Tensor()> make;  ///< null: it is the parameter itself
   std::string how = {};          ///< what `make` computes, where a WeightCache may keep it
 
+  /// In a WeightCache.
+  bool can_be_kept() const { return !make || !how.empty(); }
   Tensor value() const { return make ? make() : from.front()->value; }
 };
 
