@@ -308,6 +308,7 @@ bool Block::in_arena(const void* address) const {
 void Block::note(const void* address, std::size_t bytes, bool write, bool atomic, const void* instruction) {
   const Thread& self = this_thread();
   const Access access{.launch = launch_->number,
+                      .stream = launch_->stream,
                       .block = number_,
                       .thread = self.number,
                       .barriers = barriers_,
@@ -364,22 +365,16 @@ void Block::note_shared(std::size_t offset, std::size_t bytes, const Access& acc
       stop(fmt::format("reads byte {} of shared '{}', which nobody has written", i - array->offset, array->name));
     if (access.write) written_[i] = true;
   }
-  if (const auto before = shared_shadow_.note(offset, bytes, access))
+  if (const auto before = shared_shadow_.note(offset, bytes, access, *launch_->before))
     stop(
         fmt::format("{} byte {} of shared '{}', {}", verb, offset - array->offset, array->name, race(*before, access)));
 }
 
 void Block::note_global(DeviceMemory::Allocation& tensor, std::ptrdiff_t offset, std::size_t bytes,
                         const Access& access) {
-  const char* verb = access.write ? "writes" : "reads";
-  if (offset < 0 || static_cast<std::size_t>(offset) + bytes > tensor.bytes)
-    stop(fmt::format("{} {} bytes at byte {} of a tensor that has {}", verb, bytes, offset, tensor.bytes));
-  if (tensor.freed <= launch_->number)
-    stop(fmt::format("{} a tensor that was freed before the kernel was launched", verb));
-  if (tensor.freed != DeviceMemory::kNever && tensor.stream != launch_->stream)
-    stop(fmt::format("{} a tensor that was freed in the order of another stream while this launch was queued", verb));
-  if (const auto before = tensor.shadow.note(static_cast<std::size_t>(offset), bytes, access))
-    stop(fmt::format("{} byte {} of a tensor, {}", verb, offset, race(*before, access)));
+  const auto mistake = launch_->memory->note(tensor, offset, bytes, access, *launch_->before,
+                                             [&](const Access& earlier) { return race(earlier, access); });
+  if (mistake) stop(*mistake);
 }
 
 std::string Block::race(const Access& before, const Access& now) const {

@@ -34,8 +34,9 @@ struct Launch {
   dim3 grid, block;
   std::size_t dynamic_shared = 0;  ///< bytes
   std::function<void()> body;      ///< what one thread runs
-  void* stream = nullptr;
-  std::uint64_t number = 0;        ///< counts the launches of the process
+  std::uint64_t number = 0;        ///< of the command
+  std::uint32_t stream = 0;        ///< that it was given to
+  const Order* before = nullptr;   ///< what it comes after, where accesses are checked
   DeviceMemory* memory = nullptr;  ///< where accesses are checked; null to run without checks
   bool counted = false;            ///< take_traffic() tells of it
 };

@@ -18,12 +18,16 @@ namespace {
 struct EventState {
   bool done = false;
   void* stream = nullptr;  // the one that reaches it
+  Order before;            // what it marks the end of
 };
 
 struct Command {
-  std::function<void(std::uint64_t number, void* stream)> run;  // null for a command that only marks or waits
-  std::shared_ptr<EventState> marks, waits;                     // at most one of them
-  std::uint64_t number = 0;                                     // counts what the device was given
+  std::string name = {};
+  std::function<void(const Command& self)> run = {};   // null for a command that only marks or waits
+  std::shared_ptr<EventState> marks = {}, waits = {};  // at most one of them
+  std::uint64_t number = 0;                            // counts what the device was given
+  std::uint32_t stream = 0;                            // the number of the one it was given to
+  std::shared_ptr<const Order> before = {};            // what it comes after
 };
 
 struct Commands {  // of a recording
@@ -93,13 +97,9 @@ class EmulatedBackend final : public Backend {
     if (direction == Copy::to_device) {  // the caller may change its memory as soon as we return
       auto held = std::make_shared<std::vector<std::byte>>(static_cast<const std::byte*>(from),
                                                            static_cast<const std::byte*>(from) + bytes);
-      push(stream, {.run = [to, held](std::uint64_t, void*) { std::memcpy(to, held->data(), held->size()); },
-                    .marks = {},
-                    .waits = {}});
+      push_copy(stream, to, held->data(), bytes, held);
     } else {
-      push(stream, {.run = [to, from, bytes](std::uint64_t, void*) { std::memmove(to, from, bytes); },
-                    .marks = {},
-                    .waits = {}});
+      push_copy(stream, to, from, bytes);
     }
     if (direction == Copy::to_host) synchronize(stream);
   }
@@ -108,18 +108,15 @@ class EmulatedBackend final : public Backend {
   void free_pinned(std::byte* memory) override { delete[] memory; }
   void copy_pinned(void* to, const std::byte* from, std::size_t bytes, void* stream) override {
     refuse_while_recording(stream, "a copy between it and the device");
-    push(stream,
-         {.run = [to, from, bytes](std::uint64_t, void*) { std::memcpy(to, from, bytes); }, .marks = {}, .waits = {}});
+    push_copy(stream, to, from, bytes);
   }
 
   void fill(void* to, std::uint64_t pattern, std::size_t element_bytes, std::size_t count, void* stream) override {
-    push(stream, {.run =
-                      [=](std::uint64_t, void*) {
-                        for (std::size_t i = 0; i < count; ++i)
-                          std::memcpy(static_cast<std::byte*>(to) + i * element_bytes, &pattern, element_bytes);
-                      },
-                  .marks = {},
-                  .waits = {}});
+    push(stream, {.name = "fill", .run = [=, this](const Command& self) {
+                    note(self, to, element_bytes * count, true);
+                    for (std::size_t i = 0; i < count; ++i)
+                      std::memcpy(static_cast<std::byte*>(to) + i * element_bytes, &pattern, element_bytes);
+                  }});
   }
 
   void* create_stream() override {
@@ -135,6 +132,7 @@ class EmulatedBackend final : public Backend {
     allocator_.release_cached(stream);
     const std::lock_guard lock(mutex_);
     streams_.erase(stream);
+    given_before_.erase(stream);
   }
 
   void synchronize(void* stream) override {
@@ -157,17 +155,18 @@ class EmulatedBackend final : public Backend {
   void* record_event(void* stream) override {
     auto state = std::make_shared<EventState>();
     state->stream = stream;
-    push(stream, {.run = {}, .marks = state, .waits = {}});
+    push(stream, {.marks = state});
     return new std::shared_ptr<EventState>(state);
   }
   void destroy_event(void* event) override { delete static_cast<std::shared_ptr<EventState>*>(event); }
   void wait_event(void* stream, void* event) override {
-    push(stream, {.run = {}, .marks = {}, .waits = *static_cast<std::shared_ptr<EventState>*>(event)});
+    push(stream, {.waits = *static_cast<std::shared_ptr<EventState>*>(event)});
   }
   void synchronize_event(void* event) override {
     const std::shared_ptr<EventState> state = *static_cast<std::shared_ptr<EventState>*>(event);
     const std::lock_guard lock(mutex_);
     while (!state->done) step(state->stream);
+    seen_.add(state->before);
     tell();
   }
   double milliseconds_between(void* earlier, void* later) override {
@@ -201,14 +200,13 @@ class EmulatedBackend final : public Backend {
   void launch(void* stream, Launch launch) {
     launch.memory = checking() ? &memory_ : nullptr;
     launch.counted = checking() && counting_;
-    push(stream, {.run =
-                      [launch = std::move(launch)](std::uint64_t number, void* in) mutable {
-                        launch.number = number;
-                        launch.stream = in;  // that of the replay, if it was recorded
-                        run_blocks(launch);
-                      },
-                  .marks = {},
-                  .waits = {}});
+    const std::string name = launch.name;
+    push(stream, {.name = name, .run = [launch = std::move(launch)](const Command& self) mutable {
+                    launch.number = self.number;
+                    launch.stream = self.stream;  // that of the replay, if it was recorded
+                    launch.before = self.before.get();
+                    run_blocks(launch);
+                  }});
   }
 
   void shuffle(std::optional<std::uint64_t> seed) {
@@ -225,6 +223,15 @@ class EmulatedBackend final : public Backend {
       return;
     }
     command.number = given_++;
+    command.stream = number_of(stream);
+    if (checking()) {
+      Order& before = given_before_[stream];
+      before.add(seen_);
+      if (command.waits != nullptr) before.add(command.waits->before);
+      if (command.marks != nullptr) command.marks->before = before;
+      if (command.run) command.before = std::make_shared<const Order>(before);
+      before.add(command.stream, command.number);
+    }
     streams_[stream].push_back(std::move(command));
   }
 
@@ -247,14 +254,40 @@ class EmulatedBackend final : public Backend {
     fail("[graph] the host takes part in a recording: {}", what);
   }
 
+  // Handles are numbers.
+  static std::uint32_t number_of(const void* stream) {
+    return static_cast<std::uint32_t>(reinterpret_cast<std::uintptr_t>(stream));
+  }
+
+  void push_copy(void* stream, void* to, const void* from, std::size_t bytes, std::shared_ptr<const void> held = {}) {
+    push(stream, {.name = "copy", .run = [=, this, held = std::move(held)](const Command& self) {
+                    note(self, from, bytes, false);
+                    note(self, to, bytes, true);
+                    std::memmove(to, from, bytes);
+                  }});
+  }
+
+  // Takes note of what a copy or fill reads or writes, if it is the device's.
+  void note(const Command& command, const void* at, std::size_t bytes, bool write) {
+    if (!checking()) return;
+    DeviceMemory::Allocation* tensor = memory_.find(at);
+    if (tensor == nullptr) return;
+    const Access access{.launch = command.number, .stream = command.stream, .write = write};
+    const auto mistake = memory_.note(*tensor, static_cast<const std::byte*>(at) - tensor->base, bytes, access,
+                                      *command.before, [](const Access&) { return "which it reads too"; });
+    if (mistake) fail("[{}] {}", command.name, *mistake);
+  }
+
   void run_all(void* stream) {
     while (!streams_[stream].empty()) step(stream);
+    if (const auto given = given_before_.find(stream); given != given_before_.end()) seen_.add(given->second);
     release();
   }
   void run_all() {
     for (auto& [stream, commands] : streams_) {
       while (!commands.empty()) step(stream);
     }
+    for (const auto& [stream, given] : given_before_) seen_.add(given);
     release();
   }
 
@@ -294,8 +327,9 @@ class EmulatedBackend final : public Backend {
     commands.pop_front();
     if (command.marks != nullptr) command.marks->done = true;
     if (!command.run) return;
+    if (checking()) memory_.name(command.number, command.name);
     try {
-      command.run(command.number, stream);
+      command.run(command);
     } catch (...) {  // as after a fault of a GPU, nothing that was queued is run any more
       for (auto& [name, queue] : streams_) {
         for (const Command& lost : queue) {
@@ -314,6 +348,8 @@ class EmulatedBackend final : public Backend {
   std::mt19937_64 choice_{seed_in_use().value_or(0)};
   DeviceMemory memory_;
   std::uint64_t given_ = 0;
+  std::map<void*, Order> given_before_;  // to each stream, and what that waits for
+  Order seen_;                           // by the host, which waited for it: all that is given later comes after it
   std::exception_ptr missed_;
   std::map<void*, std::unique_ptr<Commands>> recordings_;  // by the stream that is being recorded
   // Where accesses are watched, memory is of its exact size and new each time; else it is kept for reuse as a GPU's is.
@@ -329,7 +365,7 @@ EmulatedBackend& device() {
 std::byte* EmulatedBackend::allocate(std::size_t bytes, int, const void* stream) {
   EmulatedBackend& self = device();
   const std::lock_guard lock(self.mutex_);
-  return self.memory_.allocate(bytes, stream);
+  return self.memory_.allocate(bytes, number_of(stream));
 }
 
 void EmulatedBackend::free(std::byte* block, int, const void*) {

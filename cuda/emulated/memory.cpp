@@ -4,12 +4,23 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "core/format.h"
 #include "emulated/block.h"
 #include "emulated/poison.h"
 
 namespace graft::emulated {
 
-std::optional<Access> Shadow::note(std::size_t offset, std::size_t bytes, const Access& access) {
+void Order::add(std::uint32_t stream, std::uint64_t command) {
+  if (ends_.size() <= stream) ends_.resize(stream + 1);
+  ends_[stream] = std::max(ends_[stream], command + 1);
+}
+
+void Order::add(const Order& other) {
+  if (ends_.size() < other.ends_.size()) ends_.resize(other.ends_.size());
+  for (std::size_t i = 0; i < other.ends_.size(); ++i) ends_[i] = std::max(ends_[i], other.ends_[i]);
+}
+
+std::optional<Access> Shadow::note(std::size_t offset, std::size_t bytes, const Access& access, const Order& before) {
   std::optional<Access> found;
   for (std::size_t at = offset; at < offset + bytes;) {
     const std::size_t word = at / 4, first = at % 4, count = std::min(4 - first, offset + bytes - at);
@@ -17,21 +28,23 @@ std::optional<Access> Shadow::note(std::size_t offset, std::size_t bytes, const 
     Page& page = pages_[word / kCellsAPage];
     if (page == nullptr) page = std::make_unique<Cell[]>(kCellsAPage);
     Cell& cell = page[word % kCellsAPage];
-    if (!found && (cell.write.mask & mask) != 0 && races(cell.write, access)) found = cell.write.access;
-    if (!found && access.write && (cell.read.mask & mask) != 0 && races(cell.read, access)) found = cell.read.access;
+    if (!found && (cell.write.mask & mask) != 0 && races(cell.write, access, before)) found = cell.write.access;
+    if (!found && access.write && (cell.read.mask & mask) != 0 && races(cell.read, access, before))
+      found = cell.read.access;
     remember(access.write ? cell.write : cell.read, access, mask);
     at += count;
   }
   return found;
 }
 
-bool Shadow::races(const Record& before, const Access& now) {
-  const Access& then = before.access;
-  if (then.launch != now.launch || (then.atomic && now.atomic)) return false;
-  if (before.several == Several::no && then.block == now.block && then.thread == now.thread) return false;
-  if (before.several == Several::in_grid || then.block != now.block) return true;
+bool Shadow::races(const Record& earlier, const Access& now, const Order& before) {
+  const Access& then = earlier.access;
+  if (then.atomic && now.atomic) return false;
+  if (then.launch != now.launch) return then.stream != now.stream && !before.has(then.stream, then.launch);
+  if (earlier.several == Several::no && then.block == now.block && then.thread == now.thread) return false;
+  if (earlier.several == Several::in_grid || then.block != now.block) return true;
   if (then.barriers < now.barriers) return false;
-  const bool same_warp = before.several != Several::in_block && then.thread / kWarpSize == now.thread / kWarpSize;
+  const bool same_warp = earlier.several != Several::in_block && then.thread / kWarpSize == now.thread / kWarpSize;
   return !(same_warp && then.warp_barriers < now.warp_barriers);
 }
 
@@ -52,7 +65,7 @@ void Shadow::remember(Record& record, const Access& now, std::uint8_t mask) {
   record = {now, static_cast<std::uint8_t>(record.mask | mask), std::max(record.several, apart)};
 }
 
-std::byte* DeviceMemory::allocate(std::size_t bytes, const void* stream) {
+std::byte* DeviceMemory::allocate(std::size_t bytes, std::uint32_t stream) {
   const std::size_t whole = (bytes + 2 * kMargin + kMargin - 1) / kMargin * kMargin;
   auto* memory = static_cast<std::byte*>(std::aligned_alloc(kMargin, whole));
   if (memory == nullptr) return nullptr;
@@ -66,9 +79,9 @@ std::byte* DeviceMemory::allocate(std::size_t bytes, const void* stream) {
   return allocation.base;
 }
 
-void DeviceMemory::free(std::byte* block, std::uint64_t next_launch) {
+void DeviceMemory::free(std::byte* block, std::uint64_t next_command) {
   Allocation* allocation = find(block);
-  allocation->freed = next_launch;
+  allocation->freed = next_command;
   freed_.push_back(allocations_.upper_bound(reinterpret_cast<std::uintptr_t>(block))->first);
   freed_bytes_ += allocation->bytes;
 }
@@ -99,6 +112,31 @@ DeviceMemory::Allocation* DeviceMemory::find(const void* address) {
   const auto found = allocations_.upper_bound(reinterpret_cast<std::uintptr_t>(address));
   if (found == allocations_.end() || !holds(found->second)) return nullptr;
   return last_found_ = &found->second;
+}
+
+void DeviceMemory::name(std::uint64_t command, std::string name) {
+  constexpr std::size_t kRemembered = 4096;
+  names_.emplace(command, std::move(name));
+  if (names_.size() > kRemembered) names_.erase(names_.begin());
+}
+
+std::optional<std::string> DeviceMemory::note(Allocation& allocation, std::ptrdiff_t offset, std::size_t bytes,
+                                              const Access& access, const Order& before,
+                                              const std::function<std::string(const Access& earlier)>& describe) {
+  const char* verb = access.write ? "writes" : "reads";
+  if (offset < 0 || static_cast<std::size_t>(offset) + bytes > allocation.bytes)
+    return fmt::format("{} {} bytes at byte {} of a tensor that has {}", verb, bytes, offset, allocation.bytes);
+  if (allocation.freed <= access.launch) return fmt::format("{} a tensor that was freed before this was queued", verb);
+  if (allocation.freed != kNever && allocation.stream != access.stream)
+    return fmt::format("{} a tensor that was freed in the order of another stream while this was queued", verb);
+  const auto earlier = allocation.shadow.note(static_cast<std::size_t>(offset), bytes, access, before);
+  if (!earlier) return {};
+  if (earlier->launch == access.launch)
+    return fmt::format("{} byte {} of a tensor, {}", verb, offset, describe(*earlier));
+  const auto named = names_.find(earlier->launch);
+  return fmt::format("{} byte {} of a tensor, which '{}' {} in another stream, and this stream does not wait for it",
+                     verb, offset, named != names_.end() ? named->second : "something long ago",
+                     earlier->write ? "wrote" : "read");
 }
 
 }  // namespace graft::emulated

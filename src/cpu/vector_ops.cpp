@@ -31,10 +31,13 @@ GRAFT_CPU_CLONES void add_scaled(double* y, double scale, const double* x, Index
   for (Index i = 0; i < count; ++i) y[i] += scale * x[i];
 }
 
-GRAFT_CPU_CLONES float softmax_row(float* x, Index count) {
+GRAFT_CPU_CLONES float softmax_row(float* x, float scale, Index count) {
   float most = -std::numeric_limits<float>::infinity(), sum = 0;
 #pragma omp simd reduction(max : most)
-  for (Index i = 0; i < count; ++i) most = x[i] > most ? x[i] : most;
+  for (Index i = 0; i < count; ++i) {
+    x[i] *= scale;
+    most = x[i] > most ? x[i] : most;
+  }
 #pragma omp simd reduction(+ : sum)
   for (Index i = 0; i < count; ++i) {
     x[i] = exponential(x[i] - most);
@@ -46,14 +49,14 @@ GRAFT_CPU_CLONES float softmax_row(float* x, Index count) {
   return most + std::log(sum);
 }
 
-GRAFT_CPU_CLONES void softmax_again(float* x, float log_sum, Index count) {
+GRAFT_CPU_CLONES void softmax_again(float* x, float scale, float log_sum, Index count) {
 #pragma omp simd
-  for (Index i = 0; i < count; ++i) x[i] = exponential(x[i] - log_sum);
+  for (Index i = 0; i < count; ++i) x[i] = exponential(scale * x[i] - log_sum);
 }
 
-GRAFT_CPU_CLONES void softmax_slopes(const float* p, float along, float* dp, Index count) {
+GRAFT_CPU_CLONES void softmax_slopes(const float* p, float scale, float along, float* dp, Index count) {
 #pragma omp simd
-  for (Index i = 0; i < count; ++i) dp[i] = p[i] * (dp[i] - along);
+  for (Index i = 0; i < count; ++i) dp[i] = scale * p[i] * (dp[i] - along);
 }
 
 GRAFT_CPU_CLONES void put(float* to, const float* from, Index count, bool accumulate) {

@@ -22,12 +22,13 @@ double dot(const double* a, const double* b, Index count);
 void add_scaled(float* y, float scale, const float* x, Index count);
 void add_scaled(double* y, double scale, const double* x, Index count);
 
-/// x = softmax(x). Returns log(sum of exp(x)).
-float softmax_row(float* x, Index count);
-/// x[i] = exp(x[i] - log_sum): the softmax again from its scores.
-void softmax_again(float* x, float log_sum, Index count);
-/// dp[i] = p[i] (dp[i] - along): the scores' slopes from those of their softmax p, `along` being the sum of dp p.
-void softmax_slopes(const float* p, float along, float* dp, Index count);
+/// x = softmax(scale x). Returns log(sum of exp(scale x)).
+float softmax_row(float* x, float scale, Index count);
+/// x[i] = exp(scale x[i] - log_sum): the softmax again from its scores.
+void softmax_again(float* x, float scale, float log_sum, Index count);
+/// dp[i] = scale p[i] (dp[i] - along): the slopes of x from those of p = softmax(scale x), `along` being the sum of dp
+/// p.
+void softmax_slopes(const float* p, float scale, float along, float* dp, Index count);
 
 /// dot and add_scaled for halves (and for f32 weights beside half activations, which are rounded first): summed in f32.
 template <class A, class B>

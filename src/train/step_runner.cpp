@@ -43,6 +43,7 @@ Tensor StepRunner::weights_of(const Examples& examples) const {
   return Tensor::from({examples.size()}, weights).to(exact(options_.precision));
 }
 
+// What a step depends on beside the graph, which is the same for good: the optimizer holds its parameters.
 std::string StepRunner::key_of(const Examples& examples) const {
   const Context& context = Context::current();
   std::string key = fmt::format("{} {} {}", name(context.engine), context.allow_tf32, context.allow_unproved);

@@ -1,5 +1,6 @@
 // One mistake of each kind that a GPU would hide, and that the emulated device must find.
 
+#include <functional>
 #include <numeric>
 #include <set>
 
@@ -247,23 +248,100 @@ TEST(Emulated, FindsAMisalignedVector) {
 
 __global__ void add_one_kernel(const float* x, float* y) { y[threadIdx.x] = x[threadIdx.x] + 1; }
 
-// Without an event the second stream need not see what the first one was given before: here it never does.
-TEST(Emulated, ShowsAMissingWaitBetweenStreams) {
-  for (const bool waits : {true, false}) {
-    ContextScope scope;
-    scope->device = kEmulated;
-    const Tensor x = floats(1), y = floats(1), z = floats(1);
-    synchronize(kEmulated);
-    const Stream first = Stream::create(kEmulated), second = Stream::create(kEmulated);
-    scope->stream = first;
-    launch(Context::current(), "first", {dim3(1), dim3(1)}, add_one_kernel, static_cast<const float*>(x.raw()),
-           static_cast<float*>(y.raw()));
-    if (waits) second.wait(Event::record(kEmulated, first));
-    scope->stream = second;
-    launch(Context::current(), "second", {dim3(1), dim3(1)}, add_one_kernel, static_cast<const float*>(y.raw()),
-           static_cast<float*>(z.raw()));
-    EXPECT_EQ(z.item(), waits ? 2 : 1);
+// y = x + 1 in one stream, z = y + 1 in another, which waits for the first or does not.
+class TwoStreams : public ::testing::Test {
+ protected:
+  void add(const Stream& stream, const char* name, const Tensor& from, const Tensor& to) {
+    launch(stream.handle(), name, {dim3(1), dim3(1)}, add_one_kernel, static_cast<const float*>(from.raw()),
+           static_cast<float*>(to.raw()));
   }
+  static std::string error_of(const std::function<void()>& work) {
+    try {
+      work();
+      synchronize(kEmulated);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  }
+
+  const Tensor x = floats(1), y = floats(1), z = floats(1);
+  const Stream first = (synchronize(kEmulated), Stream::create(kEmulated)), second = Stream::create(kEmulated);
+};
+
+TEST_F(TwoStreams, MayWaitForEachOtherByAnEvent) {
+  add(first, "first", x, y);
+  second.wait(Event::record(kEmulated, first));
+  add(second, "second", y, z);
+  first.wait(Event::record(kEmulated, second));  // before it writes what the second one reads
+  add(first, "third", x, y);
+  synchronize(kEmulated);
+  EXPECT_EQ(z.item(), 2);
+}
+
+TEST_F(TwoStreams, MayMeetOnTheHost) {
+  add(first, "first", x, y);
+  first.synchronize(kEmulated);
+  add(second, "second", y, z);
+  Event::record(kEmulated, second).synchronize();
+  add(first, "third", x, y);
+  synchronize(kEmulated);
+  EXPECT_EQ(z.item(), 2);
+}
+
+TEST_F(TwoStreams, FindsAReadThatDoesNotWait) {
+  GRAFT_NEEDS_CHECKS();
+  EXPECT_THAT(error_of([&] {
+                add(first, "first", x, y);
+                add(second, "second", y, z);
+              }),
+              AllOf(HasSubstr("[second] block (0,0,0), thread (0,0,0): reads byte 0 of a tensor, which 'first' wrote"),
+                    HasSubstr("in another stream, and this stream does not wait for it")));
+}
+
+TEST_F(TwoStreams, FindsAWriteOfWhatAnotherStillReads) {
+  GRAFT_NEEDS_CHECKS();
+  EXPECT_THAT(error_of([&] {
+                add(first, "first", y, z);
+                add(second, "second", x, y);
+              }),
+              HasSubstr("[second] block (0,0,0), thread (0,0,0): writes byte 0 of a tensor, which 'first' read"));
+}
+
+TEST_F(TwoStreams, FindsAWriteThatIsNotWaitedFor) {
+  GRAFT_NEEDS_CHECKS();
+  add(first, "first", x, y);
+  second.wait(Event::record(kEmulated, first));
+  add(first, "later", x, y);  // the event marks what came before
+  EXPECT_THAT(error_of([&] { add(second, "second", y, z); }),
+              AllOf(HasSubstr("which 'later' wrote in another stream"), HasSubstr("[second]")));
+}
+
+TEST_F(TwoStreams, FindsACopyThatDoesNotWait) {
+  GRAFT_NEEDS_CHECKS();
+  add(first, "first", x, y);
+  first.synchronize(kEmulated);
+  EXPECT_EQ(error_of([&] { y.item(); }), "");
+  add(first, "later", x, y);
+  EXPECT_THAT(error_of([&] { y.item(); }), HasSubstr("[later] block (0,0,0), thread (0,0,0): writes byte 0 of a "
+                                                     "tensor, which 'copy' read in another stream"));
+}
+
+TEST_F(TwoStreams, FindsAReplayThatDoesNotWait) {
+  GRAFT_NEEDS_CHECKS();
+  const Graph graph = Graph::record(kEmulated, [&] {
+    launch(Context::current(), "recorded", {dim3(1), dim3(1)}, add_one_kernel, static_cast<const float*>(x.raw()),
+           static_cast<float*>(y.raw()));
+  });
+  const auto run = [&](bool waits) {
+    return error_of([&] {
+      graph.replay(first);
+      if (waits) second.wait(Event::record(kEmulated, first));
+      add(second, "second", y, z);
+    });
+  };
+  EXPECT_EQ(run(true), "");
+  EXPECT_THAT(run(false), HasSubstr("'recorded' wrote in another stream"));
 }
 
 TEST(Emulated, FindsMemoryThatIsGivenAwayWhileALaunchNeedsIt) {
@@ -297,7 +375,7 @@ TEST(Emulated, FindsAUseOfFreedMemory) {
   }
   synchronize(kEmulated);
   GRAFT_EXPECT_FOUND(error_of({dim3(1), dim3(1)}, add_one_kernel, gone, static_cast<float*>(y.raw())),
-                     HasSubstr("was freed before the kernel was launched"), "use-after-poison");
+                     HasSubstr("was freed before this was queued"), "use-after-poison");
 }
 
 TEST(Emulated, ReplaysWhatItRecorded) {

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "graft/autograd/tape.h"
+
 #include "support/expect.h"
 #include "support/op_check.h"
 
@@ -42,6 +44,21 @@ TEST(Linear, MatchesTheFormula) {
                bias = Tensor::from<float>({2}, {1, 2});
   EXPECT_THAT(ops::linear(x, w, bias).values<float>(), testing::ElementsAre(51, -108));
   EXPECT_THAT(ops::linear(x, w, bias, Activation::relu).values<float>(), testing::ElementsAre(51, 0));
+}
+
+// Kernels may keep weights in a layout of their own; with many rows the CPU's do, and read a page's rows apart.
+TEST(Linear, IsTheSameWithWeightsThatAreKept) {
+  const Tensor x = random_normal({70, 1024}, 1), w = random_normal({260, 1024}, 2), bias = random_normal({260}, 3);
+  const Tensor kept = w.to(DType::f32);
+  kept.storage()->keep_packed(true);
+  for (const Activation activation : {Activation::linear, Activation::relu, Activation::gelu}) {
+    const autograd::NoGrad off;
+    const Tensor want = ops::linear(x, w, bias, activation);
+    for (int call = 0; call < 2; ++call) {
+      const Tensor y = ops::linear(x.to(DType::f32), kept, bias.to(DType::f32), activation);
+      for (Index i = 0; i < y.elements(); ++i) ASSERT_NEAR(y.data<float>()[i], want.data<double>()[i], 1e-3) << i;
+    }
+  }
 }
 
 TEST(Linear, NamesWhatDoesNotFit) {

@@ -3,7 +3,8 @@
     python3 tests/project/docs_test.py GRAFT DOCS_SAMPLES
 
 - Every ```sh block of README.md, CONTRIBUTING.md and docs/*.md is run by bash, page by page in a scratch folder that holds small photos and a small
-  network. `<!-- not run: why -->` before a block keeps it from being run; its syntax, commands and options are checked all the same.
+  network; build/release is the build there. `<!-- not run: why -->` before a block keeps it from being run; its syntax, commands and options are
+  checked all the same.
 - Every ```cpp block behind `<!-- FILE -->` stands in that file, word for word.
 - Every link to a file leads somewhere.
 """
@@ -55,6 +56,8 @@ def write_samples(folder):
             photo = png(48, 40, lambda x, y: shade if (x // 8 + y // (number + 3)) % 2 else (255, 255, 255))
             (folder / "photos" / name / f"{number}.png").write_bytes(photo)
     subprocess.run([SAMPLES], cwd=folder, check=True)
+    (folder / "build").mkdir()
+    (folder / "build/release").symlink_to(GRAFT.parent)
 
 
 KERAS_SAMPLE = """
@@ -98,6 +101,10 @@ class Pages(unittest.TestCase):
                 write_samples(folder)
                 for note, text in scripts:
                     if note.startswith("not run"):
+                        continue
+                    program = note.removeprefix("a program of the build: ")
+                    if program != note and not (GRAFT.parent / "benchmarks" / program).exists():
+                        print(f"{page.name}: this build is without {program}: its block is not run")
                         continue
                     if note.startswith("Keras"):
                         python = os.environ.get("GRAFT_ORACLE_PYTHON")

@@ -62,10 +62,8 @@ void attention_forward_by_amx(Index heads, float scale, const Operand& q, const 
       multiply(queries.data(), query_pitch, count, whole_depth, key_memory.data(), whole_keys, sums.data());
       for (Index r = 0; r < count; ++r) {
         for (Index i = 0; i < key_panels; ++i)
-          std::transform(sums.data() + i * kAmxSums + r * kTileColumns,
-                         sums.data() + i * kAmxSums + (r + 1) * kTileColumns, scores.data() + i * kTileColumns,
-                         [&](float s) { return scale * s; });
-        log_sums.as<float>()[task * length + first + r] = graft::cpu::softmax_row(scores.data(), keys);
+          std::copy_n(sums.data() + i * kAmxSums + r * kTileColumns, kTileColumns, scores.data() + i * kTileColumns);
+        log_sums.as<float>()[task * length + first + r] = graft::cpu::softmax_row(scores.data(), scale, keys);
         graft::cpu::put(reinterpret_cast<bfloat16*>(weights.data() + r * weight_pitch), scores.data(), keys, false);
       }
       multiply(weights.data(), weight_pitch, count, whole_keys, value_memory.data(), depth, sums.data());

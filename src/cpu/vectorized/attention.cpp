@@ -10,11 +10,19 @@
 #include "cpu/vectorized/weights.h"
 
 // A head's keys and values become panels of weights, and blocks of its queries go over them: scores of a block and a
-// head's panels stay in the second-level cache, and memory grows with the length alone. Halves are computed in f32.
+// head's panels stay in the second-level cache, and memory grows with the length alone. Products are of the operands'
+// type; sums, scores and their softmax are f32.
 namespace graft::kernels::vectorized {
 namespace {
 
 constexpr Index kQueries = 4 * kTileRows;  // of a block
+
+// Asks for `count` numbers: rows of a head lie too far apart for the processor to foresee.
+template <class T>
+void prefetch(const T* from, Index count) {
+  constexpr Index kLine = 64 / sizeof(T);
+  for (Index i = 0; i < count; i += kLine) __builtin_prefetch(from + i);
+}
 
 // Rows side by side, `width` apart, zeros from `columns` on.
 class Rows {
@@ -27,16 +35,11 @@ class Rows {
   Index width() const { return width_; }
   void clear() const { std::fill_n(data(), rows_ * width_, 0.f); }
 
-  // Brings rows first .. first + count - 1 of a head of [N, L, heads d], times `factor`.
-  void read(const Operand& from, Index n, Index head, Index first, Index count, float factor = 1) const {
-    for (Index r = 0; r < count; ++r) {
-      const Index at = (n * from.shape[1] + first + r) * from.pitch + head * columns_;
-      if (from.dtype == DType::f32)
-        scale_row(from.as<float>() + at, factor, columns_, row(r));
-      else
-        scale_row(from.as<bfloat16>() + at, factor, columns_, row(r));
-      std::fill(row(r) + columns_, row(r) + width_, 0.f);
-    }
+  // Brings rows first .. first + count - 1 of a head of [N, L, heads d].
+  void read(const Operand& from, Index n, Index head, Index first, Index count) const {
+    const Index at = (n * from.shape[1] + first) * from.pitch + head * columns_;
+    from.dtype == DType::f32 ? read(from.as<float>() + at, from.pitch, count)
+                             : read(from.as<bfloat16>() + at, from.pitch, count);
   }
   void write(const Operand& to, Index n, Index head, Index first, Index count, bool accumulate) const {
     for (Index r = 0; r < count; ++r) {
@@ -50,47 +53,101 @@ class Rows {
 
  private:
   template <class T>
-  static void scale_row(const T* from, float factor, Index count, float* to) {
-    for (Index c = 0; c < count; ++c) to[c] = factor * static_cast<float>(from[c]);
+  void read(const T* from, Index pitch, Index count) const {
+    constexpr Index kAhead = 16;
+    for (Index r = 0; r < count; ++r, from += pitch) {
+      prefetch(from + std::min(kAhead, count - 1 - r) * pitch, columns_);
+      std::transform(from, from + columns_, row(r), [](T v) { return static_cast<float>(v); });
+      std::fill(row(r) + columns_, row(r) + width_, 0.f);
+    }
   }
 
   Index rows_, columns_, width_;
   Scratch<float> memory_;
 };
 
-// Rows [depth, columns] as panels of columns, and their transpose [columns, depth] as panels of rows.
-void panels_of(const Rows& rows, Index depth, Index columns, float* to) {
-  for (Index c = 0; c < columns; c += kTileColumns, to += depth * kTileColumns)
-    for (Index k = 0; k < depth; ++k) std::copy_n(rows.row(k) + c, kTileColumns, to + k * kTileColumns);
-}
-void transposed_panels_of(const Rows& rows, Index count, Index depth, float* to) {
-  for (Index c = 0; c < count; c += kTileColumns, to += depth * kTileColumns) {
-    const Index columns = std::min(kTileColumns, count - c);
-    // A narrow panel would have another width: rows beyond the last are there, and what they give is not read.
-    transpose_panel(rows.row(c), rows.width(), std::max<Index>(columns, kVectorColumns + 1), depth, to);
+// One panel of weights: `fill` writes it as f32.
+template <class T, class Fill>
+void write_panel(Index depth, Index width, T* to, const Fill& fill) {
+  if constexpr (std::is_same_v<T, float>) {
+    fill(to);
+  } else {
+    const Scratch<float> panel(depth * width);
+    fill(panel.data());
+    pair_panel(panel.data(), depth, width, to);
   }
 }
 
-// y[r, c] = sum over k of x[r, k] panels[k, c], for whole panels of columns.
-void multiply(const Rows& x, Index count, Index depth, const float* panels, Index columns, const Rows& y) {
-  std::array<const float*, static_cast<std::size_t>(kQueries)> rows{};
+// Rows [depth, columns] as panels of columns, and their transpose [columns, depth] as panels of rows.
+template <class T>
+void panels_of(const Rows& rows, Index depth, Index columns, T* to) {
+  for (Index c = 0; c < columns; c += kTileColumns, to += stored_depth<T>(depth) * kTileColumns) {
+    const Index width = panel_width(columns - c);
+    write_panel(depth, width, to, [&](float* panel) {
+      for (Index k = 0; k < depth; ++k) std::copy_n(rows.row(k) + c, width, panel + k * width);
+    });
+  }
+}
+template <class T>
+void transposed_panels_of(const Rows& rows, Index count, Index depth, T* to) {
+  for (Index c = 0; c < count; c += kTileColumns, to += stored_depth<T>(depth) * kTileColumns) {
+    const Index columns = std::min(kTileColumns, count - c);
+    // A narrow panel would have another width: rows beyond the last are there, and what they give is not read.
+    write_panel(depth, kTileColumns, to, [&](float* panel) {
+      transpose_panel(rows.row(c), rows.width(), std::max<Index>(columns, kVectorColumns + 1), depth, panel);
+    });
+  }
+}
+
+// y[r, c] = sum over k of x[r, k] panels[k, c], rows of x and y `x_pitch` and `y_pitch` apart.
+template <class T, class Y>
+void multiply(const T* x, Index x_pitch, Index count, Index depth, const T* panels, Index columns, Y* y,
+              Index y_pitch) {
+  std::array<const T*, static_cast<std::size_t>(kQueries)> rows{};
   std::array<Index, static_cast<std::size_t>(kQueries)> positions{};
   for (Index r = 0; r < count; ++r) {
-    rows[static_cast<std::size_t>(r)] = x.row(r);
+    rows[static_cast<std::size_t>(r)] = x + r * x_pitch;
     positions[static_cast<std::size_t>(r)] = r;
   }
-  for (Index c = 0; c < columns; c += kTileColumns, panels += depth * kTileColumns) {
+  for (Index c = 0; c < columns; c += kTileColumns, panels += stored_depth<T>(depth) * kTileColumns) {
     for (Index r = 0; r < count; r += kTileRows)
-      product_tile(ProductTile<float>{.rows = rows.data() + r,
-                                      .row_stride = count,
-                                      .depth = depth,
-                                      .weights = panels,
-                                      .y = y.data() + c,
-                                      .y_pitch = y.width(),
-                                      .positions = positions.data() + r,
-                                      .count = std::min(kTileRows, count - r),
-                                      .columns = kTileColumns});
+      product_tile(ProductTile<T, Y>{.rows = rows.data() + r,
+                                     .row_stride = count,
+                                     .depth = depth,
+                                     .weights = panels,
+                                     .y = y + c,
+                                     .y_pitch = y_pitch,
+                                     .positions = positions.data() + r,
+                                     .count = std::min(kTileRows, count - r),
+                                     .columns = std::min(kTileColumns, columns - c)});
   }
+}
+
+// The first `columns` of the rows in the type that products take them in: as they are, or rounded beside them.
+template <class T>
+class Factors {
+ public:
+  explicit Factors(const Rows& rows) : rows_(rows), halves_(std::is_same_v<T, float> ? 0 : kQueries * rows.width()) {}
+
+  const T* of(Index count, Index columns) const {
+    if constexpr (std::is_same_v<T, float>) {
+      return rows_.data();
+    } else {
+      for (Index r = 0; r < count; ++r)
+        graft::cpu::put(reinterpret_cast<bfloat16*>(halves_.data() + r * rows_.width()), rows_.row(r), columns, false);
+      return halves_.data();
+    }
+  }
+
+ private:
+  const Rows& rows_;
+  Scratch<T> halves_;
+};
+
+// Where a head of [N, L, heads d] begins.
+template <class T>
+T* head_of(const Operand& x, Index n, Index head, Index depth) {
+  return elements<T>(x) + n * x.shape[1] * x.pitch + head * depth;
 }
 
 // y[j, c] += sum over r of x[r, j] slopes[r, c].
@@ -112,51 +169,37 @@ void add_correlation(const Rows& x, Index count, Index columns, const Rows& slop
   }
 }
 
-bool usable(const Operand& q, const Operand& k) {
-  return has_avx2() && (q.dtype == DType::f32 || q.dtype == DType::bf16) && k.shape[1] > 0;
-}
-
-}  // namespace
-
-bool attention_forward_supports(const Context&, Index, double, const Operand& q, const Operand& k, const Operand&,
-                                const Operand&, const Operand&) {
-  return usable(q, k);
-}
-void attention_forward(Context&, Index heads, double scale, const Operand& q, const Operand& k, const Operand& v,
-                       const Operand& y, const Operand& log_sums) {
-  if (q.dtype == DType::bf16 && has_amx_bf16())
-    return attention_forward_by_amx(heads, static_cast<float>(scale), q, k, v, y, log_sums);
+template <class T>
+void forward(Index heads, float scale, const Operand& q, const Operand& k, const Operand& v, const Operand& y,
+             const Operand& log_sums) {
   const Index length = q.shape[1], keys = k.shape[1], depth = q.shape[2] / heads;
   parallel_for(q.shape[0] * heads, [&](Index task) {
     const Index n = task / heads, head = task % heads;
-    const Rows rows(keys + kTileColumns, depth), queries(kQueries, depth), scores(kQueries, keys),
-        values(kQueries, depth);
-    const Scratch<float> key_panels(round_up(keys, kTileColumns) * depth),
-        value_panels(keys * round_up(depth, kTileColumns));
+    const Rows rows(keys + kTileColumns, depth), scores(kQueries, keys);
+    const Factors<T> weights(scores);
+    const Scratch<T> key_panels(stored_depth<T>(depth) * scores.width()),
+        value_panels(stored_depth<T>(keys) * rows.width());
     rows.read(k, n, head, 0, keys);
     transposed_panels_of(rows, keys, depth, key_panels.data());
     rows.read(v, n, head, 0, keys);
     panels_of(rows, keys, depth, value_panels.data());
     for (Index first = 0; first < length; first += kQueries) {
       const Index count = std::min(kQueries, length - first);
-      queries.read(q, n, head, first, count, static_cast<float>(scale));
-      multiply(queries, count, depth, key_panels.data(), keys, scores);
+      const T* const queries = head_of<T>(q, n, head, depth) + first * q.pitch;
+      multiply<T>(queries, q.pitch, count, depth, key_panels.data(), scores.width(), scores.data(), scores.width());
+      for (Index r = count; r < std::min(count + kQueries, length - first); ++r) prefetch(queries + r * q.pitch, depth);
       float* const log_sum = log_sums.as<float>() + task * length + first;
-      for (Index r = 0; r < count; ++r) log_sum[r] = graft::cpu::softmax_row(scores.row(r), keys);
-      multiply(scores, count, keys, value_panels.data(), depth, values);
-      values.write(y, n, head, first, count, false);
+      for (Index r = 0; r < count; ++r) log_sum[r] = graft::cpu::softmax_row(scores.row(r), scale, keys);
+      multiply<T>(weights.of(count, keys), scores.width(), count, keys, value_panels.data(), depth,
+                  head_of<T>(y, n, head, depth) + first * y.pitch, y.pitch);
     }
   });
 }
 
-bool attention_backward_supports(const Context&, Index, double, const Operand& q, const Operand& k, const Operand&,
-                                 const Operand&, const Operand&, const Operand&, Gradient, Gradient, Gradient) {
-  return usable(q, k);
-}
 // As the native kernel derives it, for a block of queries at a time.
-void attention_backward(Context&, Index heads, double scale, const Operand& q, const Operand& k, const Operand& v,
-                        const Operand& y, const Operand& log_sums, const Operand& dy, Gradient dq, Gradient dk,
-                        Gradient dv) {
+template <class T>
+void backward(Index heads, float scale, const Operand& q, const Operand& k, const Operand& v, const Operand& y,
+              const Operand& log_sums, const Operand& dy, Gradient dq, Gradient dk, Gradient dv) {
   const Index length = q.shape[1], keys = k.shape[1], depth = q.shape[2] / heads;
   const bool scores_wanted = dq || dk;
   parallel_for(q.shape[0] * heads, [&](Index task) {
@@ -164,9 +207,11 @@ void attention_backward(Context&, Index heads, double scale, const Operand& q, c
     const Rows rows(keys + kTileColumns, depth), queries(kQueries, depth), slopes(kQueries, depth),
         results(kQueries, depth);
     const Rows weights(kQueries, keys), slopes_of_weights(kQueries, keys);
+    const Factors<T> factors(slopes_of_weights);
     const Rows dqs(kQueries, depth), dks(keys, depth), dvs(keys, depth);
-    const Scratch<float> key_panels(round_up(keys, kTileColumns) * depth),
-        value_panels(round_up(keys, kTileColumns) * depth), key_rows(keys * round_up(depth, kTileColumns));
+    const Index whole = weights.width();
+    const Scratch<T> key_panels(stored_depth<T>(depth) * whole), value_panels(stored_depth<T>(depth) * whole),
+        key_rows(stored_depth<T>(keys) * rows.width());
     if (dk) dks.clear();
     if (dv) dvs.clear();
     rows.read(k, n, head, 0, keys);
@@ -179,28 +224,59 @@ void attention_backward(Context&, Index heads, double scale, const Operand& q, c
     for (Index first = 0; first < length; first += kQueries) {
       const Index count = std::min(kQueries, length - first);
       const float* const log_sum = log_sums.as<float>() + task * length + first;
-      queries.read(q, n, head, first, count, static_cast<float>(scale));
+      multiply<T>(head_of<T>(q, n, head, depth) + first * q.pitch, q.pitch, count, depth, key_panels.data(), whole,
+                  weights.data(), whole);
+      for (Index r = 0; r < count; ++r) graft::cpu::softmax_again(weights.row(r), scale, log_sum[r], keys);
       slopes.read(dy, n, head, first, count);
-      multiply(queries, count, depth, key_panels.data(), keys, weights);
-      for (Index r = 0; r < count; ++r) graft::cpu::softmax_again(weights.row(r), log_sum[r], keys);
       if (dv) add_correlation(weights, count, keys, slopes, depth, dvs);
       if (!scores_wanted) continue;
       results.read(y, n, head, first, count);
-      multiply(slopes, count, depth, value_panels.data(), keys, slopes_of_weights);
+      multiply<T>(head_of<T>(dy, n, head, depth) + first * dy.pitch, dy.pitch, count, depth, value_panels.data(), whole,
+                  slopes_of_weights.data(), whole);
       for (Index r = 0; r < count; ++r)
-        graft::cpu::softmax_slopes(weights.row(r), graft::cpu::dot(slopes.row(r), results.row(r), depth),
+        graft::cpu::softmax_slopes(weights.row(r), scale, graft::cpu::dot(slopes.row(r), results.row(r), depth),
                                    slopes_of_weights.row(r), keys);
-      if (dk) add_correlation(slopes_of_weights, count, keys, queries, depth, dks);
+      if (dk) {
+        queries.read(q, n, head, first, count);
+        add_correlation(slopes_of_weights, count, keys, queries, depth, dks);
+      }
       if (!dq) continue;
-      multiply(slopes_of_weights, count, keys, key_rows.data(), depth, dqs);
-      for (Index r = 0; r < count; ++r)
-        std::transform(dqs.row(r), dqs.row(r) + depth, dqs.row(r),
-                       [&](float g) { return static_cast<float>(scale) * g; });
+      multiply<T>(factors.of(count, keys), whole, count, keys, key_rows.data(), depth, dqs.data(), dqs.width());
       dqs.write(dq.to, n, head, first, count, dq.accumulate);
     }
     if (dk) dks.write(dk.to, n, head, 0, keys, dk.accumulate);
     if (dv) dvs.write(dv.to, n, head, 0, keys, dv.accumulate);
   });
+}
+
+bool usable(const Operand& q, const Operand& k) {
+  return has_avx2() && (q.dtype == DType::f32 || q.dtype == DType::bf16) && k.shape[1] > 0;
+}
+
+}  // namespace
+
+bool attention_forward_supports(const Context&, Index, double, const Operand& q, const Operand& k, const Operand&,
+                                const Operand&, const Operand&) {
+  return usable(q, k);
+}
+void attention_forward(Context&, Index heads, double scale, const Operand& q, const Operand& k, const Operand& v,
+                       const Operand& y, const Operand& log_sums) {
+  const auto factor = static_cast<float>(scale);
+  if (q.dtype == DType::f32) return forward<float>(heads, factor, q, k, v, y, log_sums);
+  if (has_amx_bf16()) return attention_forward_by_amx(heads, factor, q, k, v, y, log_sums);
+  forward<Half>(heads, factor, q, k, v, y, log_sums);
+}
+
+bool attention_backward_supports(const Context&, Index, double, const Operand& q, const Operand& k, const Operand&,
+                                 const Operand&, const Operand&, const Operand&, Gradient, Gradient, Gradient) {
+  return usable(q, k);
+}
+void attention_backward(Context&, Index heads, double scale, const Operand& q, const Operand& k, const Operand& v,
+                        const Operand& y, const Operand& log_sums, const Operand& dy, Gradient dq, Gradient dk,
+                        Gradient dv) {
+  const auto factor = static_cast<float>(scale);
+  if (q.dtype == DType::f32) return backward<float>(heads, factor, q, k, v, y, log_sums, dy, dq, dk, dv);
+  backward<Half>(heads, factor, q, k, v, y, log_sums, dy, dq, dk, dv);
 }
 
 }  // namespace graft::kernels::vectorized

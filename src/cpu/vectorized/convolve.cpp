@@ -1,9 +1,36 @@
 #include "cpu/vectorized/convolve.h"
 
+#include <optional>
+#include <vector>
+
 #include "cpu/activate_row.h"
 #include "cpu/vectorized/machine.h"
 
 namespace graft::kernels::vectorized {
+namespace {
+
+// Rows side by side, if those of a tile would share so few sets of the first-level cache that they drive each other out
+// of it: rows that are a multiple of a page apart.
+template <class T>
+class NearRows {
+ public:
+  static bool wanted(const Grid& grid, Index pitch, Index panel_count) {
+    constexpr Index kPage = 4096, kLeastPanels = 8;  // that read a copy
+    return grid.terms() == 1 && pitch * Index{sizeof(T)} % kPage == 0 && panel_count >= kLeastPanels;
+  }
+  NearRows(const T* const* rows, Index count, Index depth)
+      : pitch_(round_up(depth, 64 / sizeof(T)) + 64 / sizeof(T)), memory_(count * pitch_) {
+    for (Index r = 0; r < count; ++r) rows_.push_back(std::copy_n(rows[r], depth, memory_.data() + r * pitch_) - depth);
+  }
+  const T* const* rows() const { return rows_.data(); }
+
+ private:
+  Index pitch_;
+  Scratch<T> memory_;
+  std::vector<const T*> rows_;
+};
+
+}  // namespace
 
 template <class T>
 void convolve(const Grid& grid, const Source<T>& source, const Weights<T>& weights, const Result<T>& y) {
@@ -18,6 +45,8 @@ void convolve(const Grid& grid, const Source<T>& source, const Weights<T>& weigh
     const Index group = share / shares.blocks, block = share % shares.blocks;
     RowTable<T> table(grid, source.data, source.pitch, source.channels);
     table.move_to(shares.begin(block), shares.begin(block + 1));
+    std::optional<NearRows<T>> near;
+    if (NearRows<T>::wanted(grid, source.pitch, panel_count)) near.emplace(table.rows(0), table.count(), depth);
     const Index tiles = (table.count() + kTileRows - 1) / kTileRows;
     const Index first_panel = part(panel_count, shares.panel_groups, group),
                 end_panel = part(panel_count, shares.panel_groups, group + 1);
@@ -27,9 +56,9 @@ void convolve(const Grid& grid, const Source<T>& source, const Weights<T>& weigh
       const graft::cpu::Range terms = grid.terms_of(table.begin() + begin, table.begin() + begin + count);
       ProductTile<T> tile = y.tile(first, table.results() + begin, count, streams);
       const Index width = panel_width(tile.columns);
-      tile.rows = table.rows(terms.begin) + begin;
+      tile.rows = (near ? near->rows() : table.rows(terms.begin)) + begin;
       tile.row_stride = table.count();
-      tile.ahead = panel == first_panel && i + 1 < tiles ? count : 0;
+      tile.ahead = panel == first_panel && i + 1 < tiles && !near ? count : 0;
       tile.terms = terms.end - terms.begin;
       tile.depth = depth;
       tile.weights = weights.panel(first, depth, width) + terms.begin * stored_depth<T>(depth) * width;

@@ -6,9 +6,9 @@
 namespace graft::kernels::vectorized {
 namespace {
 
-template <class T, int kRows, int kVectors>
-void product_part(const ProductTile<T>& t, std::int64_t first_row, std::int64_t first_vector) {
-  using Element = Element<T>;
+template <class T, class Y, int kRows, int kVectors>
+void product_part(const ProductTile<T, Y>& t, std::int64_t first_row, std::int64_t first_vector) {
+  using Element = vectorized::Element<T>;
   constexpr std::int64_t kStepsAhead = 16;
   constexpr std::int64_t kLine = 64 / sizeof(T);  // numbers of a row that come from memory together
   const std::int64_t first_column = first_vector * kVectorColumns;
@@ -18,7 +18,7 @@ void product_part(const ProductTile<T>& t, std::int64_t first_row, std::int64_t 
   unrolled<kRows>([&](auto r) { unrolled<kVectors>([&](auto v) { sums[r][v] = zeros(); }); });
   if (!t.streams) {
     unrolled<kRows>([&](auto r) {  // where the sums will go comes from memory while they are made
-      const T* y = t.y + positions[r] * t.y_pitch + first_column;
+      const Y* y = t.y + positions[r] * t.y_pitch + first_column;
       unrolled<kVectors>([&](auto v) { __builtin_prefetch(y + v * kVectorColumns, 1); });
     });
   }
@@ -32,7 +32,7 @@ void product_part(const ProductTile<T>& t, std::int64_t first_row, std::int64_t 
       const std::int64_t end = t.depth - k < kLine ? t.depth : k + kLine;
       const auto step = [&](const auto& factor) {
         // Every other vector of a panel: what the processor asks for ahead are all lines, or none.
-        if constexpr (Element::kVectors == 1) __builtin_prefetch(weights + kStepsAhead * 2 * Element::kVector);
+        unrolled<kVectors>([&](auto v) { __builtin_prefetch(weights + (kStepsAhead * 2 + v) * Element::kVector); });
         typename Element::Vector w[kVectors];
         unrolled<kVectors>([&](auto v) { w[v] = Element::weights(weights + v * Element::kVector); });
         weights += wide ? 2 * Element::kVector : Element::kVector;
@@ -58,33 +58,34 @@ void product_part(const ProductTile<T>& t, std::int64_t first_row, std::int64_t 
   }
   if (t.residual != nullptr) {
     unrolled<kRows>([&](auto r) {
-      const T* residual = t.residual + positions[r] * t.residual_pitch + first_column;
+      const Y* residual = t.residual + positions[r] * t.residual_pitch + first_column;
       unrolled<kVectors>([&](auto v) { sums[r][v] = sums[r][v] + load(masks[v], residual + v * kVectorColumns); });
     });
   }
   const Bounds bounds(t.clamp);
   unrolled<kRows>([&](auto r) {
-    T* y = t.y + positions[r] * t.y_pitch + first_column;
-    unrolled<kVectors>([&](auto v) { Element::put(y + v * kVectorColumns, masks[v], bounds(sums[r][v]), t.streams); });
+    Y* y = t.y + positions[r] * t.y_pitch + first_column;
+    unrolled<kVectors>(
+        [&](auto v) { vectorized::Element<Y>::put(y + v * kVectorColumns, masks[v], bounds(sums[r][v]), t.streams); });
   });
 }
 
 // The rows of vectors first_vector .. first_vector + kVectors - 1.
-template <class T, int kVectors, int... rows>
-void product_columns(const ProductTile<T>& t, std::int64_t first_vector, std::integer_sequence<int, rows...>) {
-  constexpr decltype(&product_part<T, 1, kVectors>) kParts[] = {product_part<T, rows + 1, kVectors>...};
+template <class T, class Y, int kVectors, int... rows>
+void product_columns(const ProductTile<T, Y>& t, std::int64_t first_vector, std::integer_sequence<int, rows...>) {
+  constexpr decltype(&product_part<T, Y, 1, kVectors>) kParts[] = {product_part<T, Y, rows + 1, kVectors>...};
   constexpr std::int64_t kMost = sizeof...(rows);
   for (std::int64_t row = 0; row < t.count; row += kMost)
     kParts[(t.count - row < kMost ? t.count - row : kMost) - 1](t, row, first_vector);
 }
 
-template <class T>
-void product_of(const ProductTile<T>& t) {
+template <class T, class Y>
+void product_of(const ProductTile<T, Y>& t) {
   constexpr std::make_integer_sequence<int, Element<T>::kRows> kCounts;
   const std::int64_t vectors = t.columns > kVectorColumns ? 2 : 1;
   for (std::int64_t v = 0; v < vectors; v += Element<T>::kVectors)
-    vectors - v < Element<T>::kVectors ? product_columns<T, 1>(t, v, kCounts)
-                                       : product_columns<T, Element<T>::kVectors>(t, v, kCounts);
+    vectors - v < Element<T>::kVectors ? product_columns<T, Y, 1>(t, v, kCounts)
+                                       : product_columns<T, Y, Element<T>::kVectors>(t, v, kCounts);
 }
 
 }  // namespace

@@ -25,6 +25,7 @@ struct FloatTable : Table<float> {
 };
 
 struct HalfTable : Table<Half> {
+  void (*sums)(const ProductTile<Half, float>&);
   decltype(&pair_panel) pair;
 };
 

@@ -21,6 +21,7 @@ const HalfTable& halves() {
 
 void product_tile(const ProductTile<float>& tile) { floats().product(tile); }
 void product_tile(const ProductTile<Half>& tile) { halves().product(tile); }
+void product_tile(const ProductTile<Half, float>& tile) { halves().sums(tile); }
 void gradient_tile(const GradientTile& tile) { floats().gradient(tile); }
 void dot_tile(const float* rows, std::int64_t row_pitch, std::int64_t count, const float* columns,
               std::int64_t column_pitch, std::int64_t depth, float (&sums)[kDotRows][kDotColumns]) {

@@ -22,8 +22,9 @@ enum class Clamp : std::uint8_t { none, relu, relu6 };
 /// A few rows of a product, a panel of columns wide: for each row r and column c
 ///   y[r, c] = clamp(sum over terms t and k of rows[t][r][k] weights[t, k, c] + bias[c] + residual[r, c]),
 /// summed in f32 in the order of t, then k. T is float, or Half for images and weights in bf16; the weights then stand
-/// in pairs, [terms, depth / 2 rounded up, columns, 2], and both products of a pair are added at once.
-template <class T>
+/// in pairs, [terms, depth / 2 rounded up, columns, 2], and both products of a pair are added at once. Y is T, or float
+/// for sums of halves that are not rounded.
+template <class T, class Y = T>
 struct ProductTile {
   const T* const* rows = nullptr;  ///< [terms, row_stride]
   std::int64_t row_stride = 0;
@@ -32,9 +33,9 @@ struct ProductTile {
   std::int64_t depth = 0;      ///< of k
   const T* weights = nullptr;  ///< [terms, depth, 16 or 32], zeros where there is no column
   const float* bias = nullptr;
-  const T* residual = nullptr;
+  const Y* residual = nullptr;
   std::int64_t residual_pitch = 0;
-  T* y = nullptr;
+  Y* y = nullptr;
   std::int64_t y_pitch = 0;
   const std::int64_t* positions = nullptr;  ///< row r is row positions[r] of y and residual
   std::int64_t count = 0;                   ///< of rows, at most kTileRows
@@ -44,6 +45,7 @@ struct ProductTile {
 };
 void product_tile(const ProductTile<float>& tile);
 void product_tile(const ProductTile<Half>& tile);
+void product_tile(const ProductTile<Half, float>& tile);
 /// What this thread wrote around the caches is there for others to read.
 void finish_streams();
 
