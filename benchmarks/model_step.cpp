@@ -162,21 +162,21 @@ class Stepper {
 
   Json update() {
     check(options_.training(), "[update] a step of {} has none", options_.work);
-    const auto values = [this] {
-      std::vector<Tensor> all;
-      for (const nn::Parameter* parameter : network_.trainable_parameters())
-        all.push_back(parameter->value.to(Device{}).clone());
-      return all;
-    };
-    const std::vector<Tensor> before = values();
+    std::vector<std::vector<float>> before;  // the system's memory, which goes back to it before the peak is told
+    for (const nn::Parameter* parameter : network_.trainable_parameters()) {
+      const Tensor value = parameter->value.to(Device{});
+      before.emplace_back(value.data<float>(), value.data<float>() + value.elements());
+    }
     step();
-    const std::vector<Tensor> after = values();
     double sum = 0;
-    for (std::size_t i = 0; i < after.size(); ++i) {
-      for (Index k = 0; k < after[i].elements(); ++k) {
-        const double change = after[i].data<float>()[k] - before[i].data<float>()[k];
+    auto was = before.begin();
+    for (const nn::Parameter* parameter : network_.trainable_parameters()) {
+      const Tensor value = parameter->value.to(Device{});
+      for (std::size_t k = 0; k < was->size(); ++k) {
+        const double change = value.data<float>()[k] - (*was)[k];
         sum += change * change;
       }
+      ++was;
     }
     return {{"loss", result_.to(Device{}).item()}, {"change", std::sqrt(sum)}};
   }

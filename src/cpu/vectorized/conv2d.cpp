@@ -154,7 +154,7 @@ void backward_input(const ConvGeometry& g, const Operand& dz, const Operand& w, 
 
 bool conv2d_forward_supports(const Context&, const ConvGeometry& g, const Operand& x, const Operand& w, const Operand&,
                              const Operand& residual, Activation activation, const Operand& y) {
-  const bool clamps = activation <= Activation::relu6;  // others are computed in f32, where the sums are
+  const bool clamps = activation <= Activation::relu6;  // Winograd's sums of halves are written with no other
   return usable(g, x, w, y) && (x.dtype == DType::f32 || clamps || (by_amx(x) && !residual));
 }
 bool conv2d_forward_yields(const Context&, const ConvGeometry& g, const Operand& x, const Operand& w, const Operand&,

@@ -1,9 +1,12 @@
 #include "cpu/vectorized/convolve.h"
 
+#include <array>
+#include <numeric>
 #include <optional>
 #include <vector>
 
 #include "cpu/activate_row.h"
+#include "cpu/vector_ops.h"
 #include "cpu/vectorized/machine.h"
 
 namespace graft::kernels::vectorized {
@@ -29,6 +32,29 @@ class NearRows {
   Scratch<T> memory_;
   std::vector<const T*> rows_;
 };
+
+// A tile of sums of halves with an activation that is none of the tile's own: it is computed before they are rounded.
+void activated_tile(const ProductTile<Half>& tile, Activation activation) {
+  std::array<float, static_cast<std::size_t>(kTileRows * kTileColumns)> sums{};
+  std::array<Index, static_cast<std::size_t>(kTileRows)> in_order;
+  std::iota(in_order.begin(), in_order.end(), Index{0});
+  product_tile(ProductTile<Half, float>{.rows = tile.rows,
+                                        .row_stride = tile.row_stride,
+                                        .ahead = tile.ahead,
+                                        .terms = tile.terms,
+                                        .depth = tile.depth,
+                                        .weights = tile.weights,
+                                        .bias = tile.bias,
+                                        .y = sums.data(),
+                                        .y_pitch = kTileColumns,
+                                        .positions = in_order.data(),
+                                        .count = tile.count,
+                                        .columns = tile.columns});
+  graft::cpu::activate_row(activation, sums.data(), tile.count * kTileColumns);
+  for (Index r = 0; r < tile.count; ++r)
+    graft::cpu::put(reinterpret_cast<bfloat16*>(tile.y + tile.positions[r] * tile.y_pitch),
+                    sums.data() + r * kTileColumns, tile.columns, false);
+}
 
 }  // namespace
 
@@ -62,10 +88,12 @@ void convolve(const Grid& grid, const Source<T>& source, const Weights<T>& weigh
       tile.terms = terms.end - terms.begin;
       tile.depth = depth;
       tile.weights = weights.panel(first, depth, width) + terms.begin * stored_depth<T>(depth) * width;
+      if constexpr (std::is_same_v<T, Half>) {
+        if (y.activates_after()) return activated_tile(tile, y.activation);
+      }
       product_tile(tile);
       if constexpr (std::is_same_v<T, float>) {
-        if (!y.activates_after()) return;
-        for (Index r = 0; r < tile.count; ++r)
+        for (Index r = 0; y.activates_after() && r < tile.count; ++r)
           graft::cpu::activate_row(y.activation, tile.y + tile.positions[r] * tile.y_pitch, tile.columns);
       }
     };

@@ -96,10 +96,9 @@ bool usable(const Operand& x, const Operand& w) {
 
 }  // namespace
 
-bool linear_forward_supports(const Context&, const Operand& x, const Operand& w, const Operand&, Activation activation,
+bool linear_forward_supports(const Context&, const Operand& x, const Operand& w, const Operand&, Activation,
                              const Operand&) {
-  const bool clamps = activation <= Activation::relu6;  // others are computed in f32, where the sums are
-  return usable(x, w) || (by_convolution(x, w) && (clamps || has_amx_bf16()));
+  return usable(x, w) || by_convolution(x, w);
 }
 
 // Few rows: sums of products of neighbouring numbers, four columns at a time.
@@ -138,13 +137,14 @@ void linear_forward(Context& context, const Operand& x, const Operand& w, const 
   });
 }
 
-// Measured beside oneDNN 2.6. On Zen 5, with many rows, the library is ahead by up to 10 %, in all but forward products
-// whose sums are made in one go; on Zen 3, by AVX2, always by 10 to 30 %. Where panels are kept, it is behind by 14 to
-// 60 % with 197 rows on Zen 4, and level with 3152.
+// Measured beside oneDNN 2.6. In f32, on Zen 5 and with many rows, the library is ahead by up to 10 %, in all but
+// forward products whose sums are made in one go; on Zen 3, by AVX2, always by 10 to 30 %. Where panels are kept, it is
+// behind by 14 to 60 % with 197 rows on Zen 4, and level with 3152. In bf16 it is behind there by 2 to 20 %, and for
+// gradients of the input by 40 %.
 bool linear_forward_yields(const Context&, const Operand& x, const Operand& w, const Operand&, Activation,
                            const Operand&) {
   constexpr Index kLongSum = 2048;
-  if (x.dtype == DType::bf16) return !has_amx_bf16();
+  if (x.dtype == DType::bf16) return !has_avx512_bf16();
   if (!has_avx512()) return true;
   return !keeps_panels(x, w) && x.shape.rows() > kManyRows && w.shape[1] > kLongSum;
 }
@@ -180,7 +180,7 @@ void linear_backward_input(Context& context, const Operand& dz, const Operand& w
 }
 
 bool linear_backward_input_yields(const Context&, const Operand& dz, const Operand&, Gradient) {
-  return dz.dtype == DType::f32 || !has_amx_bf16();
+  return dz.dtype == DType::f32 || !has_avx512_bf16();
 }
 
 bool linear_backward_weight_supports(const Context&, const Operand& x, const Operand& dz, Gradient dw) {
