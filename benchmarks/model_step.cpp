@@ -162,7 +162,7 @@ class Stepper {
 
   Json update() {
     check(options_.training(), "[update] a step of {} has none", options_.work);
-    std::vector<std::vector<float>> before;  // the system's memory, which goes back to it before the peak is told
+    std::vector<std::vector<float>> before;  // one copy, as the peers hold
     for (const nn::Parameter* parameter : network_.trainable_parameters()) {
       const Tensor value = parameter->value.to(Device{});
       before.emplace_back(value.data<float>(), value.data<float>() + value.elements());

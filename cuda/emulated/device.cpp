@@ -273,8 +273,8 @@ class EmulatedBackend final : public Backend {
     DeviceMemory::Allocation* tensor = memory_.find(at);
     if (tensor == nullptr) return;
     const Access access{.launch = command.number, .stream = command.stream, .write = write};
-    const auto mistake = memory_.note(*tensor, static_cast<const std::byte*>(at) - tensor->base, bytes, access,
-                                      *command.before, [](const Access&) { return "which it reads too"; });
+    const auto mistake =
+        memory_.note(*tensor, static_cast<const std::byte*>(at) - tensor->base, bytes, access, *command.before, {});
     if (mistake) fail("[{}] {}", command.name, *mistake);
   }
 
@@ -337,6 +337,7 @@ class EmulatedBackend final : public Backend {
         }
         queue.clear();
       }
+      for (const auto& [name, given] : given_before_) seen_.add(given);
       throw;
     }
   }

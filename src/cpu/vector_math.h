@@ -8,7 +8,8 @@
 #include "kernels/activation_math.h"
 
 // Functions of f32 numbers without a branch or a call, so that loops over them become vector instructions. They are as
-// close as the library's to a few units in the last place, and of arguments beyond the range of f32 they give its ends.
+// close as the library's to a few units in the last place, unless they say otherwise, and of arguments beyond the range
+// of f32 they give its ends.
 namespace graft::cpu {
 
 /// exp(x) = 2^n exp(r), n the nearest integer to x / ln 2 and |r| <= ln 2 / 2. The polynomial is that of Cephes's expf

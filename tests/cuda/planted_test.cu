@@ -251,6 +251,9 @@ __global__ void add_one_kernel(const float* x, float* y) { y[threadIdx.x] = x[th
 // y = x + 1 in one stream, z = y + 1 in another, which waits for the first or does not.
 class TwoStreams : public ::testing::Test {
  protected:
+  TwoStreams() { set_shuffle_seed({}); }  // the first stream's work comes first
+  ~TwoStreams() override { set_shuffle_seed(before_); }
+
   void add(const Stream& stream, const char* name, const Tensor& from, const Tensor& to) {
     launch(stream.handle(), name, {dim3(1), dim3(1)}, add_one_kernel, static_cast<const float*>(from.raw()),
            static_cast<float*>(to.raw()));
@@ -267,6 +270,9 @@ class TwoStreams : public ::testing::Test {
 
   const Tensor x = floats(1), y = floats(1), z = floats(1);
   const Stream first = (synchronize(kEmulated), Stream::create(kEmulated)), second = Stream::create(kEmulated);
+
+ private:
+  std::optional<std::uint64_t> before_ = shuffle_seed();
 };
 
 TEST_F(TwoStreams, MayWaitForEachOtherByAnEvent) {
@@ -325,6 +331,28 @@ TEST_F(TwoStreams, FindsACopyThatDoesNotWait) {
   add(first, "later", x, y);
   EXPECT_THAT(error_of([&] { y.item(); }), HasSubstr("[later] block (0,0,0), thread (0,0,0): writes byte 0 of a "
                                                      "tensor, which 'copy' read in another stream"));
+}
+
+TEST_F(TwoStreams, FindsAFillThatDoesNotWait) {
+  GRAFT_NEEDS_CHECKS();
+  EXPECT_THAT(error_of([&] {
+                add(first, "first", x, y);
+                ContextScope scope;
+                scope->stream = second;
+                Tensor(y).fill(3);
+              }),
+              HasSubstr("[fill] writes byte 0 of a tensor, which 'first' wrote in another stream"));
+}
+
+TEST_F(TwoStreams, AFaultIsNoReasonForAnother) {
+  GRAFT_NEEDS_CHECKS();
+  const std::string fault = error_of([&] {
+    add(first, "first", x, y);
+    launch(first.handle(), "planted", {dim3(1), dim3(kThreads)}, early_return_kernel, static_cast<float*>(z.raw()),
+           60u);
+  });
+  EXPECT_THAT(fault, HasSubstr("60 of 64 threads are at a barrier"));
+  EXPECT_EQ(error_of([&] { EXPECT_EQ(y.item(), 1); }), "");
 }
 
 TEST_F(TwoStreams, FindsAReplayThatDoesNotWait) {

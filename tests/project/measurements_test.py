@@ -41,6 +41,12 @@ class Ratio(unittest.TestCase):
             self.assertEqual(comparison.is_reached({"ratio": 2, "low": low, "high": 3, "target": target}), reached)
         self.assertFalse(comparison.is_reached({"ratio": 1.2, "target": 1.3}))
 
+    def test_target_is_no_more_than_the_best_peer_reaches(self):
+        for best, batch, target in [(1.0, 16, 1.2), (0.9, 16, 1.3), (1.0, 1, 1.3)]:
+            ratios = {"LibTorch": {"ratio": 1.2, "target": 1.3}, "OpenVINO": {"ratio": best}, "ONNX Runtime": {"ratio": 1.5}, "graft, tuned": {"ratio": 0.5}}
+            cases.lower_to_the_best({"work": "inference", "precision": "f32", "batch": batch}, ratios)
+            self.assertEqual(ratios["LibTorch"]["target"], target)
+
     def test_difference_sees_a_wrong_logit(self):
         self.assertAlmostEqual(comparison.largest_difference([1, -4, 2.4], [1, -4, 2]), 0.1)
         self.assertRaises(comparison.Failed, comparison.largest_difference, [1], [1, 2])

@@ -11,7 +11,7 @@
 
 // A head's keys and values become panels of weights, and blocks of its queries go over them: scores of a block and a
 // head's panels stay in the second-level cache, and memory grows with the length alone. Products are of the operands'
-// type; sums, scores and their softmax are f32.
+// type, but f32 for the gradients of keys and values; sums, scores and their softmax are f32.
 namespace graft::kernels::vectorized {
 namespace {
 

@@ -18,7 +18,7 @@ template <class T>
 class NearRows {
  public:
   static bool wanted(const Grid& grid, Index pitch, Index panel_count) {
-    constexpr Index kPage = 4096, kLeastPanels = 8;  // that read a copy
+    constexpr Index kPage = 4096, kLeastPanels = 4;
     return grid.terms() == 1 && pitch * Index{sizeof(T)} % kPage == 0 && panel_count >= kLeastPanels;
   }
   NearRows(const T* const* rows, Index count, Index depth)
@@ -33,7 +33,8 @@ class NearRows {
   std::vector<const T*> rows_;
 };
 
-// A tile of sums of halves with an activation that is none of the tile's own: it is computed before they are rounded.
+// A tile of sums of halves, to which nothing is added, with an activation that is none of the tile's own: it is
+// computed before they are rounded.
 void activated_tile(const ProductTile<Half>& tile, Activation activation) {
   std::array<float, static_cast<std::size_t>(kTileRows * kTileColumns)> sums{};
   std::array<Index, static_cast<std::size_t>(kTileRows)> in_order;
@@ -71,11 +72,12 @@ void convolve(const Grid& grid, const Source<T>& source, const Weights<T>& weigh
     const Index group = share / shares.blocks, block = share % shares.blocks;
     RowTable<T> table(grid, source.data, source.pitch, source.channels);
     table.move_to(shares.begin(block), shares.begin(block + 1));
-    std::optional<NearRows<T>> near;
-    if (NearRows<T>::wanted(grid, source.pitch, panel_count)) near.emplace(table.rows(0), table.count(), depth);
     const Index tiles = (table.count() + kTileRows - 1) / kTileRows;
     const Index first_panel = part(panel_count, shares.panel_groups, group),
                 end_panel = part(panel_count, shares.panel_groups, group + 1);
+    std::optional<NearRows<T>> near;
+    if (NearRows<T>::wanted(grid, source.pitch, end_panel - first_panel))
+      near.emplace(table.rows(0), table.count(), depth);
     const auto compute = [&](Index panel, Index i) {
       const Index first = panel * kTileColumns;
       const Index begin = i * kTileRows, count = std::min(kTileRows, table.count() - begin);

@@ -31,7 +31,6 @@ void product_part(const ProductTile<T, Y>& t, std::int64_t first_row, std::int64
       if (t.ahead > 0 && first_vector == 0) unrolled<kRows>([&](auto r) { __builtin_prefetch(rows[r + t.ahead] + k); });
       const std::int64_t end = t.depth - k < kLine ? t.depth : k + kLine;
       const auto step = [&](const auto& factor) {
-        // Every other vector of a panel: what the processor asks for ahead are all lines, or none.
         unrolled<kVectors>([&](auto v) { __builtin_prefetch(weights + (kStepsAhead * 2 + v) * Element::kVector); });
         typename Element::Vector w[kVectors];
         unrolled<kVectors>([&](auto v) { w[v] = Element::weights(weights + v * Element::kVector); });
