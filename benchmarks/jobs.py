@@ -69,6 +69,7 @@ class Task:
     epochs: int
     batch: int
     threads: int
+    heads: dict = dataclasses.field(default_factory=dict)  # by seed, as first_head makes them
 
     def commands(self, name, seed, out):
         """The processes of a contestant, one after another, which leave what they make in a folder."""
@@ -130,13 +131,31 @@ def scores(name, answer, run):
     return epochs[-1]["validation"]["top1"], answer["frozen_seconds"], [epoch["seconds"] for epoch in epochs]
 
 
+def first_head(task, seed):
+    """Weights and bias of graft's head before its first step, f32 one after the other: who begins elsewhere ends elsewhere in so few steps."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = pathlib.Path(scratch)
+        (command,) = dataclasses.replace(task, epochs=1).commands("graft", seed, folder)
+        command[command.index("--lr") + 1] = 1e-30  # changes nothing
+        run_process("graft", command, folder / "cache")
+        tensors = {name: data for name, _, data in protocol.NetworkFile(folder / "run/last.safetensors").tensors}
+        return bytes(tensors["head/weight"]) + bytes(tensors["head/bias"])
+
+
 def run_job(task, name, seed):
     """A contestant's whole job, with nothing kept from earlier ones."""
     done = {"version": "", "peak_bytes": 0, "seconds": 0, "others_seconds": 0, "top1": []}
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)
         (folder / "out").mkdir()
+        begins = []
+        if name != "graft" and task.job in ("head", "finetune"):
+            if seed not in task.heads:
+                task.heads[seed] = first_head(task, seed)
+            (folder / "head").write_bytes(task.heads[seed])
+            begins = [f"--head={folder}/head"]
         for command in task.commands(name, seed, folder / "out"):
+            command = command + begins
             answer, used, others = run_process(name, command, folder / "cache")
             done["seconds"] += used["seconds"]
             done["others_seconds"] += others

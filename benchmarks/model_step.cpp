@@ -18,12 +18,17 @@
 // moving statistics; --cached computes what is frozen once, as graft's Trainer does where nothing random stands before
 // it. What cannot be done is answered with {"error": sentence}. benchmarks/peers and benchmarks/libtorch hold the other
 // sides. With --steps it steps at once, prints that answer and ends; with --first the first line is the logits.
+#include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <iostream>
+#include <memory>
 #include <optional>
+#include <span>
 #include <sstream>
 
 #include <CLI/CLI.hpp>
@@ -162,21 +167,27 @@ class Stepper {
 
   Json update() {
     check(options_.training(), "[update] a step of {} has none", options_.work);
-    std::vector<std::vector<float>> before;  // one copy, as the peers hold
+    // The values before lie in a file meanwhile, so that the most memory that the process had is a step's own.
+    const std::unique_ptr<std::FILE, decltype(&std::fclose)> before(std::tmpfile(), std::fclose);
+    check(before != nullptr, "[update] cannot make a passing file");
     for (const nn::Parameter* parameter : network_.trainable_parameters()) {
       const Tensor value = parameter->value.to(Device{});
-      before.emplace_back(value.data<float>(), value.data<float>() + value.elements());
+      const auto count = static_cast<std::size_t>(value.elements());
+      check(std::fwrite(value.data<float>(), sizeof(float), count, before.get()) == count,
+            "[update] cannot write {} numbers to a passing file", count);
     }
     step();
+    std::rewind(before.get());
     double sum = 0;
-    auto was = before.begin();
+    std::array<float, 1 << 14> was;
     for (const nn::Parameter* parameter : network_.trainable_parameters()) {
       const Tensor value = parameter->value.to(Device{});
-      for (std::size_t k = 0; k < was->size(); ++k) {
-        const double change = value.data<float>()[k] - (*was)[k];
-        sum += change * change;
+      const std::span<const float> now = value.values<float>();
+      for (std::size_t at = 0; at < now.size(); at += was.size()) {
+        const std::size_t count = std::min(was.size(), now.size() - at);
+        check(std::fread(was.data(), sizeof(float), count, before.get()) == count, "[update] cannot read them again");
+        for (std::size_t k = 0; k < count; ++k) sum += std::pow(double{now[at + k]} - double{was[k]}, 2);
       }
-      ++was;
     }
     return {{"loss", result_.to(Device{}).item()}, {"change", std::sqrt(sum)}};
   }

@@ -6,10 +6,14 @@
 // --cut names the layer that the classifier is put on (images are averaged over their pixels first), --frozen-to the
 // layer that the backbone is frozen up to; all of it if not given. As users write it, the whole network runs over all
 // photos in every epoch, and LibTorch's DataLoader reads them meanwhile. With --cached it is as an expert writes it by
-// hand: what is frozen is computed once, and the epochs start from that. Prints a line of JSON; with --features=PHOTO
-// it is what the backbone makes of a photo, and nothing is trained.
+// hand: what is frozen is computed once, and the epochs start from that. The classifier begins with the weights and
+// bias that --head names a file of, f32 one after the other, else with Glorot's. Prints a line of JSON; with
+// --features=PHOTO it is what the backbone makes of a photo, and nothing is trained.
 #include <chrono>
+#include <fstream>
 #include <functional>
+#include <stdexcept>
+#include <string>
 
 #include <torch/data/dataloader.h>
 #include <torch/data/samplers.h>
@@ -121,6 +125,15 @@ Json train(Network& network, const Preprocessing& preprocessing, const Options& 
   torch::nn::Linear head(features.size(1), photos.classes());
   torch::nn::init::xavier_uniform_(head->weight);  // as a head of graft or Keras begins
   torch::nn::init::zeros_(head->bias);
+  if (options.contains("head")) {  // where graft's begins
+    const torch::NoGradGuard off;
+    std::ifstream file(options.at("head"), std::ios::binary);
+    for (const at::Tensor& values : {head->weight, head->bias})
+      file.read(static_cast<char*>(values.data_ptr()), static_cast<std::streamsize>(values.nbytes()));
+    if (!file || file.peek() != std::ifstream::traits_type::eof())
+      throw std::runtime_error(options.at("head") + ": expected a head of " + std::to_string(head->weight.numel()) +
+                               " weights");
+  }
   std::vector<at::Tensor> trained = network.trainable();
   for (const at::Tensor& parameter : head->parameters()) trained.push_back(parameter);
   torch::optim::Adam optimizer(trained, torch::optim::AdamOptions(std::stod(options.at("lr"))));

@@ -2,7 +2,9 @@
 
 #include <array>
 #include <atomic>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <string_view>
 
 #include <cuda_runtime_api.h>
@@ -113,12 +115,15 @@ class CudaBackend final : public Backend {
     const OnGpu here(index_);
     cudaStream_t stream = nullptr;
     require(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cannot create a stream");
+    note(stream, false);
     return stream;
   }
   void destroy_stream(void* stream) override {
     const OnGpu here(index_, std::nothrow);
     cudaStreamSynchronize(queue(stream));
     memory_.release_cached(stream);  // before a new stream may get this handle
+    const std::lock_guard lock(mutex_);
+    recorded_.erase(stream);
     cudaStreamDestroy(queue(stream));
   }
   void synchronize(void* stream) override {
@@ -128,11 +133,11 @@ class CudaBackend final : public Backend {
   }
   void synchronize_all() override {
     const OnGpu here(index_);
-    require_done(cudaDeviceSynchronize());
+    require_done(wait_for_all());
   }
   void drain() noexcept override {
     const OnGpu here(index_, std::nothrow);
-    cudaDeviceSynchronize();  // a fault stays
+    wait_for_all();  // a fault stays
   }
 
   void* record_event(void* stream) override {
@@ -159,12 +164,15 @@ class CudaBackend final : public Backend {
 
   void begin_recording(void* stream) override {
     const OnGpu here(index_);
+    note(stream, true);
     require(cudaStreamBeginCapture(queue(stream), cudaStreamCaptureModeThreadLocal), "cannot record");
   }
   Recording end_recording(void* stream) override {
     const OnGpu here(index_);
     cudaGraph_t graph = nullptr;
-    require(cudaStreamEndCapture(queue(stream), &graph), "cannot record");
+    const cudaError_t status = cudaStreamEndCapture(queue(stream), &graph);
+    note(stream, false);
+    require(status, "cannot record");
     const std::unique_ptr<CUgraph_st, decltype(&cudaGraphDestroy)> owned(graph, cudaGraphDestroy);
     std::size_t size = 0;
     require(cudaGraphGetNodes(graph, nullptr, &size), "cannot record");
@@ -176,6 +184,7 @@ class CudaBackend final : public Backend {
     const OnGpu here(index_, std::nothrow);
     cudaGraph_t graph = nullptr;
     cudaStreamEndCapture(queue(stream), &graph);
+    note(stream, false);
     if (graph != nullptr) cudaGraphDestroy(graph);
     cudaGetLastError();  // of a capture that was invalid already
   }
@@ -213,6 +222,21 @@ class CudaBackend final : public Backend {
     require(status, what);
   }
 
+  void note(void* stream, bool recorded) {
+    const std::lock_guard lock(mutex_);
+    recorded_[stream] = recorded;
+  }
+  // A wait for the device as a whole would break off what another thread records.
+  cudaError_t wait_for_all() {
+    const std::lock_guard lock(mutex_);
+    cudaError_t first = cudaSuccess;
+    for (const auto& [stream, recorded] : recorded_) {
+      const cudaError_t status = recorded ? cudaSuccess : cudaStreamSynchronize(queue(stream));
+      if (first == cudaSuccess) first = status;
+    }
+    return first;
+  }
+
   static cudaStream_t queue(void* stream) { return static_cast<cudaStream_t>(stream); }
 
   // Memory may be asked for and given back while this thread records, for neither is part of a recording; CUDA forbids
@@ -246,6 +270,8 @@ class CudaBackend final : public Backend {
 
   int index_;
   CachingAllocator memory_;
+  std::mutex mutex_;
+  std::map<void*, bool> recorded_{{nullptr, false}};  // every stream, and whether it is being recorded
 };
 
 constexpr int kMostDevices = 64;

@@ -99,7 +99,7 @@ inline constexpr Kernel<const BatchNormAttributes&, const Operand&, const Operan
                                                       vectorized::batch_norm_moving_supports, nullptr)},
                       GRAFT_GPU_AND_LIBRARY(cudnn, batch_norm_moving)};
 /// The gradients given dy; x may be absent if only beta's is wanted, for a linear activation. Behind a ReLU or ReLU6,
-/// with nothing added, what of dy it lets through is found by computing its result again from x, by the same steps.
+/// with nothing added, what of dy it lets through is found by computing its result again from x.
 inline constexpr Kernel<const BatchNormAttributes&, const Operand&, const Operand&, const Operand&,
                         const ChannelStatistics&, const Operand&, const BatchNormGradients&>
     batch_norm_batch_backward{

@@ -91,13 +91,33 @@ TEST_F(CudaBackend, WhatDestroysDoesNotThrow) {
   std::byte* const block = gpu.memory().allocate(512, Purpose::other, stream);
   gpu.memory().free(block, 512, Purpose::other, stream);
   for (const char* call : {"cudaSetDevice", "cudaStreamSynchronize", "cudaStreamDestroy", "cudaFree",
-                           "cudaDeviceSynchronize", "cudaGraphExecDestroy", "cudaEventDestroy", "cudaFreeHost"})
+                           "cudaGraphExecDestroy", "cudaEventDestroy", "cudaFreeHost"})
     plan(call, std::deque<cudaError_t>(4, cudaErrorIllegalAddress));
   EXPECT_NO_THROW(gpu.drain());
   EXPECT_NO_THROW(gpu.destroy_stream(stream));
   EXPECT_NO_THROW(gpu.destroy_recording({}));
   EXPECT_NO_THROW(gpu.destroy_event(nullptr));
   EXPECT_NO_THROW(gpu.free_pinned(nullptr));
+}
+
+// Another thread's recording would be broken off.
+TEST_F(CudaBackend, AWaitForTheDeviceLeavesOutWhatIsRecorded) {
+  Backend& gpu = backend(0);
+  const auto waits = [&] {
+    fake::runtime.calls.clear();
+    gpu.synchronize_all();
+    return std::count_if(fake::runtime.calls.begin(), fake::runtime.calls.end(),
+                         [](const fake::Call& call) { return call.name == "cudaStreamSynchronize"; });
+  };
+  const auto before = waits();
+  void* const stream = gpu.create_stream();
+  EXPECT_EQ(waits(), before + 1);
+  gpu.begin_recording(stream);
+  EXPECT_EQ(waits(), before);
+  gpu.destroy_recording(gpu.end_recording(stream));
+  EXPECT_EQ(waits(), before + 1);
+  gpu.destroy_stream(stream);
+  EXPECT_EQ(waits(), before);
 }
 
 TEST_F(CudaBackend, AFaultIsToldWithWhatWasLaunched) {

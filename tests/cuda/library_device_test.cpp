@@ -111,7 +111,11 @@ TEST_F(LibraryOnDevice, ComputesWhatTheTablesSay) {
         specs.push_back(inputs.back().spec());
       }
       for (const Spec& spec : c.op->infer(specs)) outputs.push_back(Tensor::empty(spec.shape, spec.dtype, device_));
-      const std::vector<Operand> in(inputs.begin(), inputs.end()), out(outputs.begin(), outputs.end());
+      const std::vector<Operand> in(inputs.begin(), inputs.end());
+      std::vector<Operand> out(outputs.begin(), outputs.end());
+      for (std::size_t i = 0; i < out.size(); ++i) {  // what only a backward would read
+        if (c.op->optional_outputs().has(static_cast<int>(i)) && !c.gradients.any()) out[i] = {};
+      }
       std::vector<Tensor> gradients(inputs.size());
       std::vector<Gradient> dx(inputs.size());
       for (std::size_t i = 0; i < inputs.size(); ++i) {

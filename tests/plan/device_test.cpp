@@ -156,6 +156,8 @@ TEST(DevicePlan, BothHalvesHaveTheirWeights) {
 }
 
 TEST(DevicePlan, IsReplayedUnlessEachKernelIsWaitedFor) {
+  ContextScope scope;
+  scope->engine = Engine::native;  // whose kernels have the names of ops
   for (const Device device : test::devices()) {
     SCOPED_TRACE(device.to_string());
     nn::Network network = branches();

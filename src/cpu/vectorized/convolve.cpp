@@ -19,7 +19,8 @@ class NearRows {
  public:
   static bool wanted(const Grid& grid, Index pitch, Index panel_count) {
     constexpr Index kPage = 4096, kLeastPanels = 4;
-    return grid.terms() == 1 && pitch * Index{sizeof(T)} % kPage == 0 && panel_count >= kLeastPanels;
+    const Index apart = grid.inner.step * grid.inner.apart * pitch * Index{sizeof(T)};
+    return grid.terms() == 1 && apart % kPage == 0 && panel_count >= kLeastPanels;
   }
   NearRows(const T* const* rows, Index count, Index depth)
       : pitch_(round_up(depth, 64 / sizeof(T)) + 64 / sizeof(T)), memory_(count * pitch_) {

@@ -107,7 +107,6 @@ inline cudaError_t cudaSetDevice(int gpu) {
 inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp*, int) {
   return graft::fake::runtime.call("cudaGetDeviceProperties");
 }
-inline cudaError_t cudaDeviceSynchronize() { return graft::fake::runtime.call("cudaDeviceSynchronize"); }
 
 inline cudaError_t cudaMalloc(void** block, std::size_t) { return graft::fake::runtime.make("cudaMalloc", block); }
 inline cudaError_t cudaFree(void*) { return graft::fake::runtime.call("cudaFree"); }
