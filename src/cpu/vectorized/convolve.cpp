@@ -23,12 +23,14 @@ class NearRows {
     return grid.terms() == 1 && apart % kPage == 0 && panel_count >= kLeastPanels;
   }
   NearRows(const T* const* rows, Index count, Index depth)
-      : pitch_(round_up(depth, 64 / sizeof(T)) + 64 / sizeof(T)), memory_(count * pitch_) {
+      : pitch_(round_up(depth, kLine) + kLine), memory_(count * pitch_) {
     for (Index r = 0; r < count; ++r) rows_.push_back(std::copy_n(rows[r], depth, memory_.data() + r * pitch_) - depth);
   }
   const T* const* rows() const { return rows_.data(); }
 
  private:
+  static constexpr Index kLine = 64 / sizeof(T);  // numbers of a cache line
+
   Index pitch_;
   Scratch<T> memory_;
   std::vector<const T*> rows_;
