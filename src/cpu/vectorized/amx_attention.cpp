@@ -23,11 +23,6 @@ void multiply(const Half* rows, Index pitch, Index count, Index depth, const Hal
               .count = count});
 }
 
-// The head's rows of [N, L, heads d].
-const Half* head_of(const Operand& x, Index n, Index head, Index depth) {
-  return elements<const Half>(x) + n * x.shape[1] * x.pitch + head * depth;
-}
-
 }  // namespace
 
 void attention_forward_by_amx(Index heads, float scale, const Operand& q, const Operand& k, const Operand& v,
@@ -41,12 +36,12 @@ void attention_forward_by_amx(Index heads, float scale, const Operand& q, const 
         queries(kAmxRows * (whole_depth + kAmxDepth)), weights(kAmxRows * (whole_keys + kAmxDepth));
     const Scratch<float> sums(std::max(key_panels, depth_panels) * kAmxSums), scores(whole_keys);
     const AmxTiles configured;
-    const Half* const key_rows = head_of(k, n, head, depth);
+    const Half* const key_rows = head_of<Half>(k, n, head, depth);
     for (Index j = 0; j < keys; j += kTileColumns)
       pair_columns(key_rows + j * k.pitch, k.pitch, std::min(kTileColumns, keys - j), depth,
                    key_memory.data() + j * whole_depth);
     std::vector<const Half*> rows(static_cast<std::size_t>(std::max(keys, kAmxRows)));
-    for (Index j = 0; j < keys; ++j) rows[static_cast<std::size_t>(j)] = head_of(v, n, head, depth) + j * v.pitch;
+    for (Index j = 0; j < keys; ++j) rows[static_cast<std::size_t>(j)] = head_of<Half>(v, n, head, depth) + j * v.pitch;
     for (Index c = 0; c < depth; c += kTileColumns)
       pair_rows(rows.data(), keys, c, std::min(kTileColumns, depth - c), value_memory.data() + c * whole_keys);
     std::array<Index, static_cast<std::size_t>(kAmxRows)> positions{};
@@ -55,7 +50,7 @@ void attention_forward_by_amx(Index heads, float scale, const Operand& q, const 
     for (Index first = 0; first < length; first += kAmxRows) {
       const Index count = std::min(kAmxRows, length - first);
       for (Index r = 0; r < count; ++r) {
-        rows[static_cast<std::size_t>(r)] = head_of(q, n, head, depth) + (first + r) * q.pitch;
+        rows[static_cast<std::size_t>(r)] = head_of<Half>(q, n, head, depth) + (first + r) * q.pitch;
         positions[static_cast<std::size_t>(r)] = first + r;
       }
       gather_rows(rows.data(), count, 0, depth, queries.data(), query_pitch);

@@ -144,12 +144,6 @@ class Factors {
   Scratch<T> halves_;
 };
 
-// Where a head of [N, L, heads d] begins.
-template <class T>
-T* head_of(const Operand& x, Index n, Index head, Index depth) {
-  return elements<T>(x) + n * x.shape[1] * x.pitch + head * depth;
-}
-
 // y[j, c] += sum over r of x[r, j] slopes[r, c].
 void add_correlation(const Rows& x, Index count, Index columns, const Rows& slopes, Index depth, const Rows& y) {
   std::array<const float*, static_cast<std::size_t>(kQueries + kRowsAhead)> rows{};

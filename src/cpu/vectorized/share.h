@@ -54,6 +54,12 @@ T* elements(const Operand& x) {
   return static_cast<T*>(x.data);
 }
 
+/// Where image n's rows of a head begin in [N, L, heads depth].
+template <class T>
+T* head_of(const Operand& x, Index n, Index head, Index depth) {
+  return elements<T>(x) + n * x.shape[1] * x.pitch + head * depth;
+}
+
 template <class T>
 struct Source {
   const T* data;
