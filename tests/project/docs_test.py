@@ -2,9 +2,9 @@
 
     python3 tests/project/docs_test.py GRAFT DOCS_SAMPLES
 
-- Every ```sh block of README.md, CONTRIBUTING.md and docs/*.md is run by bash, page by page in a scratch folder that holds small photos and a small
-  network; build/release is the build there. `<!-- not run: why -->` before a block keeps it from being run; its syntax, commands and options are
-  checked all the same.
+- Every ```sh block of README.md, CONTRIBUTING.md and docs/*.md is run by bash, page by page in a scratch folder that holds small photos, a small
+  network and results of the benchmarks; build/release is the build there, and tools/ the repository's. `<!-- needs PATH -->` before a block asks for
+  what not every build has. `<!-- not run: why -->` keeps a block from being run; its syntax, commands, options and presets are checked all the same.
 - Every ```cpp block behind `<!-- FILE -->` stands in that file, word for word.
 - Every link to a file leads somewhere.
 """
@@ -13,6 +13,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -58,6 +59,11 @@ def write_samples(folder):
     subprocess.run([SAMPLES], cwd=folder, check=True)
     (folder / "build").mkdir()
     (folder / "build/release").symlink_to(GRAFT.parent)
+    (folder / "tools").symlink_to(ROOT / "tools")
+    results = [result for result in sorted((ROOT / "benchmarks/results").glob("*.json")) if result.with_suffix(".html").exists()]
+    for name, kind in [("bench", ""), ("scale", "-scale")]:
+        newest = [result for result in results if result.stem.endswith(kind) and (kind or not re.search("-(scale|jobs|frozen)$", result.stem))][-1]
+        shutil.copy(newest, folder / f"build/{name}.json")
 
 
 KERAS_SAMPLE = """
@@ -83,11 +89,11 @@ def has_hdf5():
 
 
 def commands(text):
-    """The words of each `graft` command in a block, continued lines joined."""
+    """The words of each command in a block, continued lines joined."""
     for line in text.replace("\\\n", " ").splitlines():
-        words = line.split("#")[0].split()
-        if words and words[0] == "graft":
-            yield words[1:]
+        for command in line.split("#")[0].split("&&"):
+            if command.split():
+                yield command.split()
 
 
 class Pages(unittest.TestCase):
@@ -102,9 +108,9 @@ class Pages(unittest.TestCase):
                 for note, text in scripts:
                     if note.startswith("not run"):
                         continue
-                    program = note.removeprefix("a program of the build: ")
-                    if program != note and not (GRAFT.parent / "benchmarks" / program).exists():
-                        print(f"{page.name}: this build is without {program}: its block is not run")
+                    needed = note.removeprefix("needs ")
+                    if needed != note and not (folder / needed).exists():
+                        print(f"{page.name}: this build is without {needed}: its block is not run")
                         continue
                     if note.startswith("Keras"):
                         python = os.environ.get("GRAFT_ORACLE_PYTHON")
@@ -124,24 +130,34 @@ class Pages(unittest.TestCase):
             for _, text in blocks(page, "sh"):
                 done = subprocess.run(["bash", "-n", "-c", text], text=True, capture_output=True, check=False)
                 self.assertEqual(done.returncode, 0, f"{page.name}: {text}\n{done.stderr}")
-                for tool in re.findall(r"^(tools/\S+)", text, re.MULTILINE):
-                    self.assertTrue(os.access(ROOT / tool, os.X_OK), f"{page.name}: {tool}")
 
-    def test_options_exist(self):
+    def test_commands_and_options_exist(self):
+        known_presets = {preset["name"] for preset in json.loads((ROOT / "CMakePresets.json").read_text())["configurePresets"]}
         helps = {}
+
+        def help_of(*command):
+            if command not in helps:
+                done = subprocess.run([*command, "--help"], text=True, capture_output=True, check=False)
+                self.assertEqual(done.returncode, 0, f"{page.name}: {' '.join(map(str, command))} --help\n{done.stderr}")
+                helps[command] = done.stdout
+            return helps[command]
+
         for page in PAGES:
             for _, text in blocks(page, "sh"):
-                for words in commands(text):
-                    name = words[0]
-                    if name.startswith("-"):
+                for program, *words in commands(text):
+                    if program in ("cmake", "ctest") and "--preset" in words:
+                        self.assertIn(words[words.index("--preset") + 1], known_presets, f"{page.name}: {program} {words}")
+                    if program == "graft" and words and not words[0].startswith("-"):
+                        known = help_of(GRAFT, words[0])
+                    elif program.startswith("tools/"):
+                        known = help_of(ROOT / program)
+                    else:
                         continue
-                    if name not in helps:
-                        done = subprocess.run([GRAFT, name, "--help"], text=True, capture_output=True, check=False)
-                        self.assertEqual(done.returncode, 0, f"{page.name}: graft {name} --help")
-                        helps[name] = done.stdout
-                    for option in words[1:]:
+                    for option in words:
+                        if program == "tools/test" and option == "-R":  # ctest's
+                            continue
                         if option.startswith("-") and not option.lstrip("-").isdigit():
-                            self.assertIn(option.split("=")[0], helps[name], f"{page.name}: graft {name} {option}")
+                            self.assertIn(option.split("=")[0], known, f"{page.name}: {program} {words}")
 
     def test_excerpts_stand_in_the_code(self):
         count = 0

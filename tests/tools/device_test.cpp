@@ -82,6 +82,15 @@ TEST_F(DeviceOption, HasALibraryOfItsOwnOrNone) {
                    "the emulated device runs graft's own kernels alone");
 }
 
+// Whatever the order of the options.
+TEST_F(DeviceOption, RoundsFactorsWhereItHasTensorCores) {
+  save();
+  const std::string predict = "predict --weights tiny.safetensors data/red/0.png ";
+  expect_failure(graft(predict + "--tf32"), 2, "--tf32: the CPU multiplies f32 in f32");
+  for (const std::string options : {"--tf32 --device emulated", "--device emulated --tf32"})
+    EXPECT_EQ(graft(predict + options).code, 0);
+}
+
 TEST_F(DeviceOption, HasNoSpeedToMeasure) {
   save();
   expect_failure(graft("summary --weights tiny.safetensors --plan --device emulated"), 2, "no speed to measure");

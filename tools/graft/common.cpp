@@ -45,9 +45,11 @@ CLI::Validator not_negative() {
 
 namespace {
 
-// Whether this build has the library of the chosen device: asked before the work.
-void check_library() {
+// Whether the chosen device has what is asked of it: before the work.
+void check_machine() {
   const Context& context = Context::current();
+  check_usage(!context.allow_tf32 || context.device.kind != Device::Kind::cpu,
+              "--tf32: the CPU multiplies f32 in f32; leave it out, or give --device cuda");
   if (context.engine != Engine::library) return;
   const kernels::Built built = kernels::built();
   check(context.device.kind != Device::Kind::cpu || built.onednn,
@@ -63,7 +65,7 @@ void check_library() {
 }  // namespace
 
 void add_machine_options(CLI::App& command) {
-  command.parse_complete_callback(check_library);
+  command.parse_complete_callback(check_machine);
   // CLI11 runs these while it parses, so they hold for the whole command.
   command
       .add_option_function<int>(
