@@ -70,8 +70,18 @@ Executor::Executor(const nn::Network& network, DType dtype, bool record, Graph g
   const ArenaSize size = place(layout_);
   memory_ = size.bytes;
   least_memory_ = size.least;
-  for (const Instruction& instruction : schedule_.instructions)
+  for (std::size_t i = 0; i < schedule_.instructions.size(); ++i) {
+    if (step_of(schedule_, i) < steps_.size()) continue;  // of another round
+    Instruction instruction = schedule_.instructions[i];
+    if (i < schedule_.in_round) {  // for the whole batch
+      const Graph::Call& call = graph_.calls()[instruction.call];
+      instruction.inputs = call.inputs;
+      for (std::size_t k = 0; k < call.outputs.size(); ++k) {
+        if (instruction.outputs[k] >= 0) instruction.outputs[k] = call.outputs[k];
+      }
+    }
     steps_.push_back(describe(graph_, schedule_, instruction));
+  }
   for (std::size_t v = 0; v < graph_.values().size(); ++v) {
     if (graph_.values()[v].kind == Graph::Kind::input && layout_.places[v].block >= 0)
       inputs_.emplace_back(graph_.values()[v].name, static_cast<int>(v));
@@ -146,7 +156,9 @@ std::vector<Tensor> Executor::results(const Outside& outside) const {
 
 void Executor::execute_all(Memory& memory, const Outside& outside, const Run& run) {
   bool forward = true;
-  for (std::size_t i = 0; i < steps_.size(); ++i) {
+  std::vector<double> seconds(steps_.size());
+  for (std::size_t i = 0; i < schedule_.instructions.size(); ++i) {
+    const std::size_t step = step_of(schedule_, i);
     const auto start = std::chrono::steady_clock::now();
     try {
       const Instruction& instruction = schedule_.instructions[i];
@@ -159,11 +171,16 @@ void Executor::execute_all(Memory& memory, const Outside& outside, const Run& ru
       else
         execute(instruction, memory.operands[i]);
     } catch (const Error& error) {
-      fail("layer '{}': {}", steps_[i].layers.back(), error.what());
+      fail("layer '{}': {}", steps_[step].layers.back(), error.what());
     }
     if (!run.observe) continue;
     synchronize(device_);
-    run.observe(steps_[i], std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    seconds[step] += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    // Steps that come once a round are told of behind the last one.
+    const std::size_t all_rounds = schedule_.rounds * schedule_.in_round;
+    if (i + 1 < all_rounds) continue;
+    for (std::size_t told = i + 1 == all_rounds ? 0 : step; told <= step; ++told)
+      run.observe(steps_[told], seconds[told]);
   }
 }
 

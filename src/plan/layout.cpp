@@ -28,6 +28,7 @@ class LayingOut {
   Layout run() {
     place_parts();
     place_gradients_of_parts();
+    place_parts_of_batch();
     share_views();
     find_lifetimes();
     reuse();
@@ -98,6 +99,15 @@ class LayingOut {
         if (step.dx[i] >= 0 && !step.accumulate[i] && in_range_.contains(call.inputs[i]))
           lie_inside(step.dx[i], step.dy[0], offset);
       });
+    }
+  }
+
+  void place_parts_of_batch() {
+    for (const PartOfBatch& part : schedule_.parts) {
+      const Place& whole = place(part.whole);
+      const Spec& all = spec(part.whole);
+      const Index rows = part.first * (all.shape.rows() / all.shape[0]);
+      lie_inside(part.slot, part.whole, static_cast<std::size_t>(rows * whole.pitch) * size_of(all.dtype));
     }
   }
 

@@ -1,5 +1,7 @@
 #include "graft/plan/plan.h"
 
+#include <fstream>
+
 #include "graft/ops/loss.h"
 
 #include "core/format.h"
@@ -16,6 +18,14 @@ void check_values(const nn::Network& network) {
   for (const auto& [name, parameter] : network.parameter_table())
     check(parameter->value.defined(), "[plan] '{}' has no value yet: materialize or load '{}' first", name,
           network.name);
+}
+
+// In KiB as Linux tells it, which the C library's sysconf does wrong on some processors; 0 where nobody does.
+std::size_t last_cache_bytes() {
+  std::ifstream file("/sys/devices/system/cpu/cpu0/cache/index3/size");
+  std::size_t kib = 0;
+  file >> kib;
+  return kib << 10;
 }
 
 void rewrite(Graph& graph) {
@@ -75,7 +85,9 @@ Plan compile(const nn::Network& network, const Shape& input, const CompileOption
   if (options.logits) outputs.push_back(program.logits().index);
   for (const int output : outputs) graph.want(output);
   rewrite(graph);
-  Schedule schedule = schedule_forward(graph);
+  const bool by_cpu = network.device().kind == Device::Kind::cpu;
+  const std::size_t cache = options.last_cache > 0 ? options.last_cache : last_cache_bytes();
+  Schedule schedule = schedule_forward(graph, by_cpu ? choose_rounds(graph, cache) : Rounds{});
   return Plan(std::make_unique<Executor>(network, options.dtype, options.record, std::move(graph), std::move(schedule),
                                          std::move(outputs), options.cache));
 }

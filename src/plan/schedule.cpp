@@ -3,7 +3,12 @@
 #include <algorithm>
 #include <set>
 
+#include "graft/ops/activation.h"
+#include "graft/ops/arithmetic.h"
 #include "graft/ops/conv2d_batch_norm.h"
+#include "graft/ops/depthwise_conv2d.h"
+#include "graft/ops/pool.h"
+#include "graft/ops/shape.h"
 
 namespace graft::plan {
 namespace {
@@ -34,6 +39,62 @@ Schedule all_forward(const Graph& graph) {
   }
   return schedule;
 }
+
+// Whether an op computes each image from that image alone, and is the same for any number of them.
+bool goes_image_by_image(const Op& op) {
+  const auto is = [&]<class... Ops>() { return ((dynamic_cast<const Ops*>(&op) != nullptr) || ...); };
+  return is.operator()<ops::Activate, ops::Arithmetic, ops::AveragePool, ops::Conv2d, ops::DepthwiseConv2d,
+                       ops::MaxPool, ops::Pad>();
+}
+
+// Makes the first calls of a schedule rounds, each for some images of the batch.
+class InRounds {
+ public:
+  InRounds(const Graph& graph, const Rounds& rounds) : graph_(graph), rounds_(rounds) {
+    for (std::size_t i = rounds.calls; i < graph.calls().size(); ++i) {
+      const auto& inputs = graph.calls()[i].inputs;
+      read_later_.insert(inputs.begin(), inputs.end());
+    }
+  }
+
+  void rewrite(Schedule& schedule) const {
+    const Index batch = graph_.value(graph_.calls().front().outputs.front()).spec.shape[0];
+    std::vector<Instruction> all;
+    for (Index round = 0; round < rounds_.count; ++round) {
+      const Index first = batch * round / rounds_.count, end = batch * (round + 1) / rounds_.count;
+      std::map<int, int> part_of;  // the slot of each value's part in this round
+      const auto take_part = [&](int& slot) {
+        const Graph::Value& value = graph_.value(slot);
+        if (value.kind == Graph::Kind::constant) return;
+        const auto [known, is_new] = part_of.try_emplace(slot, static_cast<int>(schedule.slots.size()));
+        if (is_new) {
+          Spec spec = value.spec;
+          spec.shape = spec.shape.with(0, end - first);
+          schedule.slots.push_back(spec);
+          if (value.kind == Graph::Kind::input || value.wanted || read_later_.contains(slot))
+            schedule.parts.push_back({known->second, slot, first});
+        }
+        slot = known->second;
+      };
+      for (std::size_t i = 0; i < rounds_.calls; ++i) {
+        Instruction step = schedule.instructions[i];
+        for (int& slot : step.inputs) take_part(slot);
+        for (int& slot : step.outputs) take_part(slot);
+        all.push_back(std::move(step));
+      }
+    }
+    schedule.rounds = static_cast<std::size_t>(rounds_.count);
+    schedule.in_round = rounds_.calls;
+    all.insert(all.end(), schedule.instructions.begin() + static_cast<std::ptrdiff_t>(rounds_.calls),
+               schedule.instructions.end());
+    schedule.instructions = std::move(all);
+  }
+
+ private:
+  const Graph& graph_;
+  Rounds rounds_;
+  std::set<int> read_later_;  // values that calls behind the rounds read
+};
 
 class Backward {
  public:
@@ -204,8 +265,58 @@ class Recomputing {
 
 }  // namespace
 
-Schedule schedule_forward(const Graph& graph) {
+Rounds choose_rounds(const Graph& graph, std::size_t cache_bytes) {
+  // Where more is computed with each number that is read or written, waiting for memory is hidden, and rounds are but
+  // smaller. Measured: MobileNet has 110 of them and gains 5 to 10 %, ResNet50 240 and gains nothing.
+  constexpr double kMostOperations = 160;
+  const std::size_t most = cache_bytes / 4 * 3;
+  struct Costs {
+    std::size_t bytes = 0, weight_bytes = 0;
+    double numbers = 0, operations = 0;
+  };
+  std::vector<Costs> calls;  // that may come in rounds
+  std::size_t largest = 0;
+  Index batch = 0;
+  for (const Graph::Call& call : graph.calls()) {
+    if (!goes_image_by_image(*call.op)) break;
+    if (calls.empty()) batch = graph.value(call.outputs.front()).spec.shape[0];
+    Costs costs;
+    std::vector<Spec> inputs, outputs;
+    const auto add = [&](int value, std::vector<Spec>& specs) {
+      const Spec& spec = graph.value(value).spec;
+      specs.push_back(spec);
+      if (graph.value(value).kind == Graph::Kind::constant) {
+        costs.weight_bytes += bytes_of(spec);
+        return true;
+      }
+      costs.bytes += bytes_of(spec);
+      costs.numbers += static_cast<double>(spec.shape.elements());
+      return spec.shape.rank() == 4 && spec.shape[0] == batch;
+    };
+    const bool fits = std::all_of(call.inputs.begin(), call.inputs.end(), [&](int v) { return add(v, inputs); }) &&
+                      std::all_of(call.outputs.begin(), call.outputs.end(), [&](int v) { return add(v, outputs); });
+    if (!fits) break;
+    costs.operations = call.op->operations(inputs, outputs);
+    largest = std::max(largest, costs.bytes);
+    calls.push_back(costs);
+  }
+  if (batch < 2 || largest <= most) return {};
+  const auto at_once = std::max<Index>(1, static_cast<Index>(most / (largest / static_cast<std::size_t>(batch))));
+  const Index rounds = (batch + at_once - 1) / at_once;
+  Costs sum;
+  Rounds result{.count = rounds};
+  for (const Costs& costs : calls) {
+    if (2 * static_cast<std::size_t>(rounds - 1) * costs.weight_bytes > costs.bytes) break;
+    sum.numbers += costs.numbers;
+    sum.operations += costs.operations;
+    ++result.calls;
+  }
+  return sum.operations <= kMostOperations * sum.numbers ? result : Rounds{};
+}
+
+Schedule schedule_forward(const Graph& graph, const Rounds& rounds) {
   Schedule schedule = all_forward(graph);
+  if (rounds.count > 1) InRounds(graph, rounds).rewrite(schedule);
   leave_out_unread(graph, schedule);
   return schedule;
 }

@@ -31,18 +31,41 @@ inline const Op& op_of(const Graph& graph, const Instruction& instruction) {
   return instruction.op ? *instruction.op : *graph.calls()[instruction.call].op;
 }
 
+/// A slot that holds some images of another one, from image `first` on.
+struct PartOfBatch {
+  int slot, whole;
+  Index first;
+};
+
 /// What a plan does, in its order.
 struct Schedule {
   std::vector<Spec> slots;
+  std::vector<PartOfBatch> parts;
   std::vector<Instruction> instructions;
+  std::size_t rounds = 1,
+              in_round = 0;      ///< the first instructions: the same steps for one part of the batch, then the next
   int seed = -1;                 ///< the slot of d(loss)/d(loss), which comes from outside
   std::map<int, int> gradients;  ///< the slot of the gradient of each value that has one
   std::size_t again = 0;         ///< values that are computed again for the backward
   bool hands_over = false;       ///< gradients of parameters lie in the plan's memory, until they are handed over
 };
 
-/// Every call once.
-Schedule schedule_forward(const Graph& graph);
+/// The number of an instruction's step, the same in each round.
+inline std::size_t step_of(const Schedule& schedule, std::size_t instruction) {
+  const std::size_t all_rounds = schedule.rounds * schedule.in_round;
+  return instruction < all_rounds ? instruction % schedule.in_round : instruction - all_rounds + schedule.in_round;
+}
+
+/// How the first `calls` take a batch: in `count` rounds, each of some images.
+struct Rounds {
+  std::size_t calls = 0;
+  Index count = 1;
+};
+/// Rounds of so few images that what a call reads and writes stays in a cache of `cache_bytes`, up to where weights
+/// that are read once a round outweigh that. One round where a whole batch stays there.
+Rounds choose_rounds(const Graph& graph, std::size_t cache_bytes);
+/// Every call once, the first ones once a round.
+Schedule schedule_forward(const Graph& graph, const Rounds& rounds = {});
 /// Every call, and from the loss backwards the gradient of every trained value. A call whose inputs need no gradient
 /// has no backward and keeps nothing for one. With `hand_over` a parameter's gradient is handed over once it is
 /// complete, else it is kept. Of the values that a backward reads, up to `again` of those that are cheap to compute are

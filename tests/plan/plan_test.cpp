@@ -155,6 +155,66 @@ TEST(Plan, GivesTheValuesOfNodesInside) {
   for (std::size_t i = 0; i < nodes.size(); ++i) EXPECT_LT(difference(got[i], want.at(nodes[i])), 1e-5) << nodes[i];
 }
 
+// Wide at first, then with a sum and a concatenation.
+nn::Network branches() {
+  nn::Builder b({.height = 12, .width = 12});
+  const Activation relu = Activation::relu;
+  auto x = b.add("wide", nn::Conv2d({.out = 64, .activation = relu}), b.input());
+  x = b.add("half", nn::DepthwiseConv2d({.stride = 2, .padding = kSame, .activation = relu}), x);
+  x = b.add("narrow", nn::Conv2d({.out = 16, .activation = relu}), x);
+  const auto y = b.add("sum", nn::Add(), {b.add("branch1", nn::Conv2d({.out = 16}), x), x});
+  const auto z = b.add("branch2", nn::DepthwiseConv2d({.padding = kSame, .activation = relu}), x);
+  x = b.add("mean", nn::GlobalAveragePool(), b.add("concat", nn::Concat(), {z, y}));
+  nn::Network network = b.build(b.add("head", nn::Linear({.out = 10}), x));
+  test::randomize(network);
+  return network;
+}
+
+// With a small cache the first layers take a few images at a time: numbers and steps stay the same. Values inside the
+// rounds are wanted, or read behind them, some as parts of a concatenation.
+TEST(Plan, TakesABatchInRounds) {
+  struct Case {
+    nn::Network network;
+    Index cache;  // of f32
+    std::vector<std::string> outputs;
+  };
+  const std::vector<Case> cases{{make({"mobilenet"}), 64 << 10, {}},
+                                {make({"mobilenet"}), 64 << 10, {"conv_pad_2", "conv_pw_3_relu", "predictions"}},
+                                {make({"efficientnet_lite0"}), 64 << 10, {"block2a_expand_conv"}},
+                                {branches(), 64 << 10, {}}};
+  constexpr Index kBatch = 7;
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    for (const auto& [network, cache, outputs] : cases) {
+      SCOPED_TRACE(fmt::format("{}, {} outputs, {}", network.name, outputs.size(), dtype));
+      Shape shape = network.input_shape();
+      shape = {kBatch, shape[-3], shape[-2], shape[-1]};
+      const Tensor input = random_normal(shape, 1).to(dtype);
+      const auto plan = [&](std::size_t bytes) {
+        return compile(network, shape, {.dtype = dtype, .outputs = outputs, .last_cache = bytes});
+      };
+      const Plan whole = plan(1 << 30), rounds = plan(static_cast<std::size_t>(cache) * size_of(dtype) / sizeof(float));
+      EXPECT_LT(rounds.memory(), whole.memory());
+      const std::vector<Tensor> want = whole.run(input);
+      std::vector<std::string> told;
+      const std::vector<Tensor> got = rounds.run({{network.nodes().front().name, input}},
+                                                 [&](const Step& step, double) { told.push_back(step.layers.back()); });
+      ASSERT_EQ(got.size(), want.size());
+      for (std::size_t i = 0; i < want.size(); ++i)
+        EXPECT_LT(difference(got[i], want[i]), dtype == DType::f32 ? 1e-5 : 0.05);
+      ASSERT_EQ(rounds.steps().size(), whole.steps().size());
+      ASSERT_EQ(told.size(), whole.steps().size());
+      for (std::size_t i = 0; i < told.size(); ++i) {
+        const Step &one = rounds.steps()[i], &other = whole.steps()[i];
+        EXPECT_EQ(told[i], other.layers.back());
+        EXPECT_EQ(one.layers, other.layers);
+        EXPECT_EQ(one.output, other.output);
+        EXPECT_EQ(one.operations, other.operations);
+        EXPECT_EQ(one.bytes, other.bytes);
+      }
+    }
+  }
+}
+
 TEST(Plan, StartsFromValuesThatAreGiven) {
   nn::Network network = make({"resnet50", 32});
   const Tensor input = random_normal({2, 32, 32, 3}, 1).to(DType::f32);

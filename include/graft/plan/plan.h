@@ -25,6 +25,9 @@ struct CompileOptions {
   bool record = true;
   /// Where folded and packed weights are kept; null for nowhere. Must be that of the network's weights.
   std::shared_ptr<WeightCache> cache = {};
+  /// Bytes of a processor's largest cache, in which a batch goes through the first layers a few images at a time; 0 for
+  /// what this machine has.
+  std::size_t last_cache = 0;
 };
 
 /// What is left of the network's layers: one op call.
@@ -45,9 +48,10 @@ using Observe = std::function<void(const Step&, double seconds)>;
 /// A network compiled for inference with inputs of one shape.
 ///
 /// Batch-norms with moving statistics become part of the convolution before them, and so do activations, additions and
-/// zeros around an image; parts of a concatenation are computed where they go; what nobody asks for is left out;
-/// intermediate values share one stretch of memory. Weights stay the network's: if they change, the next run uses the
-/// new ones. One Plan may be run by many threads at once, but not while the network is trained.
+/// zeros around an image; parts of a concatenation are computed where they go; what nobody asks for is left out; on a
+/// CPU the first layers take so many images of a batch at a time as its caches hold; intermediate values share one
+/// stretch of memory. Weights stay the network's: if they change, the next run uses the new ones. One Plan may be run
+/// by many threads at once, but not while the network is trained.
 class Plan {
  public:
   ~Plan();
