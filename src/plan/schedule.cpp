@@ -269,7 +269,7 @@ Rounds choose_rounds(const Graph& graph, std::size_t cache_bytes) {
   // Where more is computed with each number that is read or written, waiting for memory is hidden, and rounds are but
   // smaller. Measured: MobileNet has 110 of them and gains 5 to 10 %, ResNet50 240 and gains nothing.
   constexpr double kMostOperations = 160;
-  const std::size_t most = cache_bytes / 4 * 3;
+  const std::size_t most = cache_bytes / 2;  // others use it too
   struct Costs {
     std::size_t bytes = 0, weight_bytes = 0;
     double numbers = 0, operations = 0;

@@ -61,8 +61,8 @@ struct Rounds {
   std::size_t calls = 0;
   Index count = 1;
 };
-/// Rounds of so few images that what a call reads and writes stays in a cache of `cache_bytes`, up to where weights
-/// that are read once a round outweigh that. One round where a whole batch stays there.
+/// Rounds of so few images that what a call reads and writes stays in half of a cache of `cache_bytes`, up to where
+/// weights that are read once a round outweigh that. One round where a whole batch stays there.
 Rounds choose_rounds(const Graph& graph, std::size_t cache_bytes);
 /// Every call once, the first ones once a round.
 Schedule schedule_forward(const Graph& graph, const Rounds& rounds = {});
