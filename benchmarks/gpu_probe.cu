@@ -1,15 +1,16 @@
-// What a GPU can do at best, as far as programs reach it: the roofline that kernels are a share of. Prints one line of JSON.
+// What a GPU can do at best, as far as programs reach it: the roofline that kernels are a share of. Prints one line of
+// JSON.
 //
 //   copy    bytes a second of a copy within its memory, read and written ones both counted
 //   fma     operations a second of f32 fused multiply-adds that stay in registers
 //   f32, tf32, bf16   operations a second of cuBLAS's product of two 8192x8192 matrices of random numbers
 //
 // Each is the best of several repetitions, clocks at whatever the machine gives.
-#include <cuda_runtime.h>
-
 #include <cstdio>
 #include <cstdlib>
 #include <vector>
+
+#include <cuda_runtime.h>
 
 #if GRAFT_HAS_CUBLAS
 #include <cublas_v2.h>
@@ -85,7 +86,8 @@ double fma_rate(int multiprocessors) {
 // From -1 to 1: powers and heat depend on the numbers, and zeros would flatter.
 template <class T>
 __global__ void random_kernel(T* to, std::size_t count) {
-  for (std::size_t i = blockIdx.x * std::size_t{blockDim.x} + threadIdx.x; i < count; i += std::size_t{gridDim.x} * blockDim.x)
+  for (std::size_t i = blockIdx.x * std::size_t{blockDim.x} + threadIdx.x; i < count;
+       i += std::size_t{gridDim.x} * blockDim.x)
     to[i] = static_cast<T>(static_cast<float>((static_cast<unsigned>(i) * 2654435761u) >> 8) * 0x1p-23f - 1);
 }
 
@@ -101,8 +103,8 @@ double product_rate(cublasHandle_t handle, cudaDataType type, cublasComputeType_
   const float one = 1, zero = 0;
   cublasStatus_t status = CUBLAS_STATUS_SUCCESS;
   const double time = seconds([&] {
-    const cublasStatus_t now = cublasGemmEx(handle, CUBLAS_OP_N, CUBLAS_OP_N, kSize, kSize, kSize, &one, a, type, kSize, b, type,
-                                            kSize, &zero, c, type, kSize, compute, CUBLAS_GEMM_DEFAULT);
+    const cublasStatus_t now = cublasGemmEx(handle, CUBLAS_OP_N, CUBLAS_OP_N, kSize, kSize, kSize, &one, a, type, kSize,
+                                            b, type, kSize, &zero, c, type, kSize, compute, CUBLAS_GEMM_DEFAULT);
     if (now != CUBLAS_STATUS_SUCCESS) status = now;
   });
   for (T* matrix : {a, b, c}) require(cudaFree(matrix), "free");
@@ -115,8 +117,10 @@ double product_rate(cublasHandle_t handle, cudaDataType type, cublasComputeType_
 int main() {
   cudaDeviceProp device{};
   require(cudaGetDeviceProperties(&device, 0), "no GPU can be used");
-  std::printf("{\"gpu\": \"%s\", \"architecture\": \"sm_%d%d\", \"multiprocessors\": %d, \"l2_bytes\": %d, \"memory_bytes\": %zu", device.name,
-              device.major, device.minor, device.multiProcessorCount, device.l2CacheSize, device.totalGlobalMem);
+  std::printf(
+      "{\"gpu\": \"%s\", \"architecture\": \"sm_%d%d\", \"multiprocessors\": %d, \"l2_bytes\": %d, \"memory_bytes\": "
+      "%zu",
+      device.name, device.major, device.minor, device.multiProcessorCount, device.l2CacheSize, device.totalGlobalMem);
   std::printf(", \"copy\": %.4g, \"fma\": %.4g", copy_rate(), fma_rate(device.multiProcessorCount));
 #if GRAFT_HAS_CUBLAS
   cublasHandle_t handle = nullptr;

@@ -1,7 +1,6 @@
-#include "library/bias_activation.h"
-
 #include "device/numeric.h"
 #include "kernels/activation_math.h"
+#include "library/bias_activation.h"
 #include "runtime/launch.h"
 
 namespace graft::library {

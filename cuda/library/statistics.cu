@@ -1,5 +1,4 @@
 #include "library/statistics.h"
-
 #include "runtime/launch.h"
 
 namespace graft::library {

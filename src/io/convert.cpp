@@ -1,6 +1,7 @@
 #include "io/convert.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <regex>
 #include <set>
@@ -36,36 +37,57 @@ std::optional<Index> top_classes(const WeightFile& file) {
   return std::nullopt;
 }
 
-// MobileNet's first convolution has 32 filters times alpha.
+// MobileNet's last depthwise convolution has 1024 channels times alpha, rounded down, which is the width of all others
+// too: each has a power of two of them less.
 std::optional<double> mobilenet_alpha(const WeightFile& file) {
+  constexpr double kChannels = 1024;
+  Index most = 0;
   for (const WeightLayer& layer : file.layers) {
-    const Tensor* kernel = layer.find("kernel");
-    if (kernel != nullptr && kernel->shape().rank() == 4 && kernel->shape()[2] == 3)
-      return static_cast<double>(kernel->shape()[3]) / 32;
+    for (const char* name : {"depthwise_kernel", "kernel"}) {
+      const Tensor* kernel = layer.find(name);
+      if (kernel != nullptr && kernel->shape().rank() == 4 && kernel->shape()[0] == 3 && kernel->shape()[3] == 1)
+        most = std::max(most, kernel->shape()[2]);
+    }
   }
-  return std::nullopt;
+  if (most == 0) return std::nullopt;
+  const double least = static_cast<double>(most) / kChannels;
+  for (const double decimals : {10, 100, 1000}) {  // the number that somebody typed
+    const double typed = std::ceil(least * decimals) / decimals;
+    if (static_cast<Index>(kChannels * typed) == most) return typed;
+  }
+  return least;
 }
 
 // The image preprocessing that goes with the name of a Keras model, wherever it stands in the architecture.
 std::string preprocessing_of_keras_model(const std::string& config) {
   static const std::regex kName(
-      "\"name\" *: *\"(vgg16|vgg19|resnet50|resnet101|resnet152|mobilenet|inception_v3)[^\"]*\"");
+      "\"name\" *: *\"(vgg16|vgg19|resnet50|resnet101|resnet152|mobilenet|inception_v3)(v2)?[^\"]*\"");
   std::smatch found;
   if (!std::regex_search(config, found, kName)) return {};
   const std::string name = found[1];
-  return name.starts_with("vgg") || name.starts_with("resnet") ? "caffe" : "tf";
+  const bool second = found[2].matched;  // ResNet50V2 and its like
+  return name.starts_with("vgg") || (name.starts_with("resnet") && !second) ? "caffe" : "tf";
 }
 
-// Where a head is grafted on a network that was read from an architecture: the last value that is still an image.
+// Where a head is grafted on a network that was read from an architecture: the last value that is still an image. Its
+// own head begins with a pool of whole images, or flattens them; the shape alone does not tell, for the last images of
+// small photos are single pixels.
 std::string last_image(const nn::Network& network) {
   const Shape& in = network.input_shape();
   const nn::Program program = network.lower({1, in[0], in[1], in[2]});
-  std::string name;
-  for (const nn::Program::Output& node : program.nodes) {
-    const Shape& shape = program[node.value].spec.shape;
-    if (shape.rank() == 4 && shape[1] * shape[2] > 1) name = node.node;
+  const auto shape_of = [&](const std::string& node) { return program[program.node(node)].spec.shape; };
+  const auto is_image = [&](const std::string& node) { return shape_of(node).rank() == 4; };
+  const std::vector<nn::NodeEntry>& nodes = network.nodes();
+  const Shape output = shape_of(nodes.back().name);
+  const bool ends_in_images = output.rank() == 4 && output[1] * output[2] > 1;
+  for (std::size_t i = nodes.size(); !ends_in_images && i-- > 1;) {
+    const std::string_view type = network.layers()[static_cast<std::size_t>(nodes[i].layer)].layer->type();
+    const std::string& before = nodes[static_cast<std::size_t>(nodes[i].inputs.front())].name;
+    if ((type == "global_average_pool" || type == "global_max_pool" || type == "flatten") && is_image(before))
+      return before;
   }
-  return name;
+  const auto last = std::find_if(nodes.rbegin(), nodes.rend(), [&](const auto& node) { return is_image(node.name); });
+  return last == nodes.rend() ? std::string() : last->name;
 }
 
 nn::Network build(const WeightFile& file, const ConvertOptions& options, const WeightMap* map,
@@ -119,7 +141,14 @@ nn::Network build(const WeightFile& file, const ConvertOptions& options, const W
   notes.push_back(fmt::format(
       "model {}{}{}", model, o.include_top ? fmt::format(" with its top of {} classes", o.classes) : " without its top",
       model == "mobilenet" ? fmt::format(", width {}", o.alpha) : ""));
+  if (asked.empty() && model == "efficientnet_lite0" && is_channels_first(file))
+    notes.push_back(
+        "weights of timm's tf_efficientnet_lite0 and efficientnet_lite0 have the same names: taken as the former's, "
+        "which "
+        "pads as TensorFlow does (for the latter's, --model timm_efficientnet_lite0)");
   nn::Network network = models::make(model, o);
+  const bool torchvision = is_channels_first(file) && model.starts_with("vgg");  // timm's have models of their own
+  if (torchvision) network.preprocessing = torch_preprocessing(network.preprocessing.height);
   const Preprocessing& usual = network.preprocessing;
   if (options.input_size == 0) {
     notes.push_back(
@@ -129,9 +158,9 @@ nn::Network build(const WeightFile& file, const ConvertOptions& options, const W
   }
   if (options.preprocessing.empty() && !(map != nullptr && map->preprocessing)) {
     notes.push_back(
-        fmt::format("the file does not say how images are prepared: taken as {}'s authors did (say otherwise with "
+        fmt::format("the file does not say how images are prepared: taken as {} did (say otherwise with "
                     "--preprocessing)",
-                    model));
+                    torchvision ? "torchvision" : model + "'s authors"));
   }
   return network;
 }

@@ -10,17 +10,19 @@ namespace {
 using Function = nn::Network (*)(const Options&);
 
 const std::map<std::string, Function, std::less<>>& table() {
-  static const std::map<std::string, Function, std::less<>> functions{{"vgg16", vgg16},
-                                                                      {"vgg19", vgg19},
-                                                                      {"resnet50", resnet50},
-                                                                      {"resnet101", resnet101},
-                                                                      {"resnet152", resnet152},
-                                                                      {"mobilenet", mobilenet},
-                                                                      {"inception_v3", inception_v3},
-                                                                      {"efficientnet_lite0", efficientnet_lite0},
-                                                                      {"vit_tiny", vit_tiny},
-                                                                      {"vit_small", vit_small},
-                                                                      {"vit_base", vit_base}};
+  static const std::map<std::string, Function, std::less<>> functions{
+      {"vgg16", vgg16},
+      {"vgg19", vgg19},
+      {"resnet50", resnet50},
+      {"resnet101", resnet101},
+      {"resnet152", resnet152},
+      {"mobilenet", mobilenet},
+      {"inception_v3", inception_v3},
+      {"efficientnet_lite0", efficientnet_lite0},
+      {"timm_efficientnet_lite0", timm_efficientnet_lite0},
+      {"vit_tiny", vit_tiny},
+      {"vit_small", vit_small},
+      {"vit_base", vit_base}};
   return functions;
 }
 

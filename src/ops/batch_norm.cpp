@@ -89,14 +89,12 @@ Saves BatchNorm::saves(Slots wanted) const {
   return saves;
 }
 
-// True if backward can find dz while it reads x: its kernels need no pass for the activation then. Where something was
-// added, dz is a result itself.
+// Where something was added, dz is a result itself.
 bool BatchNorm::masks() const {
   const bool clamps = options.activation == Activation::relu || options.activation == Activation::relu6;
   return clamps && !has_residual && options.statistics == Statistics::batch;
 }
 
-// True if the kernel of the Context's device finds dz on its way, where something was added.
 bool BatchNorm::leaves_residual(const Context& context) const {
   return has_residual && options.activation != Activation::linear && options.statistics == Statistics::batch &&
          context.device.kind != Device::Kind::cpu && context.engine != Engine::library;

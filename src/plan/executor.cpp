@@ -81,6 +81,7 @@ Executor::Executor(const nn::Network& network, DType dtype, bool record, Graph g
       }
     }
     steps_.push_back(describe(graph_, schedule_, instruction));
+    if (i < schedule_.in_round) steps_.back().rounds = static_cast<Index>(schedule_.rounds);
   }
   for (std::size_t v = 0; v < graph_.values().size(); ++v) {
     if (graph_.values()[v].kind == Graph::Kind::input && layout_.places[v].block >= 0)

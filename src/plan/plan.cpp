@@ -86,7 +86,7 @@ Plan compile(const nn::Network& network, const Shape& input, const CompileOption
   for (const int output : outputs) graph.want(output);
   rewrite(graph);
   const bool by_cpu = network.device().kind == Device::Kind::cpu;
-  const std::size_t cache = options.last_cache > 0 ? options.last_cache : last_cache_bytes();
+  const std::size_t cache = options.last_cache ? *options.last_cache : last_cache_bytes();
   Schedule schedule = schedule_forward(graph, by_cpu ? choose_rounds(graph, cache) : Rounds{});
   return Plan(std::make_unique<Executor>(network, options.dtype, options.record, std::move(graph), std::move(schedule),
                                          std::move(outputs), options.cache));

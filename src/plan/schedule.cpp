@@ -282,36 +282,37 @@ Rounds choose_rounds(const Graph& graph, std::size_t cache_bytes) {
     if (calls.empty()) batch = graph.value(call.outputs.front()).spec.shape[0];
     Costs costs;
     std::vector<Spec> inputs, outputs;
-    const auto add = [&](int value, std::vector<Spec>& specs) {
-      const Spec& spec = graph.value(value).spec;
-      specs.push_back(spec);
-      if (graph.value(value).kind == Graph::Kind::constant) {
-        costs.weight_bytes += bytes_of(spec);
-        return true;
-      }
-      costs.bytes += bytes_of(spec);
-      costs.numbers += static_cast<double>(spec.shape.elements());
-      return spec.shape.rank() == 4 && spec.shape[0] == batch;
-    };
-    const bool fits = std::all_of(call.inputs.begin(), call.inputs.end(), [&](int v) { return add(v, inputs); }) &&
-                      std::all_of(call.outputs.begin(), call.outputs.end(), [&](int v) { return add(v, outputs); });
-    if (!fits) break;
+    bool fits = true;
+    for (const int input : call.inputs) {
+      const Graph::Value& value = graph.value(input);
+      const bool of_images = value.spec.shape.rank() == 4 && value.spec.shape[0] == batch;
+      const bool is_sum = dynamic_cast<const ops::Arithmetic*>(call.op.get()) != nullptr;  // of values alone
+      const bool weight = value.kind == Graph::Kind::constant;
+      fits = fits && (weight ? !is_sum : of_images);
+      (weight ? costs.weight_bytes : costs.bytes) += bytes_of(value.spec);
+      if (!weight) costs.numbers += static_cast<double>(value.spec.shape.elements());
+      inputs.push_back(value.spec);
+    }
+    for (const int output : call.outputs) outputs.push_back(graph.value(output).spec);
+    const Spec& result = outputs.front();  // others are there for a backward
+    if (!fits || result.shape.rank() != 4 || result.shape[0] != batch) break;
+    costs.bytes += bytes_of(result);
+    costs.numbers += static_cast<double>(result.shape.elements());
     costs.operations = call.op->operations(inputs, outputs);
     largest = std::max(largest, costs.bytes);
     calls.push_back(costs);
   }
-  if (batch < 2 || largest <= most) return {};
-  const auto at_once = std::max<Index>(1, static_cast<Index>(most / (largest / static_cast<std::size_t>(batch))));
-  const Index rounds = (batch + at_once - 1) / at_once;
+  if (batch < 2 || largest <= most || largest / static_cast<std::size_t>(batch) > most) return {};
+  const auto at_once = static_cast<Index>(most / (largest / static_cast<std::size_t>(batch)));
+  Rounds result{.count = (batch + at_once - 1) / at_once};
   Costs sum;
-  Rounds result{.count = rounds};
   for (const Costs& costs : calls) {
-    if (2 * static_cast<std::size_t>(rounds - 1) * costs.weight_bytes > costs.bytes) break;
+    if (2 * static_cast<std::size_t>(result.count - 1) * costs.weight_bytes > costs.bytes) break;
     sum.numbers += costs.numbers;
     sum.operations += costs.operations;
     ++result.calls;
   }
-  return sum.operations <= kMostOperations * sum.numbers ? result : Rounds{};
+  return result.calls > 0 && sum.operations <= kMostOperations * sum.numbers ? result : Rounds{};
 }
 
 Schedule schedule_forward(const Graph& graph, const Rounds& rounds) {

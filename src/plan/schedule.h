@@ -62,7 +62,7 @@ struct Rounds {
   Index count = 1;
 };
 /// Rounds of so few images that what a call reads and writes stays in half of a cache of `cache_bytes`, up to where
-/// weights that are read once a round outweigh that. One round where a whole batch stays there.
+/// weights that are read once a round outweigh that. One round where a whole batch stays there, or not a single image.
 Rounds choose_rounds(const Graph& graph, std::size_t cache_bytes);
 /// Every call once, the first ones once a round.
 Schedule schedule_forward(const Graph& graph, const Rounds& rounds = {});

@@ -12,6 +12,7 @@
 #include "core/format.h"
 #include "core/parallel.h"
 #include "nn/batched.h"
+#include "nn/scores.h"
 
 namespace graft::predict {
 namespace {
@@ -31,6 +32,7 @@ Predictor::Predictor(nn::Network network, const FileIdentity* file) {
         "[predict] expected a classifier with an output of [N, classes], '{}' gives {}; train a head on it with 'graft "
         "finetune'",
         network.name, output);
+  nn::check_gives_scores("predict", network, program);
   classes_ = output[1];
   ends_in_softmax_ = program.logits() != program.output;
   check(network.classes.empty() || static_cast<Index>(network.classes.size()) == classes_,

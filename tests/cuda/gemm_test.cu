@@ -20,10 +20,10 @@
 namespace graft::emulated {
 namespace {
 
-using test::OnDevice;
 using test::kEmulated;
 using test::of;
 using test::on_device;
+using test::OnDevice;
 using test::whole_numbers;
 
 template <class T>

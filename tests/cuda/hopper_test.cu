@@ -122,10 +122,10 @@ TEST(HopperTensorMap, RulesOfTmaAreNamed) {
   EXPECT_THAT(broken([](MapDescription& m) { m.farthest[0] = 256; }), testing::HasSubstr("0 to 255"));
 }
 
-using test::OnDevice;
 using test::kEmulated;
 using test::of;
 using test::on_device;
+using test::OnDevice;
 using test::whole_numbers;
 
 // C of `products` and `terms` of matrices, A and B each stored as their majors say, in rows wider than the matrix.

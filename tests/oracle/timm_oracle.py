@@ -1,6 +1,6 @@
 """What timm makes of one of its models with random weights: files in three layouts, and the numbers to expect.
 
-Usage: timm_oracle.py MODEL FOLDER   with MODEL one of efficientnet_lite0, vit_tiny, vit_small, vit_base
+Usage: timm_oracle.py MODEL FOLDER   with MODEL one of efficientnet_lite0, timm_efficientnet_lite0, vit_tiny, vit_small, vit_base
 
 FOLDER gets
   zip.pt, stream.pt, weights.safetensors   the same state dict, in both formats of torch.save and as safetensors
@@ -45,6 +45,7 @@ def vit_nodes(model):
 
 MODELS = {
     "efficientnet_lite0": dict(make="tf_efficientnet_lite0", size=(75, 64), nodes=efficientnet_nodes),
+    "timm_efficientnet_lite0": dict(make="efficientnet_lite0", size=(75, 64), nodes=efficientnet_nodes),
     "vit_tiny": dict(make="vit_tiny_patch16_224", size=(64, 64), nodes=vit_nodes, by_size=True),
     "vit_small": dict(make="vit_small_patch16_224", size=(64, 64), nodes=vit_nodes, by_size=True),
     "vit_base": dict(make="vit_base_patch16_224", size=(64, 64), nodes=vit_nodes, by_size=True),

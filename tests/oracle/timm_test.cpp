@@ -20,9 +20,11 @@ class TimmParity : public testing::TestWithParam<std::string> {
     folder_ = oracle::results("timm_oracle.py", GetParam());
   }
 
-  // The file as the model that its names tell; the input is of the size that the oracle used.
+  // The file as the model that its names tell, but for one whose names are another's; the input is of the size that the
+  // oracle used.
   nn::Network convert(const std::string& file, const Shape& images) const {
-    nn::Network network = io::convert(folder_ / file, {.input_size = images[1]}).network;
+    const std::string asked = GetParam().starts_with("timm_") ? GetParam() : "";
+    nn::Network network = io::convert(folder_ / file, {.model = asked, .input_size = images[1]}).network;
     EXPECT_EQ(network.name, GetParam());
     network.set_input_shape({images[1], images[2], images[3]});
     return network;
@@ -61,7 +63,9 @@ TEST_P(TimmParity, FullSizeImage) {
   EXPECT_LE(difference.error, kForwardTolerance) << difference.where;
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, TimmParity, testing::Values("efficientnet_lite0", "vit_tiny", "vit_small", "vit_base"),
+INSTANTIATE_TEST_SUITE_P(Models, TimmParity,
+                         testing::Values("efficientnet_lite0", "timm_efficientnet_lite0", "vit_tiny", "vit_small",
+                                         "vit_base"),
                          [](const auto& test) { return test.param; });
 
 }  // namespace

@@ -178,10 +178,10 @@ TEST(Plan, TakesABatchInRounds) {
     Index cache;  // of f32
     std::vector<std::string> outputs;
   };
-  const std::vector<Case> cases{{make({"mobilenet"}), 64 << 10, {}},
-                                {make({"mobilenet"}), 64 << 10, {"conv_pad_2", "conv_pw_3_relu", "predictions"}},
-                                {make({"efficientnet_lite0"}), 64 << 10, {"block2a_expand_conv"}},
-                                {branches(), 64 << 10, {}}};
+  const std::vector<Case> cases{{make({"mobilenet"}), 400 << 10, {}},
+                                {make({"mobilenet"}), 400 << 10, {"conv_pad_2", "conv_pw_3_relu", "predictions"}},
+                                {make({"efficientnet_lite0"}), 500 << 10, {"block2a_expand_conv"}},
+                                {branches(), 200 << 10, {}}};
   constexpr Index kBatch = 7;
   for (const DType dtype : {DType::f32, DType::bf16}) {
     for (const auto& [network, cache, outputs] : cases) {
@@ -194,6 +194,7 @@ TEST(Plan, TakesABatchInRounds) {
       };
       const Plan whole = plan(1 << 30), rounds = plan(static_cast<std::size_t>(cache) * size_of(dtype) / sizeof(float));
       EXPECT_LT(rounds.memory(), whole.memory());
+      EXPECT_GT(rounds.steps().front().rounds, 1);
       const std::vector<Tensor> want = whole.run(input);
       std::vector<std::string> told;
       const std::vector<Tensor> got = rounds.run({{network.nodes().front().name, input}},
@@ -213,6 +214,20 @@ TEST(Plan, TakesABatchInRounds) {
       }
     }
   }
+}
+
+TEST(Plan, TakesWholeBatchesWhereRoundsAreOfNoUse) {
+  const auto rounds = [](const SmallModel& model, Index batch, std::size_t cache) {
+    const Plan plan = compile(make(model), {batch, model.size, model.size, 3}, {.last_cache = cache});
+    return plan.steps().front().rounds;
+  };
+  EXPECT_EQ(rounds({"mobilenet"}, 8, 400 << 10), 4);
+  EXPECT_EQ(rounds({"mobilenet"}, 1, 400 << 10), 1) << "one image";
+  EXPECT_EQ(rounds({"mobilenet"}, 8, 0), 1) << "no cache is known";
+  EXPECT_EQ(rounds({"mobilenet"}, 8, 128 << 10), 1) << "no image stays there";
+  EXPECT_EQ(rounds({"mobilenet"}, 8, 64 << 20), 1) << "all of them do";
+  EXPECT_EQ(rounds({"vgg16"}, 8, 2 << 20), 1) << "much is computed with each number";
+  EXPECT_EQ(rounds({"vit_tiny"}, 8, 40 << 10), 1) << "weights outweigh the values";
 }
 
 TEST(Plan, StartsFromValuesThatAreGiven) {

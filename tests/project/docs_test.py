@@ -157,7 +157,7 @@ class Pages(unittest.TestCase):
                         if program == "tools/test" and option == "-R":  # ctest's
                             continue
                         if option.startswith("-") and not option.lstrip("-").isdigit():
-                            self.assertIn(option.split("=")[0], known, f"{page.name}: {program} {words}")
+                            self.assertRegex(known, rf"(?<![\w-]){re.escape(option.split('=')[0])}(?![\w-])", f"{page.name}: {program} {words}")
 
     def test_excerpts_stand_in_the_code(self):
         count = 0

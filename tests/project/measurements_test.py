@@ -253,8 +253,20 @@ class ResultsTable(unittest.TestCase):
             result = CPU_RESULT | {"machine": CPU_RESULT["machine"] | {"date": f"2026-01-{day}", "cpu": cpu}}
             (self.folder / f"results/2026-01-{day}-{name}.json").write_text(json.dumps(result))
         _, readme = self.table()
-        for text, there in [("2026-01-03", True), ("2026-01-02", False), ("2026-01-01", True)]:
-            self.assertEqual(text in readme, there, text)
+        others = (self.folder / "results/README.md").read_text()
+        for day, page in [("2026-01-03", [readme]), ("2026-01-02", []), ("2026-01-01", [others])]:
+            self.assertEqual([text for text in (readme, others) if day in text], page, day)
+
+    def test_shows_the_peer_whose_target_is_missed(self):
+        (self.folder / "results").mkdir()
+        case = CPU_RESULT["cases"][0]
+        ratios = {"LibTorch": {"ratio": 1.2}, "ONNX Runtime": {"ratio": 1.01, "low": 1.0, "high": 1.02, "target": 1.0}, "OpenVINO": {"ratio": 1.02, "low": 0.8, "high": 1.2, "target": 1.0}}
+        contestants = case["contestants"] | {name: {"images_per_second": 20, "median_ms": 1} for name in ratios}
+        result = CPU_RESULT | {"cases": [case | {"contestants": contestants, "ratios": ratios}], "command": "tools/bench --contestants graft;ONNX Runtime --rounds 3, in two calls"}
+        (self.folder / "results/2026-01-02-some-cpu.json").write_text(json.dumps(result))
+        _, readme = self.table()
+        self.assertIn("OpenVINO 20.0: 1.02x (0.80 to 1.20), target 1.0x missed", readme)
+        self.assertIn("`tools/bench --contestants 'graft;ONNX Runtime' --rounds 3`, in two calls", readme)
 
     def test_refuses_numbers_without_their_machine(self):
         (self.folder / "bench.json").write_text(json.dumps(RESULT | {"machine": RESULT["machine"] | {"gpu": "none"}}))

@@ -83,6 +83,9 @@ TEST_F(BadInput, NonsenseOptionsEndInCode2) {
       {"features --weights tiny.safetensors --layer pool data -o tiny.safetensors", "another file than tiny"},
       {"features --weights tiny.safetensors --layer pool data -o data/red/0.png", "another file than data/red/0.png"},
       {"summary --weights tiny.safetensors --model vgg16", "got two"},
+      {"summary", "expected one of --weights, --run and --model, got none"},
+      {"predict --weights tiny.safetensors --threads 100000 data/red/0.png", "a number from 0 to 1024, got 100000"},
+      {finetune + "--workers 5000", "a number from 0 to 1024, got 5000"},
       {finetune + "--keep-head --head 8", "--keep-head"},
       {finetune + "--batch-norm batch", "no batch-norm"},
       {finetune + "--epochs 0", "--epochs"},
@@ -125,12 +128,42 @@ TEST_F(BadInput, WhatCannotBeDoneEndsInCode1) {
       {finetune + "--warmup 999", "end within a warm-up of 999"},
       {finetune + "--resume --validation nowhere", "nowhere"},
       {"report data -o report.html", "run.json"},
+      {"report data -o tiny.safetensors", "tiny.safetensors: is there already and is no page"},
       {"summary --model alexnet", "alexnet"},
   };
   for (const Case& c : cases) {
     SCOPED_TRACE(c.arguments);
     expect_failure(graft(c.arguments), 1, c.says);
     expect_nothing_written();
+  }
+}
+
+// As a classifier they would be measured without a word, on a softmax of what is none.
+TEST_F(BadInput, NetworksWithoutScoresAreNoClassifiers) {
+  for (const Activation last : {Activation::sigmoid, Activation::relu}) {
+    nn::Builder b({.height = 12, .width = 12, .name = "scoreless"});
+    auto x = b.add("conv", nn::Conv2d({.out = 4, .kernel = 3}), b.input());
+    b.features(x);
+    x = b.add("pool", nn::GlobalAveragePool(), x);
+    nn::Network network = b.build(b.add("head", nn::Linear({.out = 3, .activation = last}), x));
+    network.materialize();
+    io::save_network(network, folder() / "scoreless.safetensors");
+    for (const std::string command : {"predict --weights scoreless.safetensors data/red/0.png",
+                                      "evaluate --weights scoreless.safetensors --data data",
+                                      "finetune --weights scoreless.safetensors --data data --keep-head --out run"})
+      expect_failure(graft(command), 1, "'scoreless' ends in " + std::string(name(last)) + ": expected scores");
+  }
+}
+
+TEST_F(BadInput, WhatIsNoPhotoIsCounted) {
+  write("data/red/9.webp", "RIFF");
+  write("data/red/10.gif", "GIF89a");
+  const std::string says = "data: 2 files are left out: photos are .jpg, .jpeg, .png and .bmp";
+  for (const char* command : {"finetune --weights tiny.safetensors --data data --epochs 1 --quiet --out run",
+                              "evaluate --run run --data data"}) {
+    const Outcome outcome = graft(command);
+    EXPECT_EQ(outcome.code, 0) << outcome.error;
+    EXPECT_THAT(outcome.error, HasSubstr(says));
   }
 }
 

@@ -38,6 +38,16 @@ CLI::Validator positive() {
   return number_check("a number above 0", "POSITIVE", [](double value) { return value > 0 && std::isfinite(value); });
 }
 
+CLI::Validator thread_count() {
+  return number_check("a number from 0 to 1024", "THREADS", [](double value) { return value >= 0 && value <= 1024; });
+}
+
+void tell_ignored(const std::filesystem::path& folder, Index ignored) {
+  if (ignored == 0) return;
+  fmt::print(stderr, "{}: {} {} left out: photos are .jpg, .jpeg, .png and .bmp\n", folder.string(), ignored,
+             ignored == 1 ? "file is" : "files are");
+}
+
 CLI::Validator not_negative() {
   return number_check("a number of 0 or more", "NONNEGATIVE",
                       [](double value) { return value >= 0 && std::isfinite(value); });
@@ -70,7 +80,7 @@ void add_machine_options(CLI::App& command) {
   command
       .add_option_function<int>(
           "--threads", [](int count) { set_threads(count); }, "Threads for everything; 0 takes all cores")
-      ->check(not_negative())
+      ->check(thread_count())
       ->group("Machine");
   command
       .add_option_function<std::string>(

@@ -36,8 +36,12 @@ void check_usage(bool condition, fmt::format_string<Args...> format, Args&&... a
 CLI::App* add_command(CLI::App& app, const std::string& name, const std::string& description,
                       const std::string& example);
 
-/// Checks of an option: a number above 0, or one of 0 or more.
+/// Says on standard error that a folder holds files that are taken for no photos, if it does.
+void tell_ignored(const std::filesystem::path& folder, Index ignored);
+
+/// Checks of an option: a number above 0, one of 0 or more, or a number of threads.
 CLI::Validator positive();
+CLI::Validator thread_count();
 CLI::Validator not_negative();
 
 /// `--threads`, `--engine`, `--device`, `--tf32`: applied to the calling thread before the command runs.

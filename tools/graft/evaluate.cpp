@@ -25,6 +25,7 @@ struct Options {
 data::ImageFolder read_data(const Options& options, const predict::Predictor& predictor) {
   if (!options.labels.empty()) return data::read_labelled_photos(options.data, options.labels);
   data::ImageFolder photos = data::read_image_folder(options.data);
+  tell_ignored(options.data, photos.ignored);
   const std::vector<std::string>& known = predictor.network().classes;
   if (known.empty()) {
     check(static_cast<Index>(photos.classes.size()) == predictor.classes(),
@@ -98,7 +99,7 @@ void add_evaluate(CLI::App& app) {
   c->add_option("--labels", o->labels, "A JSON object {\"photo.jpg\": class number}")->type_name("labels.json");
   c->add_option("--batch", o->batch, "Photos at once")->check(positive());
   c->add_option("--workers", o->workers, "Threads that read photos; by default as many as --threads, at most 4")
-      ->check(positive());
+      ->check(thread_count());
   c->add_option("--precision", o->precision, "Of activations")->check(CLI::IsMember({"f32", "bf16", "f16"}));
   c->add_flag("--json", o->json, "As JSON, with the confusion matrix [on the photo][predicted]");
   add_machine_options(*c);

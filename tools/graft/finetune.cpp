@@ -7,6 +7,8 @@
 #include "graft/train/cross_validation.h"
 #include "graft/train/trainer.h"
 
+#include "nn/batched.h"
+#include "nn/scores.h"
 #include "training.h"
 
 namespace graft::tools {
@@ -99,6 +101,7 @@ nn::Network prepare_network(const Options& options, const std::vector<std::strin
   if (options.keep_head) {
     check(network.nodes().size() > backbone.nodes().size(), "{}: --keep-head: the network has no head",
           options.weights.string());
+    nn::check_gives_scores("finetune", network, network.lower(nn::batched(network.input_shape(), 1)));
     std::set<std::string> before;
     for (const nn::LayerEntry& layer : backbone.layers()) before.insert(layer.name);
     choose_trained(backbone, options);
@@ -350,7 +353,7 @@ void add_training_options(CLI::App& c, Options& o) {
       ->check(not_negative())
       ->group(kGroup);
   c.add_option("--workers", t.workers, "Threads that read photos; by default as many as --threads, at most 4")
-      ->check(positive())
+      ->check(thread_count())
       ->group(kGroup);
   c.add_option(
        "--views", t.views,

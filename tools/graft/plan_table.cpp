@@ -77,6 +77,7 @@ Json measure_plan(nn::Network network, const PlanTableOptions& options) {
                      {"op", step.op},
                      {"backward", step.backward},
                      {"attributes", step.attributes},
+                     {"rounds", step.rounds},
                      {"output", std::vector<Index>(step.output.shape.begin(), step.output.shape.end())},
                      {"flops", step.operations},
                      {"bytes", step.bytes},
@@ -108,8 +109,10 @@ void print_plan(const Json& plan) {
     const auto layers = step["layers"].get<std::vector<std::string>>();
     const double own = step["seconds"], least = step["ceiling_seconds"];
     const std::string op = step["op"].get<std::string>() + (step["backward"] ? ", backward" : "");
+    const Index rounds = step["rounds"];
+    const std::string in_rounds = rounds > 1 ? fmt::format("{} in {} rounds", op, rounds) : op;
     const std::string name = layers.size() == 1 ? layers.front() : layers.front() + " .. " + layers.back();
-    say("{:<44} {:<30} {:>9.3f} {:>5.1f}% {:>9.1f} {:>7.0f}%\n", name, op, 1e3 * own, 100 * own / seconds,
+    say("{:<44} {:<30} {:>9.3f} {:>5.1f}% {:>9.1f} {:>7.0f}%\n", name, in_rounds, 1e3 * own, 100 * own / seconds,
         own > 0 ? 1e-9 * step["flops"].get<double>() / own : 0, own > 0 ? 100 * least / own : 0);
     by_op[op].first += own;
     by_op[op].second += least;

@@ -32,6 +32,8 @@ double shortest(Device device, const std::function<void()>& work) {
 }  // namespace
 
 Reached probe(Device device, const std::vector<DType>& dtypes) {
+  ContextScope scope;
+  scope->engine = Engine::automatic;  // what the machine reaches, whoever computes
   const bool gpu = device.kind == Device::Kind::cuda;
   const Index bytes = Index{1} << (gpu ? 29 : 26);  // beyond the last cache
   Reached reached;

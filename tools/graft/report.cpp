@@ -1,5 +1,7 @@
 #include "graft/study/report.h"
 
+#include <fstream>
+
 #include "common.h"
 
 namespace graft::tools {
@@ -12,7 +14,19 @@ struct Options {
   study::ReportOptions report;
 };
 
+// A page may be written again; anything else that is there was not meant.
+void check_is_page(const std::filesystem::path& file) {
+  std::ifstream stream(file, std::ios::binary);
+  if (!stream.good()) return;
+  constexpr std::string_view kPage = "<!doctype html";
+  std::string begin(kPage.size(), ' ');
+  stream.read(begin.data(), std::ssize(begin));
+  check(stream.gcount() == 0 || begin == kPage, "{}: is there already and is no page of graft's: give another name",
+        file.string());
+}
+
 void report(Options options) {
+  check_is_page(options.out);
   check_usage(options.titles.empty() || options.titles.size() == options.runs.size(),
               "expected a --name for each of {} runs, got {}", options.runs.size(), options.titles.size());
   for (std::size_t i = 0; i < options.runs.size(); ++i) {

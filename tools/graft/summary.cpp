@@ -22,9 +22,10 @@ struct Options {
 };
 
 nn::Network network_of(const Options& options) {
+  const bool names_file = !options.weights.weights.empty() || !options.weights.run.empty();
+  check_usage(names_file || !options.model.empty(), "expected one of --weights, --run and --model, got none");
   if (options.model.empty()) return io::load_network(options.weights.file());
-  check_usage(options.weights.weights.empty() && options.weights.run.empty(),
-              "expected one of --weights, --run and --model, got two");
+  check_usage(!names_file, "expected one of --weights, --run and --model, got two");
   models::Options o = options.of_model;
   o.include_top = !options.no_top;
   o.height = o.width = options.input_size;

@@ -119,7 +119,7 @@ void add_training_options(CLI::App& c, Options& o) {
       ->group(kGroup);
   c.add_option("--seed", t.seed, "Of the heads, the split and the order")->check(not_negative())->group(kGroup);
   c.add_option("--workers", t.workers, "Threads that read photos; by default as many as --threads, at most 4")
-      ->check(positive())
+      ->check(thread_count())
       ->group(kGroup);
   add_cache_options(c, o.cache, kGroup);
 }

@@ -47,7 +47,12 @@ Photos read_photos(const DataOptions& options, std::uint64_t seed) {
   const data::ImageFolder all = data::read_image_folder(options.data);
   check(all.classes.size() >= 2, "{}: expected folders of at least two classes, got only '{}'", options.data.string(),
         all.classes.front());
-  if (!options.validation.empty()) return {all, data::read_image_folder(options.validation)};
+  tell_ignored(options.data, all.ignored);
+  if (!options.validation.empty()) {
+    const data::ImageFolder validation = data::read_image_folder(options.validation);
+    tell_ignored(options.validation, validation.ignored);
+    return {all, validation};
+  }
   if (options.validation_split == 0) return {all, {}};
   const data::Split split = data::stratified_split(all.labels, options.validation_split, seed);
   return {all.select(split.train), all.select(split.validation)};

@@ -31,9 +31,9 @@ struct GradientReport {
 /// Compares backward with central differences in f64, for a function of tensors that may use any ops, your own
 /// included. A result of several elements is weighted by random numbers and summed, so that every element counts.
 ///
-/// f       called with f64 copies of the floating inputs; the generator of the Context is the same at each call, so
-/// dropout may be in it inputs  the points; integer inputs are passed through and not differentiated throws  Error if
-/// f's result is not f64 or depends on none of the inputs
+/// f       called with f64 copies of the floating inputs, and the same generator each time: dropout may be in it
+/// inputs  the points; integer inputs are passed through and not differentiated
+/// throws  Error if f's result is not f64 or depends on none of the inputs
 ///
 /// The function must be smooth at the inputs: relu near 0 has a difference, but no derivative.
 GradientReport check_gradients(const std::function<Tensor(std::span<const Tensor>)>& f, std::span<const Tensor> inputs,

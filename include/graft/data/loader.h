@@ -13,6 +13,7 @@
 
 namespace graft::data {
 
+/// How photos become batches.
 struct LoaderOptions {
   Preprocessing preprocessing;
   Index batch = 32;        ///< photos a batch; the last one of an epoch may be shorter

@@ -95,6 +95,8 @@ class Network {
 
   /// Extents of one input, without the batch: `[224, 224, 3]`.
   const Shape& input_shape() const { return input_shape_; }
+  /// Takes inputs of other extents from now on, and photos resized to them. Throws Error, and changes nothing, if a
+  /// layer does not fit them: a linear layer behind a flattened image.
   void set_input_shape(const Shape& shape);
   const std::vector<LayerEntry>& layers() const { return layers_; }
   const std::vector<NodeEntry>& nodes() const { return nodes_; }
@@ -112,6 +114,7 @@ class Network {
   const std::map<std::string, std::shared_ptr<Parameter>>& parameter_table() const { return parameters_; }
   /// Gives first values to the parameters that have none yet, the same for the same seed whatever the order.
   void materialize();
+  /// Numbers in all parameters, moving statistics among them.
   Index parameter_count() const;
   /// Keeps parameters and statistics in f32 (the default) or in f64, which gradient checks want; runs then take inputs
   /// of that type.
@@ -134,6 +137,7 @@ class Network {
   void unfreeze(std::string_view pattern = "*");
   /// Freezes everything but the last `count` layers that have weights.
   void train_last(int count);
+  /// Which statistics the batch-norms that match the pattern use in training. Throws Error if none does.
   void use_statistics(Statistics statistics, std::string_view pattern = "*");
 
   /// The part of the network up to a node, sharing its parameters.
@@ -175,6 +179,7 @@ class Network {
   Device device_;
 };
 
+/// The input of a network that is built, and its name.
 struct BuilderOptions {
   Index height = 224;
   Index width = 224;

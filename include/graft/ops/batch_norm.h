@@ -69,7 +69,9 @@ struct BatchNorm final : Op {
   int moving_mean() const { return 1 + has_scale + has_center; }
   int moving_variance() const { return moving_mean() + 1; }
   int residual() const { return moving_mean() + 2; }
+  /// Whether backward finds what the activation let through while it reads x, without a pass for that.
   bool masks() const;
+  /// Whether the backward kernel of the Context's device leaves the gradient of the residual on its way.
   bool leaves_residual(const Context& context) const;
 };
 

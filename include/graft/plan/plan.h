@@ -4,6 +4,7 @@
 #include <iosfwd>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,9 +26,9 @@ struct CompileOptions {
   bool record = true;
   /// Where folded and packed weights are kept; null for nowhere. Must be that of the network's weights.
   std::shared_ptr<WeightCache> cache = {};
-  /// Bytes of a processor's largest cache, in which a batch goes through the first layers a few images at a time; 0 for
-  /// what this machine has.
-  std::size_t last_cache = 0;
+  /// Bytes of the processor's last cache, where a batch may go through the first layers a few images at a time so that
+  /// their values stay there; nothing for what this machine has, 0 for whole batches.
+  std::optional<std::size_t> last_cache = {};
 };
 
 /// What is left of the network's layers: one op call.
@@ -40,6 +41,7 @@ struct Step {
   Spec output;
   double operations = 0;  ///< floating-point
   double bytes = 0;       ///< that it reads and writes at least
+  Index rounds = 1;       ///< in which it takes the batch, a part of the images in each
 };
 
 /// What is told of each step that was run, and how long it took.

@@ -37,6 +37,7 @@ class Source {
   virtual const std::vector<Index>& labels() const = 0;
   /// Batches in an epoch.
   virtual Index batches() const = 0;
+  /// Begins an epoch anew: what is random is that of its number.
   virtual void start_epoch(std::uint64_t epoch) = 0;
   /// The next batch, or nothing when the epoch is over.
   virtual std::optional<Examples> next() = 0;
