@@ -184,20 +184,21 @@ TEST(Plan, TakesABatchInRounds) {
                                 {branches(), 200 << 10, {}}};
   constexpr Index kBatch = 7;
   for (const DType dtype : {DType::f32, DType::bf16}) {
-    for (const auto& [network, cache, outputs] : cases) {
-      SCOPED_TRACE(fmt::format("{}, {} outputs, {}", network.name, outputs.size(), dtype));
-      Shape shape = network.input_shape();
+    for (const Case& c : cases) {
+      SCOPED_TRACE(fmt::format("{}, {} outputs, {}", c.network.name, c.outputs.size(), dtype));
+      Shape shape = c.network.input_shape();
       shape = {kBatch, shape[-3], shape[-2], shape[-1]};
       const Tensor input = random_normal(shape, 1).to(dtype);
       const auto plan = [&](std::size_t bytes) {
-        return compile(network, shape, {.dtype = dtype, .outputs = outputs, .last_cache = bytes});
+        return compile(c.network, shape, {.dtype = dtype, .outputs = c.outputs, .last_cache = bytes});
       };
-      const Plan whole = plan(1 << 30), rounds = plan(static_cast<std::size_t>(cache) * size_of(dtype) / sizeof(float));
+      const Plan whole = plan(1 << 30),
+                 rounds = plan(static_cast<std::size_t>(c.cache) * size_of(dtype) / sizeof(float));
       EXPECT_LT(rounds.memory(), whole.memory());
       EXPECT_GT(rounds.steps().front().rounds, 1);
       const std::vector<Tensor> want = whole.run(input);
       std::vector<std::string> told;
-      const std::vector<Tensor> got = rounds.run({{network.nodes().front().name, input}},
+      const std::vector<Tensor> got = rounds.run({{c.network.nodes().front().name, input}},
                                                  [&](const Step& step, double) { told.push_back(step.layers.back()); });
       ASSERT_EQ(got.size(), want.size());
       for (std::size_t i = 0; i < want.size(); ++i)

@@ -36,8 +36,8 @@ nn::Network inception_v3(const Options& options = {});
 /// EfficientNet-Lite0: EfficientNet-B0 (Tan and Le 2019) without squeeze-and-excite, with ReLU6: 224x224. Named as
 /// Keras's EfficientNetB0.
 nn::Network efficientnet_lite0(const Options& options = {});
-/// The same as PyTorch's timm trained it: padded by the same zeros on all sides, with its own epsilon and preprocessing.
-/// timm calls the other one tf_efficientnet_lite0; their weights have the same names.
+/// The same as PyTorch's timm trained it: padded by the same zeros on all sides, with its own epsilon and
+/// preprocessing. timm calls the other one tf_efficientnet_lite0; their weights have the same names.
 nn::Network timm_efficientnet_lite0(const Options& options = {});
 /// Vision Transformers (Dosovitskiy et al. 2020) of 16x16 patches: 224x224. Named as timm's vit_*_patch16_224.
 nn::Network vit_tiny(const Options& options = {});
