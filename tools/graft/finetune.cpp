@@ -164,6 +164,8 @@ train::Report train(const Options& options, nn::Network& network, const Photos& 
   // Of a run that failed before it had anything to use or to continue, nothing stays.
   work_in(options.out, {"checkpoint.safetensors", "run.json"}, [&] {
     train::Trainer trainer(network, photos.train, photos.validation, options.train);
+    if (options.train.resume && !fs::exists(checkpoint))
+      fmt::print(stderr, "{}: there is no checkpoint to resume from: the run begins\n", options.out.string());
     if (!fs::exists(checkpoint)) describe_run(options, network, photos);  // one that is resumed was described before
     report = trainer.run();
   });

@@ -55,6 +55,10 @@ Photos read_photos(const DataOptions& options, std::uint64_t seed) {
   }
   if (options.validation_split == 0) return {all, {}};
   const data::Split split = data::stratified_split(all.labels, options.validation_split, seed);
+  if (split.validation.empty())
+    fmt::print(stderr,
+               "{}: {} photos are too few to keep any for validation: the best epoch is that of the least loss\n",
+               options.data.string(), all.size());
   return {all.select(split.train), all.select(split.validation)};
 }
 
