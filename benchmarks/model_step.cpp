@@ -168,7 +168,8 @@ class Stepper {
   Json update() {
     check(options_.training(), "[update] a step of {} has none", options_.work);
     // The values before lie in a file meanwhile, so that the most memory that the process had is a step's own.
-    const std::unique_ptr<std::FILE, decltype(&std::fclose)> before(std::tmpfile(), std::fclose);
+    const auto close = [](std::FILE* file) { std::fclose(file); };
+    const std::unique_ptr<std::FILE, decltype(close)> before(std::tmpfile(), close);
     check(before != nullptr, "[update] cannot make a passing file");
     for (const nn::Parameter* parameter : network_.trainable_parameters()) {
       const Tensor value = parameter->value.to(Device{});

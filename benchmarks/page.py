@@ -32,10 +32,10 @@ def bytes_text(count):
 def times_as_fast(against):
     """A ratio with its interval, and what was wanted."""
     interval = f" ({against['low']:.2f} to {against['high']:.2f})" if "low" in against else ""
-    if "target" not in against:
-        return f"{against['ratio']:.2f}x{interval}"
-    verdict = ", one round" if "low" not in against else "" if is_reached(against) else " missed"
-    target = f", target {against['target']}x{verdict}"
+    target = ""
+    if "target" in against:
+        verdict = ", one round" if "low" not in against else "" if is_reached(against) else " missed"
+        target = f", target {against['target']}x{verdict}"
     return f"{against['ratio']:.2f}x{interval}{target}"
 
 
