@@ -1,6 +1,6 @@
 # GRAFT_HOPPER_PROVED: whether a GPU has proved exactly these sources. Their digest is the SHA-256 of the lines
 # "<SHA-256 of a file>  <its name>", one for each file of this folder that is compiled, in the order of their names, then
-# for each header of device/ that its kernel is made of. A proof is an entry of benchmarks/results/proved-kernels.json with "source":
+# for each header elsewhere that its kernel is made of. A proof is an entry of benchmarks/results/proved-kernels.json with "source":
 # "cuda/hopper" and this "sha256".
 #
 # As a script, `cmake -P cuda/hopper/proved.cmake` prints the digest; with -DRESULTS=FILE also `proved` or `unproved`.
@@ -12,11 +12,15 @@ foreach(source ${sources})
   cmake_path(GET source FILENAME name)
   string(APPEND lines "${digest}  ${name}\n")
 endforeach()
-foreach(name divider epilogue gemm language moments numeric operands tile unroll)
-  set(source ${CMAKE_CURRENT_LIST_DIR}/../device/${name}.h)
+set(headers cuda/runtime/launch include/graft/core/activation include/graft/core/dtype src/kernels/activation_math)
+foreach(name async_copy channel_sums divider epilogue gemm language moments numeric operands reduce tile unroll)
+  list(APPEND headers cuda/device/${name})
+endforeach()
+foreach(header ${headers})
+  set(source ${CMAKE_CURRENT_LIST_DIR}/../../${header}.h)
   list(APPEND sources ${source})
   file(SHA256 ${source} digest)
-  string(APPEND lines "${digest}  device/${name}.h\n")
+  string(APPEND lines "${digest}  ${header}.h\n")
 endforeach()
 string(SHA256 GRAFT_HOPPER_DIGEST "${lines}")
 

@@ -10,19 +10,26 @@
 namespace graft {
 namespace {
 
+using test::OpCase;
+using test::OpTable;
+
 const std::vector<Activation> kAll{Activation::linear, Activation::relu, Activation::relu6,     Activation::sigmoid,
                                    Activation::tanh,   Activation::gelu, Activation::gelu_tanh, Activation::silu};
 
-TEST(Activate, GradientsAndEngines) {
+std::vector<OpCase> table() {
+  std::vector<OpCase> rows;
   for (const Activation function : kAll) {
     for (const Shape& shape : {Shape{}, Shape{1}, Shape{2, 3, 5, 7}, Shape{17}, Shape{0, 4, 4, 3}}) {
       // Steps of 0.07 reach from -7 to 7 and meet neither 0 nor 6, where relu6 has its kinks.
-      test::check_op({{.what = shape.to_string(),
-                       .op = std::make_shared<ops::Activate>(function),
-                       .inputs = {test::distinct(shape, 3, 0.07)}}});
+      rows.push_back({.what = shape.to_string(),
+                      .op = std::make_shared<ops::Activate>(function),
+                      .inputs = {test::distinct(shape, 3, 0.07)}});
     }
   }
+  return rows;
 }
+
+INSTANTIATE_TEST_SUITE_P(Activate, OpTable, testing::ValuesIn(table()));
 
 // Rows of a tensor begin anywhere, which a kernel that loads vectors must not mind.
 TEST(Activate, TakesRowsThatAreNotAligned) {

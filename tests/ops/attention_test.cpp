@@ -16,9 +16,13 @@
 namespace graft {
 namespace {
 
+using test::OpCase;
+using test::OpTable;
+
 using test::random_normal;
 
-TEST(Attention, GradientsAndEngines) {
+std::vector<OpCase> table() {
+  std::vector<OpCase> rows;
   struct Case {
     std::string what;
     Index n, queries, keys, heads, depth;
@@ -43,18 +47,21 @@ TEST(Attention, GradientsAndEngines) {
     const ops::AttentionOptions options{.heads = c.heads, .scale = c.scale};
     const Shape q{c.n, c.queries, c.heads * c.depth}, k = q.with(1, c.keys);
     const Index longest = c.depth + std::max(c.queries, c.keys);
-    test::check_op({{.what = c.what,
-                     .op = std::make_shared<ops::Attention>(options, false),
-                     .inputs = {random_normal(q, 1), random_normal(k, 2), random_normal(k, 3)},
-                     .sum_length = longest}});
+    rows.push_back({.what = c.what,
+                    .op = std::make_shared<ops::Attention>(options, false),
+                    .inputs = {random_normal(q, 1), random_normal(k, 2), random_normal(k, 3)},
+                    .sum_length = longest});
     if (c.queries == c.keys) {
-      test::check_op({{.what = c.what,
-                       .op = std::make_shared<ops::Attention>(options, true),
-                       .inputs = {random_normal({c.n, c.queries, 3 * c.heads * c.depth}, 4)},
-                       .sum_length = longest}});
+      rows.push_back({.what = c.what,
+                      .op = std::make_shared<ops::Attention>(options, true),
+                      .inputs = {random_normal({c.n, c.queries, 3 * c.heads * c.depth}, 4)},
+                      .sum_length = longest});
     }
   }
+  return rows;
 }
+
+INSTANTIATE_TEST_SUITE_P(Attention, OpTable, testing::ValuesIn(table()));
 
 Tensor composed(const Tensor& q, const Tensor& k, const Tensor& v, Index heads) {
   const Index n = q.shape()[0], depth = q.shape()[2] / heads;

@@ -15,6 +15,7 @@ namespace {
 
 using ops::Statistics;
 using test::OpCase;
+using test::OpTable;
 using test::random_normal;
 
 struct NormCase {
@@ -43,7 +44,8 @@ OpCase make(const NormCase& c, Statistics statistics) {
   return result;
 }
 
-TEST(BatchNorm, GradientsAndEngines) {
+std::vector<OpCase> table() {
+  std::vector<OpCase> rows;
   const std::vector<NormCase> cases{
       // what                       x            gamma  beta  residual  activation
       {"an image", {2, 4, 3, 5}},
@@ -63,10 +65,16 @@ TEST(BatchNorm, GradientsAndEngines) {
       {"two blocks of channels", {2, 3, 3, 264}},
       {"strips of channels, the last not full", {2, 3, 3, 114}, true, true, true, Activation::relu6},
   };
-  for (const NormCase& c : cases) test::check_op({make(c, Statistics::moving), make(c, Statistics::batch)});
-  test::check_op({make({"empty batch", {0, 4, 4, 3}}, Statistics::moving)});
-  test::check_op({make({"one row", {1, 1, 1, 3}}, Statistics::moving)});
+  for (const NormCase& c : cases) {
+    rows.push_back(make(c, Statistics::moving));
+    rows.push_back(make(c, Statistics::batch));
+  }
+  rows.push_back(make({"empty batch", {0, 4, 4, 3}}, Statistics::moving));
+  rows.push_back(make({"one row", {1, 1, 1, 3}}, Statistics::moving));
+  return rows;
 }
+
+INSTANTIATE_TEST_SUITE_P(BatchNorm, OpTable, testing::ValuesIn(table()));
 
 // What does not fit the caches is written around them.
 TEST(BatchNorm, LargerThanTheCaches) {

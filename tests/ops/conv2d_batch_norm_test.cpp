@@ -14,6 +14,7 @@ namespace {
 
 using ops::Statistics;
 using test::OpCase;
+using test::OpTable;
 using test::random_normal;
 
 struct FusedCase {
@@ -47,7 +48,8 @@ OpCase make(const FusedCase& c) {
   return result;
 }
 
-TEST(Conv2dBatchNorm, GradientsAndEngines) {
+std::vector<OpCase> table() {
+  std::vector<OpCase> rows;
   const std::vector<FusedCase> cases{
       // what                x              w              options, bias, gamma, beta, residual, activation
       {"pointwise", {2, 4, 3, 5}, {4, 1, 1, 5}},
@@ -60,8 +62,11 @@ TEST(Conv2dBatchNorm, GradientsAndEngines) {
       {"prime channels", {2, 5, 5, 7}, {37, 1, 1, 7}},
       {"a depth that is split", {1, 5, 4, 32}, {8, 3, 3, 32}, {.padding = kSame}},
   };
-  for (const FusedCase& c : cases) test::check_op({make(c)});
+  for (const FusedCase& c : cases) rows.push_back(make(c));
+  return rows;
 }
+
+INSTANTIATE_TEST_SUITE_P(Conv2dBatchNorm, OpTable, testing::ValuesIn(table()));
 
 // The norm takes the mean of what a bias shifts, so that its gradient is zero but for rounding: it is checked in f64,
 // and the engines without it.

@@ -10,6 +10,7 @@ namespace graft {
 namespace {
 
 using test::OpCase;
+using test::OpTable;
 using test::random_normal;
 
 struct ConvCase {
@@ -37,7 +38,8 @@ OpCase make(const ConvCase& c) {
   return result;
 }
 
-TEST(Conv2d, GradientsAndEngines) {
+std::vector<OpCase> table() {
+  std::vector<OpCase> rows;
   const std::vector<ConvCase> cases{
       // what                     x               w              options
       {"pointwise", {2, 3, 3, 5}, {4, 1, 1, 5}},
@@ -64,19 +66,17 @@ TEST(Conv2d, GradientsAndEngines) {
       {"image narrower than the stride", {2, 1, 2, 8}, {8, 3, 3, 8}, {.stride = 3, .padding = pad(1)}},
       {"empty batch", {0, 4, 4, 3}, {2, 3, 3, 3}, {}, true},
   };
-  for (const ConvCase& c : cases) test::check_op({make(c)});
+  for (const ConvCase& c : cases) rows.push_back(make(c));
+  // A fused activation is not a sum of products: the engines are held to the scale of the largest result.
+  for (const Activation activation : {Activation::relu, Activation::relu6, Activation::sigmoid, Activation::tanh}) {
+    rows.push_back(
+        make({"fused", {2, 4, 4, 3}, {5, 3, 3, 3}, {.padding = kSame, .activation = activation}, true, true}));
+    rows.back().sum_of_products = rows.back().tf32 = false;
+  }
+  return rows;
 }
 
-// A fused activation is not a sum of products: gradients are checked, and the engines on the scale of the largest
-// result.
-TEST(Conv2d, FusedActivations) {
-  for (const Activation activation : {Activation::relu, Activation::relu6, Activation::sigmoid, Activation::tanh}) {
-    OpCase c = make({"fused", {2, 4, 4, 3}, {5, 3, 3, 3}, {.padding = kSame, .activation = activation}, true, true});
-    c.sum_of_products = c.tf32 = false;
-    test::check_gradients(c);
-    test::check_engines(c);
-  }
-}
+INSTANTIATE_TEST_SUITE_P(Conv2d, OpTable, testing::ValuesIn(table()));
 
 // Operands may be channel ranges of wider tensors; what lies beside them stays as it was.
 TEST(Conv2d, ReadsAndWritesChannelRanges) {

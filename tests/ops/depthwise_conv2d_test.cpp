@@ -9,6 +9,7 @@ namespace graft {
 namespace {
 
 using test::OpCase;
+using test::OpTable;
 using test::random_normal;
 
 struct DepthwiseCase {
@@ -33,7 +34,8 @@ OpCase make(const DepthwiseCase& c) {
   return result;
 }
 
-TEST(DepthwiseConv2d, GradientsAndEngines) {
+std::vector<OpCase> table() {
+  std::vector<OpCase> rows;
   const std::vector<DepthwiseCase> cases{
       // what                     x               w             options
       {"3x3 same", {1, 5, 4, 3}, {3, 3, 3}, {.padding = kSame}},
@@ -59,16 +61,15 @@ TEST(DepthwiseConv2d, GradientsAndEngines) {
       {"two blocks of channels", {1, 4, 4, 264}, {3, 3, 264}, {.padding = kSame}},
       {"empty batch", {0, 4, 4, 3}, {2, 2, 3}, {}, true},
   };
-  for (const DepthwiseCase& c : cases) test::check_op({make(c)});
+  for (const DepthwiseCase& c : cases) rows.push_back(make(c));
+  for (const Activation activation : {Activation::relu, Activation::relu6, Activation::sigmoid, Activation::tanh}) {
+    rows.push_back(make({"fused", {2, 4, 4, 19}, {3, 3, 19}, {.padding = kSame, .activation = activation}, true}));
+    rows.back().sum_of_products = false;
+  }
+  return rows;
 }
 
-TEST(DepthwiseConv2d, FusedActivations) {
-  for (const Activation activation : {Activation::relu, Activation::relu6, Activation::sigmoid, Activation::tanh}) {
-    OpCase c = make({"fused", {2, 4, 4, 19}, {3, 3, 19}, {.padding = kSame, .activation = activation}, true});
-    c.sum_of_products = false;
-    test::check_op({c});
-  }
-}
+INSTANTIATE_TEST_SUITE_P(DepthwiseConv2d, OpTable, testing::ValuesIn(table()));
 
 TEST(DepthwiseConv2d, OutputChannelsOfOneInputStandTogether) {
   const Tensor x = Tensor::from<float>({1, 1, 1, 2}, {10, 100});

@@ -13,15 +13,22 @@
 namespace graft {
 namespace {
 
-TEST(Dropout, GradientsAndEngines) {
+using test::OpCase;
+using test::OpTable;
+
+std::vector<OpCase> table() {
+  std::vector<OpCase> rows;
   for (const double rate : {0.0, 0.5, 0.9}) {
     for (const Shape& shape : {Shape{}, Shape{1}, Shape{7}, Shape{3, 5, 7}, Shape{0, 3}}) {
-      test::check_op({{.what = shape.to_string(),
-                       .op = std::make_shared<ops::Dropout>(rate),
-                       .inputs = {test::random_normal(shape, 1)}}});
+      rows.push_back({.what = shape.to_string(),
+                      .op = std::make_shared<ops::Dropout>(rate),
+                      .inputs = {test::random_normal(shape, 1)}});
     }
   }
+  return rows;
 }
+
+INSTANTIATE_TEST_SUITE_P(Dropout, OpTable, testing::ValuesIn(table()));
 
 TEST(Dropout, DropsAboutTheRateAndScalesTheRest) {
   const ContextScope scope;

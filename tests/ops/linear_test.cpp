@@ -18,6 +18,7 @@ namespace graft {
 namespace {
 
 using test::OpCase;
+using test::OpTable;
 using test::random_normal;
 
 OpCase row(std::string what, const Shape& x, Index out, bool bias, Activation activation = Activation::linear) {
@@ -30,8 +31,8 @@ OpCase row(std::string what, const Shape& x, Index out, bool bias, Activation ac
   return c;
 }
 
-TEST(Linear, GradientsAndEngines) {
-  test::check_op({
+std::vector<OpCase> table() {
+  return {
       row("one number", {1, 1}, 1, false),
       row("a vector", {7}, 5, true),
       row("rows", {3, 5}, 4, true),
@@ -43,8 +44,10 @@ TEST(Linear, GradientsAndEngines) {
       row("relu", {3, 5}, 4, true, Activation::relu),
       row("sigmoid", {3, 5}, 4, true, Activation::sigmoid),
       row("tanh without bias", {3, 5}, 4, false, Activation::tanh),
-  });
+  };
 }
+
+INSTANTIATE_TEST_SUITE_P(Linear, OpTable, testing::ValuesIn(table()));
 
 TEST(Linear, MatchesTheFormula) {
   const Tensor x = Tensor::from<float>({1, 2}, {1, 2}), w = Tensor::from<float>({2, 2}, {10, 20, -30, -40}),

@@ -15,6 +15,7 @@ namespace graft {
 namespace {
 
 using test::OpCase;
+using test::OpTable;
 using test::random_normal;
 
 template <class T>
@@ -31,7 +32,8 @@ Tensor some_weights(Index count) {
   return tensor;
 }
 
-TEST(SoftmaxCrossEntropy, GradientsAndEngines) {
+std::vector<OpCase> softmax_table() {
+  std::vector<OpCase> rows;
   for (const Shape& shape : {Shape{1, 1}, Shape{1, 7}, Shape{5, 3}, Shape{13, 17}, Shape{2, 1000}, Shape{0, 4}}) {
     for (const double smoothing : {0.0, 0.1}) {
       for (const bool weighted : {false, true}) {
@@ -41,11 +43,14 @@ TEST(SoftmaxCrossEntropy, GradientsAndEngines) {
         c.sum_length = shape.elements();
         c.constant = {2};
         c.exact = {2};
-        test::check_op({c});
+        rows.push_back(c);
       }
     }
   }
+  return rows;
 }
+
+INSTANTIATE_TEST_SUITE_P(SoftmaxCrossEntropy, OpTable, testing::ValuesIn(softmax_table()));
 
 TEST(SoftmaxCrossEntropy, OfEqualLogitsIsTheLogarithmOfTheirNumber) {
   const Tensor logits = Tensor::full({3, 10}, 4, DType::f64);
@@ -169,7 +174,8 @@ TEST(SoftmaxCrossEntropy, NamesWhatDoesNotFit) {
                "has no gradient for the weights");
 }
 
-TEST(BinaryCrossEntropy, GradientsAndEngines) {
+std::vector<OpCase> binary_table() {
+  std::vector<OpCase> rows;
   for (const Shape& shape : {Shape{1}, Shape{7}, Shape{3, 5}, Shape{2, 3, 4, 1}, Shape{0, 4}, Shape{4, 0}}) {
     for (const bool weighted : {false, true}) {
       OpCase c{.what = shape.to_string(), .op = std::make_shared<ops::BinaryCrossEntropy>(weighted)};
@@ -178,10 +184,13 @@ TEST(BinaryCrossEntropy, GradientsAndEngines) {
       c.sum_length = shape.elements();
       c.constant = {2};
       c.exact = {2};
-      test::check_op({c});
+      rows.push_back(c);
     }
   }
+  return rows;
 }
+
+INSTANTIATE_TEST_SUITE_P(BinaryCrossEntropy, OpTable, testing::ValuesIn(binary_table()));
 
 TEST(BinaryCrossEntropy, MatchesTheFormula) {
   const auto loss = [](double x, double t) {

@@ -9,9 +9,11 @@ namespace graft {
 namespace {
 
 using test::OpCase;
+using test::OpTable;
 using test::random_normal;
 
-TEST(Matmul, GradientsAndEngines) {
+std::vector<OpCase> table() {
+  std::vector<OpCase> rows;
   struct Case {
     std::string what;
     Index m, k, n;
@@ -30,9 +32,9 @@ TEST(Matmul, GradientsAndEngines) {
       {"nothing to sum", 3, 0, 2},
       {"empty batch", 3, 5, 2, {0}, {0}},
   };
-  const auto shape = [](std::vector<Index> batch, Index rows, Index columns, bool transpose) {
-    batch.push_back(transpose ? columns : rows);
-    batch.push_back(transpose ? rows : columns);
+  const auto shape = [](std::vector<Index> batch, Index height, Index width, bool transpose) {
+    batch.push_back(transpose ? width : height);
+    batch.push_back(transpose ? height : width);
     return Shape(std::span<const Index>(batch));
   };
   for (const Case& c : cases) {
@@ -43,10 +45,13 @@ TEST(Matmul, GradientsAndEngines) {
                  .tf32 = true};
       row.inputs = {random_normal(shape(c.batch_a, c.m, c.k, ta), 1), random_normal(shape(c.batch_b, c.k, c.n, tb), 2)};
       row.sum_length = 8 * std::max({c.m, c.n, c.k});
-      test::check_op({row});
+      rows.push_back(row);
     }
   }
+  return rows;
 }
+
+INSTANTIATE_TEST_SUITE_P(Matmul, OpTable, testing::ValuesIn(table()));
 
 TEST(Matmul, MatchesTheFormula) {
   const Tensor a = Tensor::from<float>({2, 2}, {1, 2, 3, 4}), b = Tensor::from<float>({2, 2}, {10, 20, 30, 40});

@@ -12,6 +12,9 @@
 namespace graft {
 namespace {
 
+using test::OpCase;
+using test::OpTable;
+
 struct PoolCase {
   std::string what;
   Shape x;
@@ -40,29 +43,41 @@ const std::vector<PoolCase> kCases{
     {"empty batch", {0, 8, 8, 4}, {.kernel = 2, .stride = 2}},
 };
 
-TEST(MaxPool, GradientsAndEngines) {
+std::vector<OpCase> max_table() {
+  std::vector<OpCase> rows;
   for (const PoolCase& c : kCases) {
-    test::check_op(
-        {{.what = c.what, .op = std::make_shared<ops::MaxPool>(c.window), .inputs = {test::distinct(c.x, 1)}}});
+    rows.push_back(
+        {.what = c.what, .op = std::make_shared<ops::MaxPool>(c.window), .inputs = {test::distinct(c.x, 1)}});
   }
+  return rows;
 }
 
-TEST(AveragePool, GradientsAndEngines) {
+INSTANTIATE_TEST_SUITE_P(MaxPool, OpTable, testing::ValuesIn(max_table()));
+
+std::vector<OpCase> average_table() {
+  std::vector<OpCase> rows;
   for (const PoolCase& c : kCases) {
-    test::check_op({{.what = c.what,
-                     .op = std::make_shared<ops::AveragePool>(c.window),
-                     .inputs = {test::random_normal(c.x, 1)}}});
+    rows.push_back(
+        {.what = c.what, .op = std::make_shared<ops::AveragePool>(c.window), .inputs = {test::random_normal(c.x, 1)}});
   }
+  return rows;
 }
 
-TEST(GlobalPool, GradientsAndEngines) {
+INSTANTIATE_TEST_SUITE_P(AveragePool, OpTable, testing::ValuesIn(average_table()));
+
+std::vector<OpCase> global_table() {
+  std::vector<OpCase> rows;
   for (const Shape& shape : {Shape{2, 3, 4, 5}, Shape{1, 7, 7, 67}, Shape{3, 1, 1, 1}, Shape{1, 14, 13, 3},
                              Shape{0, 2, 2, 3}, Shape{1, 2, 2, 263}}) {
-    test::check_op(
-        {{.what = "mean", .op = std::make_shared<ops::GlobalAveragePool>(), .inputs = {test::random_normal(shape, 1)}},
-         {.what = "largest", .op = std::make_shared<ops::GlobalMaxPool>(), .inputs = {test::distinct(shape, 1)}}});
+    rows.push_back(
+        {.what = "mean", .op = std::make_shared<ops::GlobalAveragePool>(), .inputs = {test::random_normal(shape, 1)}});
+    rows.push_back(
+        {.what = "largest", .op = std::make_shared<ops::GlobalMaxPool>(), .inputs = {test::distinct(shape, 1)}});
   }
+  return rows;
 }
+
+INSTANTIATE_TEST_SUITE_P(GlobalPool, OpTable, testing::ValuesIn(global_table()));
 
 TEST(AveragePool, BorderMeanCountsRealPixelsOnly) {
   const Tensor y = ops::average_pool(Tensor::full({1, 2, 2, 1}, 1), {.kernel = 3, .padding = kSame});

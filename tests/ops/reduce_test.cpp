@@ -8,9 +8,13 @@
 namespace graft {
 namespace {
 
+using test::OpCase;
+using test::OpTable;
+
 using ops::Reduce;
 
-TEST(Reduce, GradientsAndEngines) {
+std::vector<OpCase> table() {
+  std::vector<OpCase> rows;
   struct Case {
     std::string what;
     Shape x;
@@ -32,14 +36,17 @@ TEST(Reduce, GradientsAndEngines) {
   };
   for (const auto function : {Reduce::Function::sum, Reduce::Function::mean}) {
     for (const Case& c : cases) {
-      test::check_op({{.what = c.what,
-                       .op = std::make_shared<Reduce>(function, c.options),
-                       .inputs = {test::random_normal(c.x, 1)},
-                       .sum_of_products = true,
-                       .sum_length = c.x.elements()}});
+      rows.push_back({.what = c.what,
+                      .op = std::make_shared<Reduce>(function, c.options),
+                      .inputs = {test::random_normal(c.x, 1)},
+                      .sum_of_products = true,
+                      .sum_length = c.x.elements()});
     }
   }
+  return rows;
 }
+
+INSTANTIATE_TEST_SUITE_P(Reduce, OpTable, testing::ValuesIn(table()));
 
 TEST(Reduce, MatchesTheFormulas) {
   const Tensor x = Tensor::from<float>({2, 3}, {1, 2, 3, 4, 5, 6});

@@ -14,6 +14,7 @@ namespace graft {
 namespace {
 
 using test::OpCase;
+using test::OpTable;
 using test::random_normal;
 using testing::ElementsAre;
 
@@ -24,9 +25,9 @@ OpCase row(std::string what, O op, std::vector<Shape> shapes) {
   return c;
 }
 
-TEST(ShapeOps, GradientsAndEngines) {
+std::vector<OpCase> table() {
   using namespace ops;
-  test::check_op({
+  return {
       row("flatten", Reshape({-1, 60}), {{2, 3, 4, 5}}),
       row("to a scalar", Reshape({}), {{1, 1}}),
       row("empty", Reshape({-1, 4}), {{0, 2, 2}}),
@@ -47,8 +48,10 @@ TEST(ShapeOps, GradientsAndEngines) {
       row("channels", Pad({.before = {0, 1}, .after = {0, 0}}), {{4, 3}}),
       row("empty batch", Pad({.before = {0, 1}, .after = {0, 1}}), {{0, 3}}),
       row("exact", Cast(DType::f64), {{3, 5}}),
-  });
+  };
 }
+
+INSTANTIATE_TEST_SUITE_P(ShapeOps, OpTable, testing::ValuesIn(table()));
 
 Tensor ladder(const Shape& shape) {
   Tensor x = Tensor::empty(shape, DType::i32);

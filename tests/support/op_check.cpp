@@ -6,6 +6,7 @@
 #include <limits>
 #include <numeric>
 #include <sstream>
+#include <string_view>
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -311,6 +312,11 @@ bool is_for_emulated(const OpCase& c) {
 #endif
 }
 
+bool wants_library() {
+  const char* text = std::getenv("GRAFT_TEST_LIBRARY");
+  return text == nullptr || std::string_view(text) != "0";
+}
+
 }  // namespace
 
 std::vector<Device> devices() {
@@ -393,18 +399,20 @@ void check_engines(const OpCase& c) {
       check_engine(c, {Engine::native, device}, dtype);
       if (c.tf32 && dtype == DType::f32) check_engine(c, {Engine::native, device, true}, dtype);
     }
-    if (!devices().empty() && devices().front().kind == Device::Kind::cuda)
+    if (!devices().empty() && devices().front().kind == Device::Kind::cuda && wants_library())
       check_engine(c, {Engine::library, devices().front()}, dtype);
   }
 }
 
-void check_op(const std::vector<OpCase>& cases) {
-  for (const OpCase& c : cases) {
-    SCOPED_TRACE(fmt::format("{} ({}): {}", c.op->name(), c.op->attributes(), c.what));
-    check_gradients(c);
-    check_engines(c);
-    if (::testing::Test::HasFailure()) return;
-  }
+void PrintTo(const OpCase& c, std::ostream* to) {
+  *to << fmt::format("{} ({}): {}", c.op->name(), c.op->attributes(), c.what);
+}
+
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(OpTable);  // some programs want the rest of this file only
+
+TEST_P(OpTable, GradientsAndEngines) {
+  check_gradients(GetParam());
+  check_engines(GetParam());
 }
 
 }  // namespace graft::test

@@ -1,9 +1,12 @@
 #pragma once
 
 #include <functional>
+#include <iosfwd>
 #include <memory>
 #include <string>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 #include "graft/autograd/op.h"
 #include "graft/core/tensor.h"
@@ -44,10 +47,15 @@ Tensor distinct(const Shape& shape, std::uint64_t seed, double step = 0.01);
 void check_gradients(const OpCase& c);
 
 /// Every engine of every device in every floating type against the native one in f64 on the same rounded inputs,
-/// forward and backward.
+/// forward and backward. GRAFT_TEST_LIBRARY=0 leaves out a GPU's library engine, whose kernels are not graft's to search
+/// for mistakes and take cuDNN minutes to compile.
 void check_engines(const OpCase& c);
 
-/// check_gradients and check_engines for each case, the case named when one fails.
-void check_op(const std::vector<OpCase>& cases);
+/// What gtest writes beside the number of a case.
+void PrintTo(const OpCase& c, std::ostream* to);
+
+/// An op's table of cases: INSTANTIATE_TEST_SUITE_P(Softmax, OpTable, testing::ValuesIn(table())) runs check_gradients
+/// and check_engines on each, as tests of their own, so that processes can share them out.
+class OpTable : public testing::TestWithParam<OpCase> {};
 
 }  // namespace graft::test
