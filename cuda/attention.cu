@@ -1,6 +1,7 @@
 #include <cmath>
 #include <limits>
 
+#include "attention_halves.h"
 #include "device/attention_tiles.h"
 #include "device/reduce.h"
 #include "device/warp_rows.h"
@@ -8,8 +9,9 @@
 #include "runtime/launch.h"
 
 // Tiles of the matrix of scores live in registers and shared memory only, and memory grows with the length alone:
-// online softmax (Milakov and Gimelshein, 2018), arranged as in "FlashAttention" (Dao et al., 2022). Halves are widened
-// when a tile is loaded; products and sums are in their accumulator.
+// online softmax (Milakov and Gimelshein, 2018), arranged as in "FlashAttention" (Dao et al., 2022). Products and sums
+// are in the accumulator of the operands' type. Halves that do not suit the tensor cores, for which there is
+// attention_halves.cu, are widened when a tile is loaded.
 namespace graft::kernels::GRAFT_TARGET {
 namespace {
 
@@ -175,6 +177,9 @@ void attention_forward(Context& context, Index heads, double scale, const Operan
                        const Operand& v, const Operand& y, const Operand& log_sums) {
   dispatch_floating("attention", q.dtype, [&]<class T>(Type<T>) {
     using S = Accumulator<T>;
+    if constexpr (sizeof(T) == 2) {
+      if (attention_halves<T>(context, heads, scale, q, k, v, y, log_sums)) return;
+    }
     constexpr int n = kVector<S>;
     const bool vectors = in_vectors<T>(n, q.shape[2] / heads, {q, k, v});
     launch(context, "attention", blocks_of<T>(q, heads), vectors ? attention_kernel<n, T> : attention_kernel<1, T>,
@@ -197,6 +202,9 @@ void attention_backward(Context& context, Index heads, double scale, const Opera
       const Index count = log_sums.elements();
       launch(context, "attention_along", a_warp_each(count), attention_along_kernel<T>, count, of(y), of(dy),
              static_cast<S*>(along.raw()));
+    }
+    if constexpr (sizeof(T) == 2) {
+      if (attention_halves_backward<T>(context, heads, scale, q, k, v, log_sums, along, dy, dq, dk, dv)) return;
     }
     const auto pass = [&](const char* name, auto* kernel, const Operand& own, const Operand& own_slopes,
                           const Operand& other, const Operand& other_slopes, Gradient to) {

@@ -29,11 +29,13 @@ struct Rung {
   bool in_use() const { return name.find("in_use") != std::string::npos; }
 };
 
-/// The right result, and how far from it rounding may lead: each element by at most `length` roundings of the sums on
-/// the scale of its `magnitude`, the sum of the absolute values that were added up for it.
+/// The right result, and how far from it rounding may lead: each element by at most `length` roundings of the sums and
+/// `factors` roundings to the operands' type, on the scale of its `magnitude`, the sum of the absolute values that were
+/// added up for it.
 struct Answer {
   Tensor y, magnitude;  ///< f64
   double length = 0;
+  double factors = 0;
 };
 
 /// A ladder's problem at one size.

@@ -197,6 +197,7 @@ Answer attention_answer(const Tensors& in) {
   };
   const double score = 0.125 * longest(in[0]) * longest(in[1]);  // Cauchy and Schwarz, for the absolute products too
   answer.length = static_cast<double>(shape[1]) + 8 + 2 * (kHeadDepth + 8) * score;
+  answer.factors = 1;  // a weight
   return answer;
 }
 

@@ -50,7 +50,7 @@ double check(const Rung& rung, const Problem& problem, Device device) {
   scope->device = device;
   run(rung, operands(rung, problem.inputs, device), result);
   const Tensor got = result.to(Device{}).to(DType::f64);
-  const double sums = answer.length * unit_roundoff(DType::f32), u = unit_roundoff(rung.dtype);
+  const double u = unit_roundoff(rung.dtype), sums = answer.length * unit_roundoff(DType::f32) + answer.factors * u;
   double worst = 0;
   for (Index i = 0; i < got.elements(); ++i) {
     const double is = got.data<double>()[i], wanted = answer.y.data<double>()[i];

@@ -237,18 +237,22 @@ GRAFT_RUNG(attention_tiles) {
 //
 // FlashAttention's arrangement (Dao et al.) with register tiles: 16 lanes share a few rows of scores, so that a row's
 // largest and sum are four shuffles away, and what is read of shared memory is used for several rows. It saves the
-// logarithm of each row's sum, from which backward makes the scores again. `cuda/attention.cu`.
+// logarithm of each row's sum, from which backward makes the scores again. It takes heads of any depth, where the rung
+// before has its 64 channels in registers and needs no barrier between the products. `cuda/attention.cu`.
 GRAFT_RUNG(attention_in_use) { attention_by_graft(context, in, out); }
 
-// # In use for bf16: the same tiles, widened as they are loaded
-// Intensity: q, k and v have half the bytes: 42 operations a byte of the caches; shared memory holds floats, and is
-// asked for as many vectors as before
-// Expected: 3 % of bf16: the arithmetic is that of the rung before, 40 % of the 67 TFLOP/s of f32, and none of it is
-// done by tensor cores, of whose 800 this is the share
+// # In use for bf16: both products on tensor cores
+// Intensity: for 128 rows and 64 keys k and v are read: 256 x 128 x 64 / (2 x 64 x 128) = 128 operations a byte of the
+// caches; a warp reads 40 times 512 bytes of shared memory for 128 instructions of 4096 operations
+// Expected: 30 % of bf16: mma.sync reaches two thirds of what Hopper's own instruction does, and the softmax takes as
+// long again as the products: an exponential a score, 16 a clock, and five steps beside it, 128 a clock
 //
-// The same call with bf16 operands, which is here for what stands beside it. cuDNN's attention takes halves only, and
-// does in FlashAttention's order on tensor cores what is done here by single multiply-adds. Where a build has cuDNN
-// graft takes that for halves, and this kernel for heads that do not suit it.
+// A warp has 32 whole rows of scores, where mma.sync leaves them: a row's largest and sum are two shuffles among four
+// lanes away, and the weights, rounded to halves, are the left factor of the second product without leaving their
+// registers (FlashAttention-2, Dao). The next keys and values are under way meanwhile (cp.async). The two blocks of a
+// multiprocessor fill each other's gaps. Backward makes the scores again, a block for rows of dq, and one for rows of dk
+// and dv, so that nobody adds to another's sums. `cuda/attention_halves.cu`; heads of more than 128 channels take the
+// rung before, which widens them.
 GRAFT_RUNG(attention_in_use_bf16) { attention_by_graft(context, in, out); }
 
 }  // namespace graft::ladder::GRAFT_TARGET
