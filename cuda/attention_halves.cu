@@ -15,7 +15,7 @@ using namespace graft::GRAFT_TARGET;
 using namespace graft::GRAFT_TARGET::attention;
 using namespace graft::GRAFT_TARGET::attention::halves;
 
-constexpr float kLog2E = 1.44269504f, kLn2 = 0.693147181f;  // powers of 2 are one instruction
+constexpr float kLog2E = 1.44269504f, kLn2 = 0.693147181f;
 constexpr int kStages = 2;
 
 // How a block cuts a head's matrix of scores, by what a thread has registers for, and what it has in shared memory.
@@ -109,7 +109,7 @@ __global__ void __launch_bounds__(kThreads)
           }
         }
         most = row_reduce(most, [](float a, float b) { return fmaxf(a, b); });
-        const float shrink = exp2f(largest[i][half] - most);  // 0 the first time
+        const float shrink = power_of_two(largest[i][half] - most);  // 0 the first time
         largest[i][half] = most;
         sum[i][half] *= shrink;
         GRAFT_UNROLL
@@ -117,7 +117,7 @@ __global__ void __launch_bounds__(kThreads)
           GRAFT_UNROLL
           for (int e = 0; e < 2; ++e) {
             float& score = scores[i][j][half * 2 + e];
-            score = exp2f(score - most);
+            score = power_of_two(score - most);
             sum[i][half] += score;
           }
         }
@@ -154,9 +154,9 @@ __global__ void __launch_bounds__(kThreads)
 // else adds to them, and the sums have one order.
 template <class T, int Depth, bool ByQuery>
 __global__ void __launch_bounds__(kThreads)
-    attention_backward_kernel(float scale, Heads<T> own, Heads<T> own_slopes, Heads<T> other, Heads<T> other_slopes,
-                              const float* log_sums, const float* along, Heads<T> to, bool accumulate, Heads<T> to_v,
-                              bool accumulate_v) {
+    attention_backward_kernel(float scale, float scale_log2, Heads<T> own, Heads<T> own_slopes, Heads<T> other,
+                              Heads<T> other_slopes, const float* log_sums, const float* along, Heads<T> to,
+                              bool accumulate, Heads<T> to_v, bool accumulate_v) {
   using Cut = Backward<T, Depth>;
   using Own = typename Cut::Own;
   using Other = typename Cut::Other;
@@ -213,7 +213,8 @@ __global__ void __launch_bounds__(kThreads)
       for (int e = 0; e < 4; ++e) {
         const int c = j * 8 + t + e % 2;
         const float log_sum = ByQuery ? of_row[e / 2][0] : sums[c];
-        weights[0][j][e] = column + c < columns.length ? exp2f(kLog2E * (scale * weights[0][j][e] - log_sum)) : 0.f;
+        weights[0][j][e] =
+            column + c < columns.length ? power_of_two(scale_log2 * weights[0][j][e] - kLog2E * log_sum) : 0.f;
       }
     }
     if constexpr (!ByQuery) add_weighted<Other, T, 1>(weights, slopes_tile, gradient_v);
@@ -280,13 +281,13 @@ bool attention_halves_backward(const Context& context, Index heads, double scale
     using Cut = Backward<T, Depth>;
     const auto blocks = [&](const Operand& own) { return blocks_of<Cut::Own::kRows>(own, heads, Cut::kBytes); };
     if (dq)
-      launch(context, "attention_halves_dq", blocks(q), attention_backward_kernel<T, Depth, true>, scale, of(q), of(dy),
-             of(k), of(v), log_sums.as<float>(), along.as<float>(), of(dq.to), dq.accumulate, Heads<T>({}, heads),
-             false);
+      launch(context, "attention_halves_dq", blocks(q), attention_backward_kernel<T, Depth, true>, scale,
+             scale * double{kLog2E}, of(q), of(dy), of(k), of(v), log_sums.as<float>(), along.as<float>(), of(dq.to),
+             dq.accumulate, Heads<T>({}, heads), false);
     if (dk || dv)
-      launch(context, "attention_halves_dk_dv", blocks(k), attention_backward_kernel<T, Depth, false>, scale, of(k),
-             of(v), of(q), of(dy), log_sums.as<float>(), along.as<float>(), of(dk.to), dk.accumulate, of(dv.to),
-             dv.accumulate);
+      launch(context, "attention_halves_dk_dv", blocks(k), attention_backward_kernel<T, Depth, false>, scale,
+             scale * double{kLog2E}, of(k), of(v), of(q), of(dy), log_sums.as<float>(), along.as<float>(), of(dk.to),
+             dk.accumulate, of(dv.to), dv.accumulate);
   });
   return true;
 }

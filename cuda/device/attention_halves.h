@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cmath>
+
 #include "device/async_copy.h"
 #include "device/heads.h"
 #include "device/mma.h"
@@ -23,6 +25,7 @@ struct Tile {
   /// Asks for the rows from `first` on, each thread of the block for its part; zeros arrive past the head's end.
   __device__ static void copy(T* tile, const Head<T>& head, int first) {
     constexpr int kAcross = Depth / kVector<T>;
+    GRAFT_ROLLED  // addresses of several rounds would take the sums' registers
     for (int i = static_cast<int>(threadIdx.x); i < Rows * kAcross; i += kThreads) {
       const int row = first + i / kAcross, channel = i % kAcross * kVector<T>;
       const bool inside = row < head.length && channel < head.depth;
@@ -120,6 +123,17 @@ __device__ void add_weighted(const Sums<Down, Other::kRows>& weights, const T* o
       for (int i = 0; i < Down; ++i) multiply_add_two<T>(products[i][c], products[i][c + 1], left[i], right);
     }
   }
+}
+
+/// 2^x by the one instruction that a GPU has for it, off by 2 units of the last place at most; 0 below 2^-126.
+__device__ inline float power_of_two(float x) {
+#if defined(__CUDA_ARCH__)
+  float power;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
+  return power;
+#else
+  return exp2f(x);
+#endif
 }
 
 /// Combines a value of each of the four lanes that share a row.
