@@ -22,10 +22,11 @@ template <class T, int Rows, int Depth>
 struct Tile {
   static constexpr int kRows = Rows, kDepth = Depth, kPitch = Depth + kVector<T>, kElements = Rows * kPitch;
 
-  /// Asks for the rows from `first` on, each thread of the block for its part; zeros arrive past the head's end.
+  /// Asks for the rows from `first` on, each thread of the block for its part; zeros arrive past the head's end. One
+  /// round after the other, for addresses of several would take registers that the sums need.
   __device__ static void copy(T* tile, const Head<T>& head, int first) {
     constexpr int kAcross = Depth / kVector<T>;
-    GRAFT_ROLLED  // addresses of several rounds would take the sums' registers
+    GRAFT_ROLLED
     for (int i = static_cast<int>(threadIdx.x); i < Rows * kAcross; i += kThreads) {
       const int row = first + i / kAcross, channel = i % kAcross * kVector<T>;
       const bool inside = row < head.length && channel < head.depth;
