@@ -106,8 +106,8 @@ class EmulatedBackend final : public Backend {
 
   std::byte* allocate_pinned(std::size_t bytes) override { return new std::byte[bytes]; }
   void free_pinned(std::byte* memory) override { delete[] memory; }
-  void copy_pinned(void* to, const std::byte* from, std::size_t bytes, void* stream) override {
-    refuse_while_recording(stream, "a copy between it and the device");
+  void copy_pinned(void* to, const void* from, std::size_t bytes, Copy direction, void* stream) override {
+    if (direction != Copy::on_device) refuse_while_recording(stream, "a copy between it and the device");
     push_copy(stream, to, from, bytes);
   }
 

@@ -83,11 +83,7 @@ class CudaBackend final : public Backend {
   CachingAllocator& memory() override { return memory_; }
 
   void copy(void* to, const void* from, std::size_t bytes, Copy direction, void* stream) override {
-    const OnGpu here(index_);
-    if (direction != Copy::on_device) refuse_while_recording(stream, "a copy between it and the device");
-    constexpr std::array kKinds{cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice};
-    require(cudaMemcpyAsync(to, from, bytes, kKinds[static_cast<std::size_t>(direction)], queue(stream)),
-            fmt::format("cannot copy {} bytes", bytes));
+    copy_pinned(to, from, bytes, direction, stream);
     // From pageable memory the runtime returns when it has read everything, so that only the way back waits.
     if (direction == Copy::to_host) synchronize(stream);
   }
@@ -99,10 +95,11 @@ class CudaBackend final : public Backend {
     return static_cast<std::byte*>(memory);
   }
   void free_pinned(std::byte* memory) override { cudaFreeHost(memory); }
-  void copy_pinned(void* to, const std::byte* from, std::size_t bytes, void* stream) override {
+  void copy_pinned(void* to, const void* from, std::size_t bytes, Copy direction, void* stream) override {
     const OnGpu here(index_);
-    refuse_while_recording(stream, "a copy between it and the device");
-    require(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, queue(stream)),
+    if (direction != Copy::on_device) refuse_while_recording(stream, "a copy between it and the device");
+    constexpr std::array kKinds{cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice};
+    require(cudaMemcpyAsync(to, from, bytes, kKinds[static_cast<std::size_t>(direction)], queue(stream)),
             fmt::format("cannot copy {} bytes", bytes));
   }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -31,11 +32,12 @@ class Backend {
 
   /// Given to the stream. Host memory may be reused, and what was copied to the host may be read, when this returns.
   virtual void copy(void* to, const void* from, std::size_t bytes, Copy direction, void* stream) = 0;
-  /// Memory of the host that the device reads by itself, so that a copy needs nobody to wait for it.
+  /// Memory of the host that the device reads and writes by itself, so that a copy needs nobody to wait for it.
   virtual std::byte* allocate_pinned(std::size_t bytes) = 0;
   virtual void free_pinned(std::byte* memory) = 0;
-  /// From pinned memory, which must stay as it is until the stream has done the copy.
-  virtual void copy_pinned(void* to, const std::byte* from, std::size_t bytes, void* stream) = 0;
+  /// Given to the stream alone, where the host's side is pinned memory: nobody may change what is copied, or read what
+  /// comes of it, until the stream has done the copy.
+  virtual void copy_pinned(void* to, const void* from, std::size_t bytes, Copy direction, void* stream) = 0;
   /// `count` elements of 1, 2, 4 or 8 bytes, each the low bytes of `pattern`.
   virtual void fill(void* to, std::uint64_t pattern, std::size_t element_bytes, std::size_t count, void* stream) = 0;
 
@@ -69,6 +71,9 @@ class Backend {
 /// The backend of a device that is not the CPU. Throws Error with the reason if there is none: a build without it, no
 /// driver, no such device.
 Backend& backend(Device device);
+
+/// Pinned memory for copies to and from a device. Whoever frees it has waited for them.
+std::shared_ptr<std::byte> pinned_memory(Device device, std::size_t bytes);
 
 /// GRAFT_CUDA_WAIT=1: each kernel is waited for, so that one that fails can be named. Nothing is recorded then.
 bool waits_for_each_kernel();

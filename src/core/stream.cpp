@@ -25,6 +25,11 @@ Backend& backend(Device device) {
   fail("[device] the CPU has no streams");
 }
 
+std::shared_ptr<std::byte> pinned_memory(Device device, std::size_t bytes) {
+  Backend& owner = backend(device);
+  return {owner.allocate_pinned(bytes), [&owner](std::byte* memory) { owner.free_pinned(memory); }};
+}
+
 Stream Stream::create(Device device) {
   Stream stream;
   if (device.kind == Device::Kind::cpu) return stream;

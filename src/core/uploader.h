@@ -2,6 +2,8 @@
 
 #include <array>
 #include <map>
+#include <memory>
+#include <utility>
 
 #include "graft/core/tensor.h"
 
@@ -25,23 +27,24 @@ class Uploader {
 
   /// Copies `to.bytes()` bytes, in the order of the Context's stream. `from` may be changed when this returns.
   void upload(const Tensor& to, const void* from);
+  /// The same to a new tensor, which takes turns with others of its size; `from` itself if it is there already.
+  Tensor upload(const Tensor& from);
 
  private:
   struct Slot {
-    std::byte* pinned = nullptr;
+    std::shared_ptr<std::byte> pinned;
     Tensor buffer;
     Event copied, consumed;
   };
   struct Route {
     std::array<Slot, 2> slots;
     std::size_t next = 0;
-    std::size_t bytes = 0;
   };
-  void release(Route& route);
+  void upload(Route& route, const Tensor& to, const void* from);
 
   Device device_;
   Stream copies_;
-  std::map<void*, Route> routes_;  // by destination
+  std::map<std::pair<void*, std::size_t>, Route> routes_;  // by destination, null for new ones, and bytes
 };
 
 }  // namespace graft

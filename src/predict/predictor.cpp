@@ -9,8 +9,10 @@
 #include "graft/ops/preprocess.h"
 #include "graft/ops/softmax.h"
 
+#include "core/downloader.h"
 #include "core/format.h"
 #include "core/parallel.h"
+#include "core/uploader.h"
 #include "nn/batched.h"
 #include "nn/scores.h"
 
@@ -66,35 +68,46 @@ std::vector<Prediction> Predictor::predict(const Tensor& image, Index top) const
   return predict(std::span(&image, 1), top).front();
 }
 
-std::vector<std::vector<Prediction>> Predictor::predict(std::span<const std::filesystem::path> photos,
-                                                        Index top) const {
-  return predict_batches(static_cast<Index>(photos.size()), top, [&](Index i) {
+std::vector<std::vector<Prediction>> Predictor::predict(std::span<const std::filesystem::path> photos, Index top,
+                                                        const std::function<void(Index photos)>& after_batch) const {
+  const auto decode = [&](Index i) {
     return data::decode_image(photos[static_cast<std::size_t>(i)], network().preprocessing.background);
-  });
+  };
+  return predict_batches(static_cast<Index>(photos.size()), top, decode, after_batch);
 }
 
 std::vector<std::vector<Prediction>> Predictor::predict(std::span<const Tensor> images, Index top) const {
   return predict_batches(static_cast<Index>(images.size()), top,
-                         [&](Index i) { return images[static_cast<std::size_t>(i)]; });
+                         [&](Index i) { return images[static_cast<std::size_t>(i)]; }, {});
 }
 
-std::vector<std::vector<Prediction>> Predictor::predict_batches(Index count, Index top,
-                                                                const std::function<Tensor(Index)>& image) const {
+std::vector<std::vector<Prediction>> Predictor::predict_batches(
+    Index count, Index top, const std::function<Tensor(Index)>& image,
+    const std::function<void(Index photos)>& after_batch) const {
   const Preprocessing& preprocessing = network().preprocessing;
   std::vector<std::vector<Prediction>> all;
+  const auto keep = [&](std::span<const Tensor> values) {
+    const auto predictions = rank(values.front().to(Device{}), top);
+    all.insert(all.end(), predictions.begin(), predictions.end());
+    if (after_batch) after_batch(static_cast<Index>(predictions.size()));
+  };
+  // While a single batch is copied there is nothing else to do: pinned memory would cost more than waiting does.
+  const Device device = count > kBatch ? network().device() : Device{};
+  Uploader uploader(device);
+  Downloader downloader(device);
   for (Index first = 0; first < count; first += kBatch) {
     const Index size = std::min(kBatch, count - first);
     std::vector<Tensor> fitted(static_cast<std::size_t>(size));
     parallel_for(size,
                  [&](Index i) { fitted[static_cast<std::size_t>(i)] = data::fit(image(first + i), preprocessing); });
-    const auto predictions = rank(probabilities(normalized_batch(fitted)), top);
-    all.insert(all.end(), predictions.begin(), predictions.end());
+    downloader.download({scores(normalized_batch(fitted, uploader))}, keep);
   }
+  downloader.finish();
   return all;
 }
 
 // Bytes travel to a device as they are and are normalised there.
-Tensor Predictor::normalized_batch(std::span<const Tensor> fitted) const {
+Tensor Predictor::normalized_batch(std::span<const Tensor> fitted, Uploader& uploader) const {
   const Preprocessing& p = network().preprocessing;
   const bool bytes =
       network().device() != Device{} &&
@@ -109,16 +122,19 @@ Tensor Predictor::normalized_batch(std::span<const Tensor> fitted) const {
     else
       data::normalize_into(image, p, row);
   });
-  return bytes ? ops::preprocess(batch.to(network().device()), p) : batch;
+  const Tensor there = uploader.upload(batch).to(network().device());
+  return bytes ? ops::preprocess(there, p) : there;
 }
 
-Tensor Predictor::probabilities(const Tensor& batch) const {
+Tensor Predictor::probabilities(const Tensor& batch) const { return scores(batch).to(Device{}); }
+
+Tensor Predictor::scores(const Tensor& batch) const {
   check(batch.defined() && batch.shape().rank() > 0 &&
             batch.shape() == nn::batched(network().input_shape(), batch.shape()[0]) && batch.dtype() == DType::f32,
         "[predict] '{}' expects f32 {}, got {}", network().name, nn::batched(network().input_shape(), 0),
         batch.defined() ? fmt::format("{} {}", batch.dtype(), batch.shape()) : "nothing");
   const Tensor output = inference_->run(batch).front();
-  return (ends_in_softmax_ ? output : ops::softmax(output)).to(Device{});
+  return ends_in_softmax_ ? output : ops::softmax(output);
 }
 
 std::vector<std::vector<Prediction>> Predictor::rank(const Tensor& probabilities, Index top) const {

@@ -7,11 +7,11 @@
 
 namespace graft::train {
 
-/// Told the values of a border for some examples, in the order of FrozenPart::border.
+/// Told the values of a border for some examples, in the order of FrozenPart::border. They are there until it returns.
 using BorderSink = std::function<void(std::span<const Index> examples, std::span<const Tensor> values)>;
 
 /// Runs the network up to a border over an epoch of a data set, in inference. The source may give values of any nodes
-/// before the border.
+/// before the border. On a device the sink is told of one batch while the next one is computed.
 void for_each_border(nn::Network& network, const FrozenPart& part, Source& source, std::uint64_t epoch, DType dtype,
                      const BorderSink& sink);
 

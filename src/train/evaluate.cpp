@@ -4,6 +4,7 @@
 #include "graft/plan/plan.h"
 
 #include "core/format.h"
+#include "train/uploaded.h"
 
 namespace graft::train {
 
@@ -11,11 +12,13 @@ Metrics evaluate(nn::Network& network, Source& source, DType dtype) {
   network.materialize();
   const plan::Inference inference(network, {.dtype = dtype, .outputs = {}, .logits = true, .given = {}});
   const autograd::NoGrad off;
+  Uploader uploader(network.device());
   Metrics metrics;
   source.start_epoch(0);
   while (const auto examples = source.next()) {
-    const Tensor logits = inference.run(values_of(*examples, network, dtype)).back();
-    metrics.add(logits, examples->labels, ops::softmax_cross_entropy(logits, examples->labels));
+    const Tensor logits = inference.run(values_of(*examples, network, dtype, uploader)).back();
+    const Tensor labels = uploader.upload(examples->labels);
+    metrics.add(logits, labels, ops::softmax_cross_entropy(logits, labels));
   }
   return metrics;
 }

@@ -5,10 +5,12 @@
 
 #include "graft/plan/plan.h"
 
+#include "core/downloader.h"
 #include "core/format.h"
 #include "nn/batched.h"
 #include "train/border.h"
 #include "train/hash.h"
+#include "train/uploaded.h"
 
 namespace graft::train {
 namespace {
@@ -103,12 +105,14 @@ void for_each_border(nn::Network& network, const FrozenPart& part, Source& sourc
   const autograd::NoGrad off;
   network.materialize();
   const plan::Inference inference(network, {.dtype = dtype, .outputs = part.border, .given = {}});
+  Uploader uploader(network.device());
+  Downloader downloader(network.device());
   source.start_epoch(epoch);
   while (const auto examples = source.next()) {
-    std::vector<Tensor> values = inference.run(values_of(*examples, network, dtype));
-    for (Tensor& value : values) value = value.to(Device{});
-    sink(examples->indices, values);
+    downloader.download(inference.run(values_of(*examples, network, dtype, uploader)),
+                        [&sink, at = examples->indices](std::span<const Tensor> values) { sink(at, values); });
   }
+  downloader.finish();
 }
 
 Features frozen_features(nn::Network& network, const FrozenPart& part, Source& source, DType dtype,

@@ -8,6 +8,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "core/downloader.h"
 #include "runtime/launches.h"
 #include "runtime/on_gpu.h"
 #include "support/expect.h"
@@ -45,6 +46,9 @@ void use(Backend& gpu) {
   gpu.fill(block, 0, 4, 64, stream);
   gpu.copy(block, block, 256, Backend::Copy::on_device, stream);
   gpu.copy(block, block, 256, Backend::Copy::to_host, stream);
+  std::byte* const pinned = gpu.allocate_pinned(256);
+  gpu.copy_pinned(pinned, block, 256, Backend::Copy::to_host, stream);
+  gpu.free_pinned(pinned);
   void* const event = gpu.record_event(stream);
   gpu.wait_event(nullptr, event);
   gpu.destroy_event(event);
@@ -61,7 +65,8 @@ TEST_F(CudaBackend, WorksOnItsOwnGpu) {
     fake::runtime = {};
     use(backend(gpu));
     for (const fake::Call& call : fake::runtime.calls) {
-      const bool anywhere = call.name == "cudaSetDevice" || call.name == "cudaEventDestroy";
+      const bool anywhere =
+          call.name == "cudaSetDevice" || call.name == "cudaEventDestroy" || call.name == "cudaFreeHost";
       EXPECT_TRUE(anywhere || call.gpu == gpu) << call.name;
     }
     EXPECT_EQ(fake::runtime.current, 0) << "the thread is where it was";
@@ -99,6 +104,50 @@ TEST_F(CudaBackend, WhatDestroysDoesNotThrow) {
   EXPECT_NO_THROW(gpu.destroy_event(nullptr));
   EXPECT_NO_THROW(gpu.free_pinned(nullptr));
 }
+
+// Only what comes to memory that is not pinned is there when the call returns.
+TEST_F(CudaBackend, CopiesAreWaitedForOnTheirWayToPageableMemoryAlone) {
+  Backend& gpu = backend(0);
+  const std::pair<Backend::Copy, cudaMemcpyKind> directions[] = {{Backend::Copy::to_device, cudaMemcpyHostToDevice},
+                                                                 {Backend::Copy::to_host, cudaMemcpyDeviceToHost},
+                                                                 {Backend::Copy::on_device, cudaMemcpyDeviceToDevice}};
+  for (const auto& [direction, kind] : directions) {
+    fake::runtime = {};
+    gpu.copy_pinned(nullptr, nullptr, 4, direction, nullptr);
+    EXPECT_EQ(count("cudaStreamSynchronize"), 0u);
+    gpu.copy(nullptr, nullptr, 4, direction, nullptr);
+    EXPECT_EQ(count("cudaStreamSynchronize"), direction == Backend::Copy::to_host ? 1u : 0u);
+    EXPECT_THAT(fake::runtime.copies, testing::ElementsAre(kind, kind));
+  }
+}
+
+#if GRAFT_HAS_CUDA  // else the library knows no such device
+TEST_F(CudaBackend, ADownloadIsWaitedForWhenItIsHandedOver) {
+  const Device device{Device::Kind::cuda, 0};
+  int used = 0;
+  {
+    Downloader downloader(device);
+    const auto give = [&] {
+      downloader.download({Tensor::empty({3}, DType::f32, device)}, [&](std::span<const Tensor>) { ++used; });
+    };
+    give();
+    EXPECT_EQ(count("cudaStreamWaitEvent"), 1u) << "the copy waits for the computation";
+    EXPECT_EQ(count("cudaEventSynchronize"), 0u);
+    give();
+    EXPECT_EQ(count("cudaEventSynchronize"), 1u) << "the one before";
+    EXPECT_EQ(used, 1);
+    plan("cudaEventSynchronize", {cudaErrorIllegalAddress});
+    EXPECT_ERROR(downloader.finish(), "a kernel failed");
+    EXPECT_EQ(used, 1);
+    EXPECT_EQ(count("cudaStreamSynchronize"), 0u);
+    EXPECT_EQ(count("cudaFreeHost"), 0u);
+  }
+  EXPECT_EQ(count("cudaMallocHost"), 2u);
+  EXPECT_EQ(count("cudaFreeHost"), 2u);
+  EXPECT_THAT(fake::runtime.copies, testing::ElementsAre(cudaMemcpyDeviceToHost, cudaMemcpyDeviceToHost));
+  release_cached_memory(device);
+}
+#endif
 
 // Another thread's recording would be broken off.
 TEST_F(CudaBackend, AWaitForTheDeviceLeavesOutWhatIsRecorded) {

@@ -11,6 +11,7 @@
 #include "graft/core/graph.h"
 #include "graft/core/tensor.h"
 
+#include "core/downloader.h"
 #include "core/uploader.h"
 #include "device/numeric.h"
 #include "device/reduce.h"
@@ -372,6 +373,22 @@ TEST_F(TwoStreams, FindsAReplayThatDoesNotWait) {
   EXPECT_THAT(run(false), HasSubstr("'recorded' wrote in another stream"));
 }
 
+// What a Downloader copies must stay as it is until it is handed over.
+TEST_F(TwoStreams, FindsAWriteOfWhatIsStillDownloaded) {
+  GRAFT_NEEDS_CHECKS();
+  EXPECT_THAT(error_of([&] {
+                ContextScope scope;
+                scope->stream = first;
+                Downloader downloader(kEmulated);
+                add(first, "first", x, y);
+                downloader.download({y}, [](std::span<const Tensor>) {});
+                add(first, "later", x, y);
+                downloader.finish();
+              }),
+              HasSubstr("[later] block (0,0,0), thread (0,0,0): writes byte 0 of a tensor, which 'copy' read in "
+                        "another stream"));
+}
+
 TEST(Emulated, FindsMemoryThatIsGivenAwayWhileALaunchNeedsIt) {
   GRAFT_NEEDS_CHECKS();
   ContextScope scope;
@@ -491,6 +508,12 @@ TEST(Emulated, AFaultThatADestructorMeetsIsToldLater) {
   }
   EXPECT_ERROR(to.item(), "60 of 64 threads are at a barrier");
   {
+    Downloader downloader(kEmulated);
+    fail_in({});
+    downloader.download({to}, [](std::span<const Tensor>) { ADD_FAILURE() << "nothing is there to be used"; });
+  }
+  EXPECT_ERROR(to.item(), "60 of 64 threads are at a barrier");
+  {
     const Graph graph = Graph::record(kEmulated, [&] { fail_in(Context::current().stream); });
     graph.replay();
   }
@@ -569,6 +592,27 @@ TEST_F(Shuffling, OfLaunches) {
       launch(streams[i / 2].handle(), "order", {dim3(1), dim3(1)}, order_kernel, count, order, i);
     synchronize(kEmulated);
   });
+}
+
+// x comes up, y = x + 1 is computed and goes down, all on streams of their own.
+TEST_F(Shuffling, KeepsTheOrderOfUploadsAndDownloads) {
+  for (std::uint64_t seed = 0; seed < 16; ++seed) {
+    set_shuffle_seed(seed);
+    Uploader uploader(kEmulated);
+    Downloader downloader(kEmulated);
+    std::vector<float> seen;
+    std::vector<float> expected;
+    for (float value = 0; value < 6; ++value) {
+      const Tensor here = Tensor::full({1}, value), x = uploader.upload(here), y = floats(1);
+      Tensor(here).fill(-1);
+      launch(Context::current(), "add", {dim3(1), dim3(1)}, add_one_kernel, static_cast<const float*>(x.raw()),
+             static_cast<float*>(y.raw()));
+      downloader.download({y}, [&](std::span<const Tensor> values) { seen.push_back(*values[0].data<float>()); });
+      expected.push_back(value + 1);
+    }
+    downloader.finish();
+    EXPECT_EQ(seen, expected) << "seed " << seed;
+  }
 }
 
 TEST_F(Shuffling, KeepsTheOrderOfAStreamAndOfEvents) {

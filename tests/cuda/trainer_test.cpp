@@ -6,13 +6,16 @@
 #include "graft/core/graph.h"
 #include "graft/ops/shape.h"
 #include "graft/plan/plan.h"
+#include "graft/train/evaluate.h"
 
+#include "core/downloader.h"
 #include "core/uploader.h"
 #include "kernels/optimizer.h"
 #include "kernels/predictions.h"
 #include "runtime/launches.h"
 #include "support/expect.h"
 #include "support/op_check.h"
+#include "train/border.h"
 #include "train/samples.h"
 
 namespace graft {
@@ -279,6 +282,153 @@ TEST(Uploads, KeepWhatTheyWereGiven) {
     values.assign(4, -1);
     for (std::int32_t step = 0; step < 7; ++step)
       EXPECT_EQ(seen[static_cast<std::size_t>(step)].to(Device{}).data<std::int32_t>()[3], step);
+  }
+}
+
+TEST(Uploads, OfNewTensorsKeepThem) {
+  for (const Device device : test::devices()) {
+    SCOPED_TRACE(device.to_string());
+    Uploader uploader(device);
+    std::vector<Tensor> there;
+    for (int step = 0; step < 7; ++step) {
+      Tensor here = Tensor::full({step % 2 + 1, 3}, step, DType::i32);
+      there.push_back(uploader.upload(here));
+      here.fill(-1);
+    }
+    for (int step = 0; step < 7; ++step) {
+      const Tensor back = there[static_cast<std::size_t>(step)].to(Device{});
+      EXPECT_EQ(back.shape(), (Shape{step % 2 + 1, 3}));
+      for (const std::int32_t value : back.values<std::int32_t>()) EXPECT_EQ(value, step);
+    }
+    EXPECT_EQ(uploader.upload(there[0]).raw(), there[0].raw()) << "it was there";
+  }
+  const Tensor here = Tensor::full({3}, 1);
+  EXPECT_EQ(Uploader(Device{}).upload(here).raw(), here.raw());
+}
+
+// In order and whole, though nobody else keeps the tensors: several at once, of bytes too, in batches that grow.
+TEST(Downloads, AreHandedOverOneBatchLate) {
+  for (const Device device : test::devices()) {
+    SCOPED_TRACE(device.to_string());
+    Downloader downloader(device);
+    std::vector<Index> used;
+    for (Index step = 0; step < 7; ++step) {
+      const Shape rows{step % 4 + 1, 3};
+      downloader.download({Tensor::full(rows, static_cast<double>(step), DType::u8, device),
+                           Tensor::full(rows, static_cast<double>(-step), DType::f32, device)},
+                          [&used, step, rows](std::span<const Tensor> values) {
+                            used.push_back(step);
+                            ASSERT_EQ(values.size(), 2u);
+                            EXPECT_EQ(values[0].shape(), rows);
+                            for (const std::uint8_t value : values[0].values<std::uint8_t>()) EXPECT_EQ(value, step);
+                            for (const float value : values[1].values<float>())
+                              EXPECT_EQ(value, static_cast<float>(-step));
+                          });
+      EXPECT_EQ(static_cast<Index>(used.size()), step);
+    }
+    downloader.finish();
+    EXPECT_THAT(used, testing::ElementsAre(0, 1, 2, 3, 4, 5, 6));
+    downloader.finish();
+    EXPECT_EQ(used.size(), 7u);
+  }
+}
+
+TEST(Downloads, OnTheCpuAreWhatTheyWere) {
+  Downloader downloader({});
+  const Tensor value = Tensor::full({3}, 2);
+  const void* seen = nullptr;
+  downloader.download({value}, [&](std::span<const Tensor> values) { seen = values[0].raw(); });
+  EXPECT_EQ(seen, value.raw());
+}
+
+TEST(Downloads, ThatNobodyWantsAreWaitedFor) {
+  for (const Device device : test::devices()) {
+    Downloader downloader(device);
+    for (int step = 0; step < 2; ++step)
+      downloader.download({Tensor::full({1000}, 1, DType::f32, device)}, [](std::span<const Tensor>) {});
+  }
+}
+
+// Says when a batch was asked for.
+class Noted final : public train::Source {
+ public:
+  Noted(std::unique_ptr<train::Source> source, std::string& log) : source_(std::move(source)), log_(log) {}
+  const std::vector<Index>& labels() const override { return source_->labels(); }
+  Index batches() const override { return source_->batches(); }
+  void start_epoch(std::uint64_t epoch) override { source_->start_epoch(epoch); }
+  std::optional<train::Examples> next() override {
+    auto examples = source_->next();
+    log_ += examples ? 'n' : '.';
+    return examples;
+  }
+
+ private:
+  std::unique_ptr<train::Source> source_;
+  std::string& log_;
+};
+
+// What is given belongs to the border too where a trainable layer reads it.
+nn::Network network_that_trains_beside(Device device) {
+  nn::Builder b({.height = 12, .width = 12});
+  const auto frozen = b.add("frozen", nn::Conv2d({.out = 4, .kernel = 3, .padding = kSame}), b.input());
+  const auto own = b.add("own", nn::Conv2d({.out = 4, .kernel = 3, .padding = kSame}), b.input());
+  const auto pool = b.add("pool", nn::GlobalAveragePool(), b.add("both", nn::Concat(), {frozen, own}));
+  nn::Network network = b.build(b.add("head", nn::Linear({.out = 2}), pool));
+  network.freeze("frozen");
+  network.materialize();
+  network.to(device);
+  return network;
+}
+
+// Recorded, where what is given is copied, and not, where it is handed on.
+TEST(FeaturePass, GivesWhatEachBatchGivesAlone) {
+  const auto features = test::stripe_features(22, 1);
+  std::vector<Device> everywhere = test::devices();
+  everywhere.emplace_back();
+  const autograd::NoGrad off;
+  for (const Device device : everywhere) {
+    for (const DType dtype : {DType::f32, DType::bf16}) {
+      for (const char* wait : {"0", "1"}) {
+        SCOPED_TRACE(device.to_string() + " " + std::string(name(dtype)) + " " + wait);
+        setenv("GRAFT_CUDA_WAIT", wait, 1);
+        nn::Network network = network_that_trains_beside(device);
+        const train::FrozenPart part = train::frozen_part(network, dtype);
+        ASSERT_THAT(part.border, testing::ElementsAre("input", "frozen"));
+        const plan::Inference alone(network, {.dtype = dtype, .outputs = part.border, .given = {}});
+        std::string log;
+        Noted source(train::memory_source(features, {.batch = 4, .shuffle = true, .seed = 3}), log);
+        const auto again = train::memory_source(features, {.batch = 4, .shuffle = true, .seed = 3});
+        again->start_epoch(2);
+        train::for_each_border(
+            network, part, source, 2, dtype, [&](std::span<const Index> at, std::span<const Tensor> values) {
+              log += 's';
+              const auto examples = again->next();
+              EXPECT_EQ(std::vector(at.begin(), at.end()), examples->indices);
+              const std::vector<Tensor> want = alone.run(train::values_of(*examples, network, dtype));
+              for (std::size_t i = 0; i < want.size(); ++i) {
+                ASSERT_EQ(values[i].spec(), want[i].spec());
+                EXPECT_EQ(std::memcmp(values[i].raw(), want[i].to(Device{}).raw(), want[i].bytes()), 0);
+              }
+            });
+        EXPECT_EQ(log, device == Device{} ? "nsnsnsnsnsns." : "nnsnsnsnsns.s");
+        unsetenv("GRAFT_CUDA_WAIT");
+      }
+    }
+  }
+}
+
+TEST(Evaluate, OnADeviceAsOnTheCpu) {
+  const auto features = test::stripe_features(22, 1);
+  nn::Network network = test::small_network();
+  const auto source = train::memory_source(features, {.batch = 4});
+  const train::Metrics cpu = train::evaluate(network, *source);
+  for (const Device device : test::devices()) {
+    SCOPED_TRACE(device.to_string());
+    network.to(device);
+    const train::Metrics there = train::evaluate(network, *source);
+    EXPECT_EQ(there.count(), 22);
+    EXPECT_EQ(there.confusion(), cpu.confusion());
+    EXPECT_NEAR(there.loss(), cpu.loss(), 1e-6);
   }
 }
 

@@ -76,7 +76,10 @@ TEST(Predictor, FilesImagesAndBatchesAgree) {
   }
   io::save_network(*std::make_unique<nn::Network>(small_network(true)), folder.path() / "w.safetensors");
   const Predictor predictor = Predictor::load(folder.path() / "w.safetensors");
-  const auto of_files = predictor.predict(files, 5), of_images = predictor.predict(images, 5);
+  std::vector<Index> batches;
+  const auto of_files = predictor.predict(files, 5, [&](Index photos) { batches.push_back(photos); }),
+             of_images = predictor.predict(images, 5);
+  EXPECT_THAT(batches, testing::ElementsAre(16, 3));
   ASSERT_EQ(of_files.size(), files.size());
   for (std::size_t i = 0; i < files.size(); ++i) {
     const auto alone = predictor.predict(files[i], 5);
@@ -107,6 +110,26 @@ TEST(Predictor, NormalisesBytesOnADevice) {
         EXPECT_EQ(of_bytes[i][k].index, of_floats[i][k].index) << device.to_string();
         EXPECT_EQ(of_bytes[i][k].probability, of_floats[i][k].probability) << device.to_string();
       }
+    }
+  }
+}
+
+// In several batches, each computed while the next one is made ready.
+TEST(Predictor, GivesManyInTheirOrderOnADevice) {
+  std::vector<Tensor> images;
+  for (std::uint64_t i = 0; i < 40; ++i) {
+    images.push_back(picture(12, 16, 3, i));
+    if (i >= 16 && i < 32) images.back() = images.back().to(DType::f32);  // a batch that travels as floats
+  }
+  nn::Network network = small_network(true);
+  const auto want = Predictor(network).predict(images, 5);
+  for (const Device device : test::devices()) {
+    SCOPED_TRACE(device.to_string());
+    network.to(device);
+    const auto got = Predictor(network).predict(images, 5);
+    ASSERT_EQ(got.size(), images.size());
+    for (std::size_t i = 0; i < images.size(); ++i) {
+      for (std::size_t k = 0; k < 5; ++k) EXPECT_NEAR(got[i][k].probability, want[i][k].probability, 1e-6) << i;
     }
   }
 }

@@ -13,17 +13,13 @@ struct Options {
 };
 
 void predict(const Options& options) {
-  constexpr std::size_t kBatch = 16;  // between two signs of life
   const auto predictor = predict::Predictor::load(options.weights.file());
-  const std::span<const std::filesystem::path> images(options.images);
+  const std::vector<std::filesystem::path>& images = options.images;
   std::vector<std::vector<predict::Prediction>> predictions;
   {
     Counter counter("predicting photo", static_cast<Index>(images.size()), options.quiet);
-    for (std::size_t first = 0; first < images.size(); first += kBatch) {
-      const auto part = predictor.predict(images.subspan(first, std::min(kBatch, images.size() - first)), options.top);
-      predictions.insert(predictions.end(), part.begin(), part.end());
-      counter.show(static_cast<Index>(predictions.size()));
-    }
+    Index done = 0;
+    predictions = predictor.predict(images, options.top, [&](Index photos) { counter.show(done += photos); });
   }
   Json all = Json::array();
   for (std::size_t i = 0; i < images.size(); ++i) {

@@ -11,6 +11,10 @@
 #include "graft/plan/plan.h"
 #include "graft/predict/packed_file.h"
 
+namespace graft {
+class Uploader;
+}
+
 namespace graft::predict {
 
 /// A class and how sure the network is of it.
@@ -50,8 +54,10 @@ class Predictor {
   std::vector<Prediction> predict(const std::filesystem::path& photo, Index top = 5) const;
   /// The same for a decoded photo [H, W, 3], RGB from 0 to 255, u8 or f32, of any size.
   std::vector<Prediction> predict(const Tensor& image, Index top = 5) const;
-  /// The same for many, in batches: one list a photo, in their order.
-  std::vector<std::vector<Prediction>> predict(std::span<const std::filesystem::path> photos, Index top = 5) const;
+  /// The same for many, in batches: one list a photo, in their order. A device computes one batch while the next one is
+  /// decoded. `after_batch` is told how many photos each batch had.
+  std::vector<std::vector<Prediction>> predict(std::span<const std::filesystem::path> photos, Index top = 5,
+                                               const std::function<void(Index photos)>& after_batch = {}) const;
   std::vector<std::vector<Prediction>> predict(std::span<const Tensor> images, Index top = 5) const;
 
   /// f32 [N, classes], each row summing to 1: the network's output where it ends in a softmax, else the softmax of it.
@@ -64,9 +70,12 @@ class Predictor {
  private:
   Predictor(nn::Network network, const FileIdentity* file);
   std::vector<std::vector<Prediction>> predict_batches(Index count, Index top,
-                                                       const std::function<Tensor(Index)>& image) const;
-  /// f32 [N, height, width, 3], preprocessed, of images that have that size.
-  Tensor normalized_batch(std::span<const Tensor> fitted) const;
+                                                       const std::function<Tensor(Index)>& image,
+                                                       const std::function<void(Index photos)>& after_batch) const;
+  /// f32 [N, height, width, 3], preprocessed, of images that have that size; where the network is.
+  Tensor normalized_batch(std::span<const Tensor> fitted, Uploader& uploader) const;
+  /// As probabilities, where the network is.
+  Tensor scores(const Tensor& batch) const;
 
   std::shared_ptr<const plan::Inference> inference_;
   Index classes_ = 0;

@@ -43,6 +43,7 @@ struct Runtime {
   int current = 0;
   std::size_t nodes = 1;  ///< of what is recorded
   std::vector<Call> calls;
+  std::vector<int> copies;                                 ///< the direction of each
   std::map<std::string, std::deque<cudaError_t>> answers;  ///< to the next calls of a function; then it succeeds
   cudaError_t last = cudaSuccess;
 
@@ -114,7 +115,8 @@ inline cudaError_t cudaMallocHost(void** block, std::size_t) {
   return graft::fake::runtime.make("cudaMallocHost", block);
 }
 inline cudaError_t cudaFreeHost(void*) { return graft::fake::runtime.call("cudaFreeHost"); }
-inline cudaError_t cudaMemcpyAsync(void*, const void*, std::size_t, cudaMemcpyKind, cudaStream_t) {
+inline cudaError_t cudaMemcpyAsync(void*, const void*, std::size_t, cudaMemcpyKind kind, cudaStream_t) {
+  graft::fake::runtime.copies.push_back(kind);
   return graft::fake::runtime.call("cudaMemcpyAsync");
 }
 
