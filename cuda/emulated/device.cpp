@@ -178,21 +178,24 @@ class EmulatedBackend final : public Backend {
   void begin_recording(void* stream) override {
     const std::lock_guard lock(mutex_);
     recordings_[stream] = std::make_unique<Commands>();
+    begin_recorded_launches();
   }
   Recording end_recording(void* stream) override {
     const std::lock_guard lock(mutex_);
+    std::string kernels = end_recorded_launches();
     auto recording = std::move(recordings_.at(stream));
     recordings_.erase(stream);
     check(recording->whole, "[graph] cannot record: the host took part");
     const std::size_t size = recording->all.size();
-    return {recording.release(), size};
+    return {recording.release(), size, std::move(kernels)};
   }
   void abandon_recording(void* stream) noexcept override {
     const std::lock_guard lock(mutex_);
     recordings_.erase(stream);
+    end_recorded_launches();
   }
   void replay(const Recording& recording, void* stream) override {
-    note_replay(recording.size);
+    note_replay(recording.size, recording.kernels);
     for (const Command& command : static_cast<Commands*>(recording.handle)->all) push(stream, command);
   }
   void destroy_recording(const Recording& recording) override { delete static_cast<Commands*>(recording.handle); }

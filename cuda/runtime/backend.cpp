@@ -163,9 +163,11 @@ class CudaBackend final : public Backend {
     const OnGpu here(index_);
     note(stream, true);
     require(cudaStreamBeginCapture(queue(stream), cudaStreamCaptureModeThreadLocal), "cannot record");
+    begin_recorded_launches();
   }
   Recording end_recording(void* stream) override {
     const OnGpu here(index_);
+    std::string kernels = end_recorded_launches();
     cudaGraph_t graph = nullptr;
     const cudaError_t status = cudaStreamEndCapture(queue(stream), &graph);
     note(stream, false);
@@ -175,10 +177,11 @@ class CudaBackend final : public Backend {
     require(cudaGraphGetNodes(graph, nullptr, &size), "cannot record");
     cudaGraphExec_t executable = nullptr;
     with_memory("cannot record", size, [&] { return cudaGraphInstantiate(&executable, graph, 0); });
-    return {executable, size};
+    return {executable, size, std::move(kernels)};
   }
   void abandon_recording(void* stream) noexcept override {
     const OnGpu here(index_, std::nothrow);
+    end_recorded_launches();
     cudaGraph_t graph = nullptr;
     cudaStreamEndCapture(queue(stream), &graph);
     note(stream, false);
@@ -187,7 +190,7 @@ class CudaBackend final : public Backend {
   }
   void replay(const Recording& recording, void* stream) override {
     const OnGpu here(index_);
-    note_replay(recording.size);
+    note_replay(recording.size, recording.kernels);
     with_memory("cannot replay", recording.size, [&] {  // the first one takes memory
       return cudaGraphLaunch(static_cast<cudaGraphExec_t>(recording.handle), queue(stream));
     });

@@ -1,7 +1,11 @@
 #include "runtime/launches.h"
 
+#include <algorithm>
 #include <deque>
 #include <mutex>
+#include <optional>
+
+#include "core/format.h"
 
 namespace graft {
 namespace {
@@ -19,8 +23,15 @@ std::deque<std::string>& last() {
 
 void remember(std::string name) {
   constexpr std::size_t kRemembered = 8;
+  std::erase(last(), name);
   if (last().size() == kRemembered) last().pop_front();
   last().push_back(std::move(name));
+}
+
+// The names of what this thread records now.
+std::optional<std::vector<std::string>>& recorded() {
+  thread_local std::optional<std::vector<std::string>> names;
+  return names;
 }
 
 }  // namespace
@@ -43,12 +54,27 @@ void reset_launch_counts() {
 void count_launch(const char* name) {
   const std::lock_guard lock(mutex);
   ++counts()[name];
-  remember(name);
+  if (!recorded()) return remember(name);
+  std::vector<std::string>& names = *recorded();
+  if (std::find(names.begin(), names.end(), name) == names.end()) names.emplace_back(name);
 }
 
-void note_replay(std::size_t size) {
+void begin_recorded_launches() { recorded().emplace(); }
+
+std::string end_recorded_launches() {
+  constexpr std::size_t kNamed = 32;
+  const auto names = std::exchange(recorded(), std::nullopt).value_or(std::vector<std::string>());
+  const auto end = names.begin() + static_cast<std::ptrdiff_t>(std::min(names.size(), kNamed));
+  std::string text = fmt::format("{}", fmt::join(names.begin(), end, ", "));
+  if (names.size() > kNamed) text += fmt::format(" and {} more", names.size() - kNamed);
+  return text;
+}
+
+void note_replay(std::size_t size, const std::string& kernels) {
+  std::string what = fmt::format("a recording of {} kernels and copies", size);
+  if (!kernels.empty()) what += fmt::format(" ({})", kernels);
   const std::lock_guard lock(mutex);
-  remember("a recording of " + std::to_string(size) + " kernels and copies");
+  remember(std::move(what));
 }
 
 }  // namespace graft

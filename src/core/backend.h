@@ -56,7 +56,8 @@ class Backend {
 
   struct Recording {
     void* handle;
-    std::size_t size;  ///< kernels and copies
+    std::size_t size;          ///< kernels and copies
+    std::string kernels = {};  ///< their names
   };
   /// From here on what the stream is given is recorded and not run.
   virtual void begin_recording(void* stream) = 0;

@@ -76,4 +76,19 @@ void check_same_run(const std::filesystem::path& path, const json& checkpoint, c
   }
 }
 
+std::string other_versions(const json& checkpoint, const json& now) {
+  const json before = checkpoint.value("versions", json::object()), &after = now.at("versions");
+  json all = after;
+  if (before.is_object()) all.update(before);
+  std::vector<std::string> others;
+  for (const auto& [name, version] : all.items()) {
+    const auto of = [&name](const json& versions) {
+      const auto found = versions.find(name);
+      return found == versions.end() ? "none" : found->is_string() ? found->get<std::string>() : found->dump();
+    };
+    if (of(before) != of(after)) others.push_back(fmt::format("{} {}, now {}", name, of(before), of(after)));
+  }
+  return fmt::format("{}", fmt::join(others, "; "));
+}
+
 }  // namespace graft::train

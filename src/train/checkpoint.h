@@ -30,5 +30,8 @@ Checkpoint read_checkpoint(const std::filesystem::path& path);
 /// Throws Error, naming the file and what differs, if a checkpoint is of other options, data, frozen weights or layers
 /// than `now`. A larger number of epochs may be asked for.
 void check_same_run(const std::filesystem::path& path, const nlohmann::json& checkpoint, const nlohmann::json& now);
+/// The versions of what computes that are not the same in a checkpoint and `now`: `oneDNN 2.6.0, now 3.1.1`. Empty if
+/// all are.
+std::string other_versions(const nlohmann::json& checkpoint, const nlohmann::json& now);
 
 }  // namespace graft::train

@@ -5,7 +5,13 @@
 #include <map>
 #include <set>
 
+#include "graft/core/context.h"
+#include "graft/core/version.h"
+
+#include "core/backend.h"
+#include "core/choices.h"
 #include "core/format.h"
+#include "kernels/registry.h"
 #include "train/run_files.h"
 
 namespace graft::train {
@@ -68,6 +74,30 @@ json to_json(const TrainOptions& o) {
                {"cache_features", o.cache_features}};
   if (o.views > 0) options["views"] = o.views;
   return options;
+}
+
+json kernel_options_json() {
+  const Context& context = Context::current();
+  bool hopper = context.allow_unproved;
+#if GRAFT_HAS_CUDA
+  hopper = hopper || cuda::hopper_kernels() == "proved";
+#endif
+  return {
+      {"engine", name(context.engine)}, {"tf32", context.allow_tf32}, {"autotune", autotunes()}, {"hopper", hopper}};
+}
+
+json versions_json(Device device) {
+  json versions{{"graft", kVersion}};
+  const Engine engine = Context::current().engine;
+  if (engine != Engine::automatic && engine != Engine::library) return versions;
+  if (GRAFT_HAS_ONEDNN && device.kind == Device::Kind::cpu) versions["oneDNN"] = kernels::onednn_version();
+#if GRAFT_HAS_CUDNN
+  if (device.kind == Device::Kind::cuda) {
+    versions["cuDNN"] = kernels::cudnn_version();
+    versions["cuBLAS"] = kernels::cublas_version();
+  }
+#endif
+  return versions;
 }
 
 json layers_json(const nn::Network& network) {

@@ -43,12 +43,15 @@ Tensor StepRunner::weights_of(const Examples& examples) const {
   return Tensor::from({examples.size()}, weights).to(exact(options_.precision));
 }
 
-// What a step depends on beside the graph, which is the same for good: the optimizer holds its parameters.
+// All that a step depends on.
 std::string StepRunner::key_of(const Examples& examples) const {
   const Context& context = Context::current();
   std::string key = fmt::format("{} {} {}", name(context.engine), context.allow_tf32, context.allow_unproved);
   for (const auto& [node, value] : examples.values) key += fmt::format(" {}:{}{}", node, value.dtype(), value.shape());
+  for (const nn::NodeEntry& node : network_.nodes())
+    key += fmt::format(" {}({})", node.layer, fmt::join(node.inputs, ","));
   for (const nn::LayerEntry& layer : network_.layers()) {
+    key += fmt::format(" {}", fmt::ptr(layer.layer));
     key += layer.trainable ? 't' : 'f';
     key += layer.statistics == nn::Statistics::batch ? 'b' : 'm';
   }
@@ -82,6 +85,7 @@ void StepRunner::compile(Variant& variant, const std::map<std::string, Tensor>& 
                                 .hand_over = one_by_one_,
                                 .given = {},
                                 .memory_limit = options_.memory_limit};
+  for (const nn::LayerEntry& layer : network_.layers()) variant.layers.push_back(layer.layer);
   const std::string& input = network_.nodes().front().name;
   for (const auto& [node, value] : values) {
     if (node != input) options.given.emplace(node, value.spec());

@@ -17,8 +17,8 @@ namespace graft::train {
 /// Each shape of batch has a plan of its own, compiled when it comes for the first time. On a device nobody waits for a
 /// step: a shape that comes for the second time is recorded, and replayed from then on. What changes from step to step
 /// lies in the device's memory: the batch, rates and step counts, the state of the random numbers. Plan and recording
-/// belong to what they were made for: the batch's shapes, which layers are trainable and which statistics they use,
-/// where the parameters are, and the switches of the Context.
+/// belong to what they were made for: the batch's shapes, the network's layers and how they are joined, which of them
+/// are trainable and which statistics they use, where the parameters are, and the switches of the Context.
 class StepRunner {
  public:
   StepRunner(nn::Network& network, optim::Optimizer& optimizer, const TrainOptions& options);
@@ -34,6 +34,7 @@ class StepRunner {
  private:
   struct Variant {
     std::optional<plan::TrainingPlan> plan;
+    std::vector<std::shared_ptr<const nn::Layer>> layers;  ///< kept, so that no other layer gets an address of the key
     Examples inputs;
     Tensor weights;
     bool seen = false;

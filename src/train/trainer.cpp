@@ -4,7 +4,6 @@
 #include <cmath>
 #include <span>
 
-#include "graft/core/version.h"
 #include "graft/io/network_file.h"
 #include "graft/ops/loss.h"
 
@@ -102,15 +101,14 @@ class Trainer::Impl {
     for (const nn::Parameter* parameter : network_.parameters()) {
       if (!report_.frozen_hashes.contains(parameter->name)) changing_.push_back(parameter->name);
     }
-    facts_ = {{"graft", kVersion},
+    facts_ = {{"versions", versions_json(network_.device())},
               {"options", to_json(options_)},
               {"data",
                {{"train", data_summary(data_.train.get(), data_.train_hash)},
                 {"validation", data_summary(data_.validation.get(), data_.validation_hash)}}},
               {"frozen", report_.frozen_hashes},
               {"layers", layers_json(network_)}};
-    facts_["options"]["engine"] = name(Context::current().engine);
-    facts_["options"]["tf32"] = Context::current().allow_tf32;
+    facts_["options"].update(kernel_options_json());
   }
 
   Report run() {
@@ -171,6 +169,8 @@ class Trainer::Impl {
     optimizer_.set_state(checkpoint.optimizer);
     best_ = std::move(checkpoint.best);
     display_.say(fmt::format("resumed after epoch {} from {}", done(), files_.checkpoint().string()));
+    if (const std::string others = other_versions(checkpoint.facts, facts_); !others.empty())
+      display_.say(fmt::format("the run was made with other versions, whose sums may end in other bits: {}", others));
   }
 
   /// Whether it is the best so far.

@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "core/downloader.h"
+#include "core/format.h"
 #include "runtime/launches.h"
 #include "runtime/on_gpu.h"
 #include "support/expect.h"
@@ -180,6 +181,40 @@ TEST_F(CudaBackend, AFaultIsToldWithWhatWasLaunched) {
   EXPECT_ERROR(gpu.copy(nullptr, nullptr, 4, Backend::Copy::on_device, nullptr), told);
   fake::runtime.last = cudaErrorIllegalAddress;
   EXPECT_ERROR(check_launch("conv2d", nullptr), told);
+}
+
+TEST_F(CudaBackend, AFaultInARecordingIsToldWithItsKernels) {
+  Backend& gpu = backend(0);
+  const auto recording_of = [&](std::initializer_list<const char*> kernels) {
+    gpu.begin_recording(nullptr);
+    for (const char* name : kernels) count_launch(name);
+    fake::runtime.nodes = kernels.size();
+    return gpu.end_recording(nullptr);
+  };
+  const Backend::Recording step = recording_of({"conv2d", "relu", "conv2d", "sgd"}), other = recording_of({"softmax"});
+  gpu.begin_recording(nullptr);
+  count_launch("abandoned");
+  gpu.abandon_recording(nullptr);
+  for (int i = 0; i < 10; ++i) {
+    gpu.replay(step, nullptr);
+    gpu.replay(other, nullptr);
+  }
+  count_launch("add");
+  plan("cudaStreamSynchronize", {cudaErrorIllegalAddress});
+  EXPECT_ERROR(
+      gpu.synchronize(nullptr),
+      "a recording of 4 kernels and copies (conv2d, relu, sgd), a recording of 1 kernels and copies (softmax), "
+      "add. GRAFT_CUDA_WAIT=1");
+  EXPECT_THAT(last_launches(), testing::Not(testing::Contains("abandoned")));
+}
+
+TEST_F(CudaBackend, ARecordingOfManyKernelsIsCutOff) {
+  Backend& gpu = backend(0);
+  gpu.begin_recording(nullptr);
+  for (int i = 1; i <= 35; ++i) count_launch(fmt::format("kernel{}", i).c_str());
+  const std::string kernels = gpu.end_recording(nullptr).kernels;
+  EXPECT_THAT(kernels, testing::StartsWith("kernel1, kernel2, "));
+  EXPECT_THAT(kernels, testing::EndsWith(", kernel32 and 3 more"));
 }
 
 // Kernels with more shared memory than every one may have are asked for before they are launched.

@@ -439,6 +439,7 @@ TEST(Emulated, ReplaysWhatItRecorded) {
     graph.replay();
     EXPECT_EQ(y.item(), value + 2);
   }
+  EXPECT_EQ(last_launches().back(), "a recording of 2 kernels and copies (one, two)");
 }
 
 // Whoever runs out of memory gives back what is cached: never what a recording still writes to.

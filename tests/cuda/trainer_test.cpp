@@ -85,13 +85,24 @@ TEST(TrainerOnADevice, ARecordedStepEqualsAnEagerOne) {
   }
 }
 
-// A recorded step knows what was trainable then, which statistics were taken and whose kernels ran: after a change of
-// any of these between two steps another one is recorded.
+// The same parameters, and another activation behind the first convolution.
+void replace_activation(nn::Network& network) {
+  std::string graph = network.to_json();
+  const std::string relu = R"("relu")";
+  nn::Network other = nn::Network::from_json(graph.replace(graph.find(relu), relu.size(), R"("gelu")"));
+  other.to(network.device());
+  for (const auto& [name, parameter] : network.parameter_table()) other.parameter(name).value = parameter->value;
+  network = other;
+}
+
+// A recorded step knows what was computed and trainable then, which statistics were taken and whose kernels ran: after
+// a change of any of these between two steps another one is recorded.
 TEST(TrainerOnADevice, RecordsAnewAfterAChange) {
   const std::map<std::string, std::function<void(nn::Network&)>> changes{
       {"nothing", [](nn::Network&) {}},
       {"frozen", [](nn::Network& network) { network.freeze("conv1"); }},
       {"statistics", [](nn::Network& network) { network.use_statistics(ops::Statistics::moving); }},
+      {"topology", replace_activation},
       {"engine", [](nn::Network&) { Context::current().engine = Engine::native; }},
       {"TF32", [](nn::Network&) { Context::current().allow_tf32 = true; }}};
   for (const Device device : test::devices()) {
@@ -123,6 +134,7 @@ TEST(TrainerOnADevice, RecordsAnewAfterAChange) {
     }
     EXPECT_NE(bytes["frozen"], bytes["nothing"]);
     EXPECT_NE(bytes["statistics"], bytes["nothing"]);
+    EXPECT_NE(bytes["topology"], bytes["nothing"]);
   }
 }
 

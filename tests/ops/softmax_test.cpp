@@ -16,8 +16,10 @@ using test::OpTable;
 std::vector<OpCase> table() {
   std::vector<OpCase> rows;
   for (const bool log : {false, true}) {
+    // On a GPU a warp reads 32 numbers at once, and a row of 256 or of 1024 just fits its registers.
     for (const Shape& shape :
-         {Shape{1}, Shape{7}, Shape{3, 1}, Shape{2, 3, 17}, Shape{5, 1000}, Shape{0, 4}, Shape{3, 0}}) {
+         {Shape{1}, Shape{7}, Shape{3, 1}, Shape{2, 3, 17}, Shape{3, 31}, Shape{2, 32}, Shape{2, 33}, Shape{2, 256},
+          Shape{2, 257}, Shape{5, 1000}, Shape{1, 1024}, Shape{1, 1025}, Shape{1, 4099}, Shape{0, 4}, Shape{3, 0}}) {
       rows.push_back({.what = shape.to_string(),
                       .op = std::make_shared<ops::Softmax>(log),
                       .inputs = {test::random_normal(shape, 1)},

@@ -4,10 +4,14 @@
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 
+#include "graft/core/version.h"
 #include "graft/io/network_file.h"
 #include "graft/train/trainer.h"
 
+#include "kernels/registry.h"
 #include "support/expect.h"
+#include "train/checkpoint.h"
+#include "train/options.h"
 #include "train/samples.h"
 
 namespace graft::train {
@@ -110,6 +114,63 @@ TEST(Resume, RefusesAnotherRun) {
   const auto checkpoint = folder.path() / "checkpoint.safetensors";
   std::filesystem::resize_file(checkpoint, std::filesystem::file_size(checkpoint) - 10);
   EXPECT_THAT(error([](TrainOptions&) {}), testing::HasSubstr("checkpoint.safetensors"));
+}
+
+// Changes what a checkpoint says of its run.
+void edit_facts(const std::filesystem::path& run, const std::function<void(nlohmann::json&)>& edit) {
+  Checkpoint checkpoint = read_checkpoint(run / "checkpoint.safetensors");
+  edit(checkpoint.facts);
+  write_checkpoint(run / "checkpoint.safetensors", checkpoint);
+}
+
+TEST(Resume, RefusesOtherChoicesOfKernels) {
+  const test::TemporaryFolder folder("other_kernels");
+  nn::Network network = small_network(0.3);
+  train_to_the_end(folder.path(), network, false);
+  for (const std::string option : {"autotune", "hopper"}) {
+    const auto turn = [&](nlohmann::json& facts) {
+      nlohmann::json& on = facts["options"][option];
+      on = !on.get<bool>();
+    };
+    edit_facts(folder.path(), turn);
+    EXPECT_ERROR(train_to_the_end(folder.path(), network, true), "made with options '" + option + "' ");
+    edit_facts(folder.path(), turn);
+  }
+}
+
+TEST(Resume, TellsOfOtherVersions) {
+  const test::TemporaryFolder folder("other_versions");
+  nn::Network network = small_network(0.3);
+  train_to_the_end(folder.path(), network, false);
+  const auto told = [&] {
+    auto options = options_for(folder.path());
+    options.resume = true;
+    options.progress = Progress::lines;
+    testing::internal::CaptureStderr();
+    test::stripe_trainer(network, options).run();
+    return testing::internal::GetCapturedStderr();
+  };
+  EXPECT_THAT(told(), testing::Not(testing::HasSubstr("other versions")));
+  edit_facts(folder.path(), [](nlohmann::json& facts) {
+    facts["versions"]["graft"] = "0.0.7";
+    facts["versions"]["abacus"] = "3";
+  });
+  EXPECT_THAT(told(), testing::HasSubstr("other versions, whose sums may end in other bits: abacus 3, now none; graft "
+                                         "0.0.7, now " +
+                                         std::string(kVersion) + "\n"));
+  edit_facts(folder.path(), [](nlohmann::json& facts) { facts.erase("versions"); });
+  EXPECT_THAT(told(), testing::HasSubstr("graft none, now "));
+}
+
+// Libraries count only where they may compute.
+TEST(Resume, VersionsAreOfWhatIsInUse) {
+  ContextScope scope;
+  scope->engine = Engine::automatic;
+  const std::string onednn = kernels::onednn_version();
+  EXPECT_EQ(versions_json(Device{}).value("oneDNN", ""), onednn);
+  EXPECT_FALSE(versions_json({Device::Kind::emulated, 0}).contains("oneDNN"));
+  scope->engine = Engine::native;
+  EXPECT_EQ(versions_json(Device{}), (nlohmann::json{{"graft", kVersion}}));
 }
 
 TEST(Resume, RefusesOtherPhotos) {
