@@ -1,4 +1,5 @@
 #include <cmath>
+#include <limits>
 
 #include "batch_norm.h"
 #include "device/activate.h"
@@ -134,17 +135,23 @@ struct InverseDeviation {
 };
 
 // What becomes of a channel: scale u + along (x - mean) + constant. Where a Map masks, scale (x - mean) + shift is what
-// went into its `mask`.
+// went into the activation.
 template <class Sum>
 struct Line {
   Sum scale, mean, along, constant, shift = 0;
 };
 
-// The slope before an activation, whose argument is made again as `Normalise` made it.
+// Where relu or relu6 clamps, from 0 to a limit.
+template <class Sum>
+Sum limit_of(Activation activation) {
+  return activation == Activation::relu6 ? Sum(6) : std::numeric_limits<Sum>::infinity();
+}
+
+// The slope before such an activation, whose argument is made again as `Normalise` made it.
 template <class T, class Sum>
-__device__ Sum masked(Activation mask, Sum slope, Sum distance, Sum scale, Sum shift) {
-  const T y = narrow<T>(activate(mask, shift + distance * scale));
-  return slope * derivative(mask, widen(y));
+__device__ Sum masked(Sum limit, Sum slope, Sum distance, Sum scale, Sum shift) {
+  const Sum z = widen(narrow<T>(shift + distance * scale));
+  return z > 0 && z < limit ? slope : Sum(0);
 }
 
 // y = gamma (x - mean) inverse_deviation + beta + residual.
@@ -167,7 +174,7 @@ template <class Sum, bool Masks>
 struct BatchSlope {
   static constexpr bool kMasks = Masks;
   static constexpr Activation activation = Activation::linear;
-  Activation mask;
+  Sum limit;
   const Sum *mean, *gamma, *beta;
   InverseDeviation<Sum> inverse_deviation;
   const Sum* sums;  // of dz, then of dz (x - mean)
@@ -223,14 +230,14 @@ __global__ void __launch_bounds__(kChannelThreads)
         if (u == nullptr) continue;
         Sum slope = widen(of_u[r][k]);
         if constexpr (Map::kMasks)
-          slope = masked<T>(map.mask, slope, widen(of_x[r][k]) - lines[k].mean, lines[k].scale, lines[k].shift);
+          slope = masked<T>(map.limit, slope, widen(of_x[r][k]) - lines[k].mean, lines[k].scale, lines[k].shift);
         values[k] += slope * lines[k].scale;
       }
       activate_values(map.activation, values);
       put(y + (row + r * at.down) * y_pitch + at.channel, values, accumulate);
     }
   };
-  constexpr std::integral_constant<int, Map::kMasks ? 1 : 2> kAtOnce;  // as many rows whose loads are in flight
+  constexpr std::integral_constant<int, 2> kAtOnce;  // as many rows whose loads are in flight
   constexpr std::integral_constant<int, 1> kOne;
   Index row = at.first + at.row;
   for (; row + (kAtOnce - 1) * at.down < at.last; row += kAtOnce * at.down) map_rows(kAtOnce, row);
@@ -255,13 +262,13 @@ void map_channels(Context& context, const char* name, const Map& map, const Oper
 template <class T, bool Masks>
 struct SlopeSums {
   using Sum = Accumulator<T>;
-  static constexpr int kRowsAtOnce = Masks ? 2 : 4;
+  static constexpr int kRowsAtOnce = 4;
 
   const T* x;
   Index x_pitch;
   const T* dy;
   Index dy_pitch;
-  Activation mask;
+  Sum limit;
   const Sum *mean, *gamma, *beta;
   InverseDeviation<Sum> inverse_deviation;
 
@@ -282,7 +289,7 @@ struct SlopeSums {
       for (int k = 0; k < N; ++k) {
         const Sum distance = widen(here[k]) - mean[k];
         Sum slope = widen(slopes[k]);
-        if constexpr (Masks) slope = masked<T>(of.mask, slope, distance, scale[k], shift[k]);
+        if constexpr (Masks) slope = masked<T>(of.limit, slope, distance, scale[k], shift[k]);
         sums[0][k] += slope;
         sums[1][k] += slope * distance;
       }
@@ -336,7 +343,7 @@ struct ResidualSlopeSums {
     const Vector<T, N> result = load<N>(y + row * y_pitch + channel), here = load<N>(x + row * x_pitch + channel);
     GRAFT_UNROLL
     for (int k = 0; k < N; ++k) {
-      slopes[k] = narrow<T>(widen(slopes[k]) * derivative(activation, widen(result[k])));
+      slopes[k] = narrow<T>(widen(slopes[k]) * graft::GRAFT_TARGET::derivative(activation, widen(result[k])));
       const Sum slope = widen(slopes[k]);
       sums[0][k] += slope;
       sums[1][k] += slope * (widen(here[k]) - mean[channel + k]);
@@ -401,13 +408,13 @@ void normalise_by(Context& context, const BatchNormAttributes& a, const MomentPa
 
 // The gradients of gamma, beta and x, by what `terms` sum of dz, which BatchSlope finds too where it masks.
 template <class T, bool Masks, class Terms>
-void put_slopes(Context& context, Activation mask, const Terms& terms, const Operand& x, const Operand& gamma,
+void put_slopes(Context& context, Accumulator<T> limit, const Terms& terms, const Operand& x, const Operand& gamma,
                 const Operand& beta, const Operand& dz, const BatchNormGradients& to) {
   using Sum = Accumulator<T>;
   const char* name = "batch_norm_backward";
   const Tensor sums = sum_slopes<T>(context, name, terms, dz.shape, to);
   if (!to.x) return;
-  const BatchSlope<Sum, Masks> map{mask,
+  const BatchSlope<Sum, Masks> map{limit,
                                    terms.mean,
                                    gamma.as<Sum>(),
                                    beta.as<Sum>(),
@@ -420,13 +427,13 @@ void put_slopes(Context& context, Activation mask, const Terms& terms, const Ope
 
 // A thread that masks holds two numbers more of each of its channels.
 template <class T, bool Masks>
-void batch_backward(Context& context, Activation mask, const Operand& x, const Operand& gamma, const Operand& beta,
+void batch_backward(Context& context, Accumulator<T> limit, const Operand& x, const Operand& gamma, const Operand& beta,
                     const ChannelStatistics& saved, const Operand& dy, const BatchNormGradients& to) {
   using Sum = Accumulator<T>;
   const SlopeSums<T, Masks> terms{x.as<T>(),       x.pitch,        dy.as<T>(),
-                                  dy.pitch,        mask,           saved.mean.as<Sum>(),
+                                  dy.pitch,        limit,          saved.mean.as<Sum>(),
                                   gamma.as<Sum>(), beta.as<Sum>(), {saved.spread.as<Sum>(), false, 0}};
-  put_slopes<T, Masks>(context, mask, terms, x, gamma, beta, dy, to);
+  put_slopes<T, Masks>(context, limit, terms, x, gamma, beta, dy, to);
 }
 
 template <class T>
@@ -444,7 +451,7 @@ void residual_backward(Context& context, Activation activation, const Operand& x
                                    activation,
                                    saved.mean.as<Sum>(),
                                    {saved.spread.as<Sum>(), false, 0}};
-  put_slopes<T, false>(context, activation, terms, x, gamma, {}, to.residual, to);
+  put_slopes<T, false>(context, {}, terms, x, gamma, {}, to.residual, to);
 }
 
 }  // namespace
@@ -513,9 +520,9 @@ void batch_norm_batch_backward(Context& context, const BatchNormAttributes& a, c
     if (to.residual)
       residual_backward<T>(context, a.activation, x, gamma, saved, dy, to);
     else if (a.activation == Activation::linear)
-      batch_backward<T, false>(context, a.activation, x, gamma, beta, saved, dy, to);
+      batch_backward<T, false>(context, {}, x, gamma, beta, saved, dy, to);
     else
-      batch_backward<T, true>(context, a.activation, x, gamma, beta, saved, dy, to);
+      batch_backward<T, true>(context, limit_of<Accumulator<T>>(a.activation), x, gamma, beta, saved, dy, to);
   });
 }
 
@@ -527,7 +534,7 @@ void batch_norm_moving_backward(Context& context, const BatchNormAttributes& a, 
     const InverseDeviation<Sum> inverse{moving.spread.as<Sum>(), true, static_cast<Sum>(a.epsilon)};
     const Operand with = to.gamma ? x : Operand{};  // beta's gradient needs no x
     if (to.gamma || to.beta) {
-      const SlopeSums<T, false> terms{with.as<T>(),          with.pitch, dz.as<T>(), dz.pitch, Activation::linear,
+      const SlopeSums<T, false> terms{with.as<T>(),          with.pitch, dz.as<T>(), dz.pitch, {},
                                       moving.mean.as<Sum>(), nullptr,    nullptr,    inverse};
       sum_slopes<T>(context, name, terms, dz.shape, to);
     }

@@ -12,6 +12,19 @@ __device__ __attribute__((noinline)) S activate_by_call(Activation function, S x
   return kernels::activate(function, x);
 }
 
+template <class S>
+__device__ __attribute__((noinline)) S derivative_by_call(Activation function, S saved) {
+  return kernels::derivative(function, saved);
+}
+
+/// kernels::derivative.
+template <class S>
+__device__ S derivative(Activation function, S saved) {
+  if (function == Activation::relu) return kernels::derivative(Activation::relu, saved);
+  if (function == Activation::relu6) return kernels::derivative(Activation::relu6, saved);
+  return derivative_by_call(function, saved);
+}
+
 /// values[k] = f(values[k]).
 template <int N, class S>
 __device__ void activate_values(Activation function, S (&values)[N]) {

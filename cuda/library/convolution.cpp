@@ -152,6 +152,11 @@ bool conv2d_backward_input_supports(const Context& context, const ConvGeometry& 
                                     Gradient dx) {
   return plan_for(context, convolution_backward_input_graph(context, g, dz, w, dx)) != nullptr;
 }
+// It does not add to what is there: that would be a pass of its own over the image.
+bool conv2d_backward_input_yields(const Context& context, const ConvGeometry&, const Operand& dz, const Operand&,
+                                  Gradient dx) {
+  return dx.accumulate && library::compiling_does_not_pay(context, dz.dtype);
+}
 
 void conv2d_backward_weight(Context& context, const ConvGeometry& g, const Operand& x, const Operand& dz, Gradient dw) {
   const auto plan = plan_for(context, convolution_backward_weight_graph(context, g, x, dz, dw));

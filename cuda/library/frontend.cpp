@@ -86,9 +86,6 @@ class Translation {
         return out(0, to_.conv_dgrad(in(0), in(1), window<fe::graph::Conv_dgrad_attributes>(o)));
       case Kind::convolution_backward_weight:
         return out(0, to_.conv_wgrad(in(0), in(1), window<fe::graph::Conv_wgrad_attributes>(o)));
-      case Kind::max_pool:
-      case Kind::average_pool:
-        return out(0, to_.resample(in(0), pool(o))[0]);
       case Kind::add:
         return out(0, to_.pointwise(in(0), in(1), pointwise(fe::PointwiseMode_t::ADD)));
       case Kind::subtract:
@@ -141,18 +138,6 @@ class Translation {
     return Attributes()
         .set_stride(list(o.stride))
         .set_dilation(list(o.dilation))
-        .set_pre_padding(list(o.before))
-        .set_post_padding(list(o.after));
-  }
-
-  static fe::graph::Resample_attributes pool(const Operation& o) {
-    const bool largest = o.kind == Kind::max_pool;
-    return fe::graph::Resample_attributes()
-        .set_resampling_mode(largest ? fe::ResampleMode_t::MAXPOOL : fe::ResampleMode_t::AVGPOOL_EXCLUDE_PADDING)
-        .set_padding_mode(largest ? fe::PaddingMode_t::NEG_INF_PAD : fe::PaddingMode_t::ZERO_PAD)
-        .set_generate_index(false)
-        .set_window(list(o.kernel))
-        .set_stride(list(o.stride))
         .set_pre_padding(list(o.before))
         .set_post_padding(list(o.after));
   }

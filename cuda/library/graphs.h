@@ -40,10 +40,6 @@ std::optional<OperationGraph> batch_norm_backward_graph(const Operand& x, const 
                                                         const ChannelStatistics& saved, const Operand& dz,
                                                         const BatchNormGradients&);
 
-std::optional<OperationGraph> max_pool_graph(const WindowGeometry&, const Operand& x, const Operand& y,
-                                             const Operand& positions);
-std::optional<OperationGraph> average_pool_graph(const WindowGeometry&, const Operand& x, const Operand& y);
-
 std::optional<OperationGraph> layer_norm_graph(double epsilon, const Operand& x, const Operand& gamma,
                                                const Operand& beta, const Operand& y, const Operand& mean,
                                                const Operand& inverse_deviation);

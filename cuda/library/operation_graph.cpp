@@ -26,10 +26,6 @@ std::string_view name(Operation::Kind kind) {
       return "convolution_backward_input";
     case Operation::Kind::convolution_backward_weight:
       return "convolution_backward_weight";
-    case Operation::Kind::max_pool:
-      return "max_pool";
-    case Operation::Kind::average_pool:
-      return "average_pool";
     case Operation::Kind::add:
       return "add";
     case Operation::Kind::subtract:
@@ -135,9 +131,9 @@ std::string OperationGraph::describe() const {
     list(o.inputs);
     text += " ->";
     list(o.outputs);
-    if (o.kind <= Operation::Kind::average_pool)
-      text += fmt::format(" kernel {} stride {} dilation {} before {} after {}", numbers(o.kernel), numbers(o.stride),
-                          numbers(o.dilation), numbers(o.before), numbers(o.after));
+    if (o.kind <= Operation::Kind::convolution_backward_weight)
+      text += fmt::format(" stride {} dilation {} before {} after {}", numbers(o.stride), numbers(o.dilation),
+                          numbers(o.before), numbers(o.after));
     if (o.kind >= Operation::Kind::attention) text += fmt::format(" scale {}", o.scale);
   }
   for (std::size_t i = 0; i < values.size(); ++i) text += fmt::format(" {}={}", i, cudnn::describe(values[i]));
@@ -145,8 +141,7 @@ std::string OperationGraph::describe() const {
 }
 
 Operation window_of(const WindowGeometry& g) {
-  return {.kernel = {g.kernel_height, g.kernel_width},
-          .stride = {g.stride_height, g.stride_width},
+  return {.stride = {g.stride_height, g.stride_width},
           .dilation = {g.dilation_height, g.dilation_width},
           .before = {g.pad_top, g.pad_left},
           .after = {g.pad_bottom, g.pad_right}};

@@ -51,8 +51,6 @@ struct Operation {
     convolution,                  ///< x, w -> y
     convolution_backward_input,   ///< dz, w -> dx
     convolution_backward_weight,  ///< dz, x -> dw
-    max_pool,                     ///< x -> y
-    average_pool,                 ///< x -> y; padding is not counted
     add,                          ///< a, b -> y, as all below: broadcast along axes of extent 1
     subtract,
     multiply,
@@ -68,8 +66,8 @@ struct Operation {
   Kind kind{};
   std::array<int, 6> inputs{-1, -1, -1, -1, -1, -1};
   std::array<int, 3> outputs{-1, -1, -1};
-  /// Of convolutions and pools: height, then width.
-  std::array<Index, 2> kernel{1, 1}, stride{1, 1}, dilation{1, 1}, before{0, 0}, after{0, 0};
+  /// Of convolutions: height, then width.
+  std::array<Index, 2> stride{1, 1}, dilation{1, 1}, before{0, 0}, after{0, 0};
   Activation activation = Activation::linear;
   float scale = 1;  ///< of attention's scores
 

@@ -59,6 +59,7 @@ GRAFT_DECLARE_GPU_LIBRARY(cudnn, conv2d_forward)
 GRAFT_DECLARE_YIELDS(cudnn, conv2d_forward)
 GRAFT_DECLARE_GPU(conv2d_backward_input)
 GRAFT_DECLARE_GPU_LIBRARY(cudnn, conv2d_backward_input)
+GRAFT_DECLARE_YIELDS(cudnn, conv2d_backward_input)
 GRAFT_DECLARE_GPU(conv2d_backward_weight)
 GRAFT_DECLARE_GPU_LIBRARY(cudnn, conv2d_backward_weight)
 GRAFT_DECLARE_YIELDS(cudnn, conv2d_backward_weight)
@@ -80,7 +81,7 @@ inline constexpr Kernel<const ConvGeometry&, const Operand&, const Operand&, Gra
      .library = GRAFT_ONEDNN(onednn::conv2d_backward_input, onednn::conv2d_backward_input_supports),
      .vectorized = GRAFT_VECTORIZED(vectorized::conv2d_backward_input, vectorized::conv2d_backward_input_supports,
                                     vectorized::conv2d_backward_input_yields)},
-    GRAFT_GPU_AND_LIBRARY(cudnn, conv2d_backward_input)};
+    GRAFT_GPU_AND_YIELDING_LIBRARY(cudnn, conv2d_backward_input)};
 /// dw (+)= the correlation of x with dz. dw has the type of w.
 inline constexpr Kernel<const ConvGeometry&, const Operand&, const Operand&, Gradient> conv2d_backward_weight{
     "conv2d_backward_weight",

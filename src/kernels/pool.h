@@ -29,10 +29,8 @@ bool average_pool_backward_supports(const Context&, const WindowGeometry&, const
 }  // namespace onednn
 
 GRAFT_DECLARE_GPU(max_pool_forward)
-GRAFT_DECLARE_GPU_LIBRARY(cudnn, max_pool_forward)
 GRAFT_DECLARE_GPU(max_pool_backward)
 GRAFT_DECLARE_GPU(average_pool_forward)
-GRAFT_DECLARE_GPU_LIBRARY(cudnn, average_pool_forward)
 GRAFT_DECLARE_GPU(average_pool_backward)
 
 /// The type that holds a position of a window.
@@ -47,7 +45,7 @@ inline constexpr Kernel<const WindowGeometry&, const Operand&, const Operand&, c
     {.native = {cpu::max_pool_forward},
      .library = GRAFT_ONEDNN(onednn::max_pool_forward, onednn::max_pool_forward_supports),
      .vectorized = {cpu::max_pool_forward, cpu::max_pool_forward_is_ahead}},
-    GRAFT_GPU_AND_LIBRARY(cudnn, max_pool_forward)};
+    GRAFT_GPU(max_pool_forward)};
 /// dx (+)= dy where the maximum was.
 inline constexpr Kernel<const WindowGeometry&, const Operand&, const Operand&, Gradient> max_pool_backward{
     "max_pool_backward",
@@ -60,7 +58,7 @@ inline constexpr Kernel<const WindowGeometry&, const Operand&, const Operand&> a
     {.native = {cpu::average_pool_forward},
      .library = GRAFT_ONEDNN(onednn::average_pool_forward, onednn::average_pool_forward_supports),
      .vectorized = {cpu::average_pool_forward, cpu::average_pool_forward_is_ahead}},
-    GRAFT_GPU_AND_LIBRARY(cudnn, average_pool_forward)};
+    GRAFT_GPU(average_pool_forward)};
 /// dx (+)= each dy spread evenly over what it averaged.
 inline constexpr Kernel<const WindowGeometry&, const Operand&, Gradient> average_pool_backward{
     "average_pool_backward",

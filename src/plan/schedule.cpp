@@ -96,6 +96,23 @@ class InRounds {
   std::set<int> read_later_;  // values that calls behind the rounds read
 };
 
+// A norm with the batch's statistics takes the mean out of what it reads, and with it what a bias has added: the bias'
+// gradient is zero, but for what rounding would make of a sum over all pixels.
+bool takes_mean(const Op& op) {
+  const auto* norm = dynamic_cast<const ops::BatchNorm*>(&op);
+  return norm != nullptr && norm->options.statistics == ops::Statistics::batch;
+}
+
+// The number of the input that is added to each pixel of a convolution's result, -1 without one.
+int bias_of(const Op& op) {
+  constexpr int kBias = 2;
+  if (const auto* convolution = dynamic_cast<const ops::Conv2d*>(&op))
+    return convolution->has_bias && convolution->options.activation == Activation::linear ? kBias : -1;
+  if (const auto* depthwise = dynamic_cast<const ops::DepthwiseConv2d*>(&op))
+    return depthwise->has_bias && depthwise->options.activation == Activation::linear ? kBias : -1;
+  return -1;
+}
+
 class Backward {
  public:
   Backward(const Graph& graph, int loss)
@@ -116,16 +133,27 @@ class Backward {
     return entry->second;
   }
 
+  // Unless something is there already.
+  void zero(std::size_t index, int slot) {
+    if (written_.insert(slot).second) schedule_.instructions.push_back({Instruction::Kind::zero, index, {}, {slot}});
+  }
+
   void add(std::size_t index) {
     const Graph::Call& call = graph_.calls()[index];
     const auto results = std::span(call.outputs).first(static_cast<std::size_t>(call.op->results()));
     const bool reached = std::any_of(results.begin(), results.end(),
                                      [this](int result) { return schedule_.gradients.contains(result); });
+    const int bias = centred_.contains(call.outputs[0]) ? bias_of(*call.op) : -1;
     Slots wanted;
-    for (std::size_t i = 0; i < call.inputs.size(); ++i) {
-      if (needed(call.inputs[i])) wanted.add(static_cast<int>(i));
+    for (std::size_t i = 0; reached && i < call.inputs.size(); ++i) {
+      if (!needed(call.inputs[i])) continue;
+      if (static_cast<int>(i) == bias)
+        zero(index, slot_of_gradient(call.inputs[i]));
+      else
+        wanted.add(static_cast<int>(i));
     }
-    if (!reached || !wanted.any()) return;
+    if (!wanted.any()) return;
+    if (takes_mean(*call.op) && graph_.only_read_once(call.inputs[0]) != nullptr) centred_.insert(call.inputs[0]);
 
     const Saves saves = call.op->saves(wanted);
     Instruction step{
@@ -138,8 +166,7 @@ class Backward {
     }
     for (const int result : results) {
       step.dy.push_back(slot_of_gradient(result));
-      if (written_.insert(step.dy.back()).second)
-        schedule_.instructions.push_back({Instruction::Kind::zero, index, {}, {step.dy.back()}});
+      zero(index, step.dy.back());
     }
     std::vector<Instruction> sums;
     for (std::size_t i = 0; i < call.inputs.size(); ++i) {
@@ -164,6 +191,7 @@ class Backward {
   Schedule schedule_;
   std::vector<char> needed_;
   std::set<int> written_;  // slots that hold a gradient already
+  std::set<int> centred_;  // values from which their only reader takes the mean of each channel
 };
 
 // Values that are not kept from forward to backward, but computed again before the first backward that reads them.
@@ -330,7 +358,9 @@ Schedule schedule_training(const Graph& graph, int loss, bool hand_over, std::si
   std::map<int, std::size_t> completed;  // by slot: the last instruction that writes it
   for (std::size_t i = 0; i < schedule.instructions.size(); ++i) {
     for (const int slot : schedule.instructions[i].dx) completed[slot] = i;
-    if (schedule.instructions[i].kind == Instruction::Kind::add) completed[schedule.instructions[i].outputs[0]] = i;
+    if (schedule.instructions[i].kind == Instruction::Kind::add ||
+        schedule.instructions[i].kind == Instruction::Kind::zero)
+      completed[schedule.instructions[i].outputs[0]] = i;
   }
   std::multimap<std::size_t, Instruction> added;  // by what they come behind
   for (const auto& [value, gradient] : schedule.gradients) {

@@ -63,10 +63,6 @@ class Collector {
       convolution(geometry(*depthwise, in), in, out, depthwise->has_bias, depthwise->options.activation);
     else if (const auto* norm = dynamic_cast<const ops::BatchNorm*>(op))
       batch_norm(*norm, in, out[0]);
-    else if (const auto* largest = dynamic_cast<const ops::MaxPool*>(op))
-      keep("max_pool", max_pool_graph(lay("", largest->window, in[0].shape), in[0], out[0], {}));
-    else if (const auto* mean = dynamic_cast<const ops::AveragePool*>(op))
-      keep("average_pool", average_pool_graph(lay("", mean->window, in[0].shape), in[0], out[0]));
     else if (const auto* layer = dynamic_cast<const ops::LayerNorm*>(op))
       layer_norm(*layer, in, out[0]);
     else if (const auto* attend = dynamic_cast<const ops::Attention*>(op))
@@ -198,7 +194,6 @@ TEST(LibraryGraphs, OfTheModelsHaveEnginesOnAnH100) {
   }
   EXPECT_EQ(kinds, (std::set<std::string>{"attention",
                                           "attention_backward",
-                                          "average_pool",
                                           "batch_norm",
                                           "batch_norm fused",
                                           "batch_norm fused with residual",
@@ -214,8 +209,7 @@ TEST(LibraryGraphs, OfTheModelsHaveEnginesOnAnH100) {
                                           "depthwise backward_input",
                                           "depthwise backward_weight",
                                           "depthwise fused",
-                                          "layer_norm",
-                                          "max_pool"}));
+                                          "layer_norm"}));
 }
 
 Operand operand_of(const Shape& shape, DType type) { return {nullptr, shape, type}; }
@@ -259,7 +253,6 @@ TEST(LibraryGraphs, ThereAreNoneOfF64) {
   const Operand x = operand_of({8, 56, 56, 64}, DType::f64);
   EXPECT_FALSE(convolution_graph({}, three_by_three(), x, operand_of({128, 3, 3, 64}, DType::f64), {}, {},
                                  Activation::linear, operand_of({8, 56, 56, 128}, DType::f64)));
-  EXPECT_FALSE(average_pool_graph(lay("", {.kernel = 2}, x.shape), x, operand_of({8, 55, 55, 64}, DType::f64)));
 }
 
 // cuBLASLt is loaded by the first call that needs it, and every function that graft calls is looked up then: neither
