@@ -47,8 +47,8 @@ Tensor distinct(const Shape& shape, std::uint64_t seed, double step = 0.01);
 void check_gradients(const OpCase& c);
 
 /// Every engine of every device in every floating type against the native one in f64 on the same rounded inputs,
-/// forward and backward. GRAFT_TEST_LIBRARY=0 leaves out a GPU's library engine, whose kernels are not graft's to search
-/// for mistakes and take cuDNN minutes to compile.
+/// forward and backward. GRAFT_TEST_LIBRARY=0 leaves out a GPU's library engine, whose kernels are not graft's to
+/// search for mistakes and take cuDNN minutes to compile.
 void check_engines(const OpCase& c);
 
 /// What gtest writes beside the number of a case.
