@@ -316,7 +316,7 @@ struct SlopeSums {
 template <class T>
 struct ResidualSlopeSums {
   using Sum = Accumulator<T>;
-  static constexpr int kRowsAtOnce = 2;
+  static constexpr int kRowsAtOnce = sizeof(T) == 8 ? 1 : 2;
 
   const T* x;
   Index x_pitch;

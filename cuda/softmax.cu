@@ -34,10 +34,13 @@ __global__ void softmax_kernel(Index rows, int channels, const T* x, Index x_pit
 // How many numbers of a row a lane may keep in registers: kFew is enough for 256 columns, kMany for 1024.
 constexpr int kFew = 8, kMany = 32;
 constexpr int kThreads = kWarpsABlock * kLanes;
+// Blocks that a multiprocessor must have registers for: warps that wait for memory need others beside them.
+template <class S>
+constexpr int kBlocks = sizeof(S) == 8 ? 1 : 10;
 
 // The same for rows of at most 32 x Mine numbers, which are read once, all loads of a lane under way together.
 template <class T, bool Log, int Mine>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kBlocks<Accumulator<T>>)
     softmax_in_registers_kernel(Index rows, int channels, const T* x, Index x_pitch, T* y, Index y_pitch) {
   using S = Accumulator<T>;
   const int lane = lane_of_thread(), left = channels - lane;
