@@ -115,6 +115,31 @@ void expect_plans_agree(DType dtype, double bound) {
 // MobileNet and EfficientNet draw for their dropout.
 TEST(TrainingPlan, ComputesTheGradientsOfTheTape) { expect_plans_agree(DType::f64, 1e-7); }
 
+// A norm with the batch's statistics takes it out again: nothing is summed for it, which would leave rounding alone.
+TEST(TrainingPlan, ABiasBeforeANormHasNoGradient) {
+  const auto largest_of_bias = [](nn::Statistics statistics, bool hand_over) {
+    nn::Network network = make({"resnet50"});
+    network.use_statistics(statistics);
+    const Tensor input = input_of({"resnet50"}).to(DType::f32);
+    const TrainingPlan plan = compile_training(network, input.shape(), {.hand_over = hand_over, .given = {}});
+    TrainingPlan::Batch batch{{{network.nodes().front().name, input}}, labels(), {}, {}};
+    double largest = -1;
+    const auto take = [&](const std::string& name, const Tensor& gradient) {
+      if (name == "conv2_block1_1_conv/bias") largest = test::largest(gradient);
+    };
+    if (hand_over) batch.hand_over = take;
+    plan.run(batch);
+    for (nn::Parameter* parameter : network.trainable_parameters()) {
+      if (parameter->value.grad().defined()) take(parameter->name, parameter->value.grad());
+    }
+    return largest;
+  };
+  for (const bool hand_over : {false, true}) {
+    EXPECT_EQ(largest_of_bias(nn::Statistics::batch, hand_over), 0);
+    EXPECT_GT(largest_of_bias(nn::Statistics::moving, hand_over), 0);
+  }
+}
+
 TEST(TrainingPlan, FrozenLayersHaveNoBackwardAndKeepNothing) {
   nn::Network network = make({"resnet50"});
   network.freeze();
