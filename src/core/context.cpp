@@ -53,7 +53,7 @@ void set_threads(int threads) {
 
 int threads() {
 #ifdef _OPENMP
-  return budget > 0 ? budget.load() : omp_get_num_procs();
+  return std::min(budget > 0 ? budget.load() : omp_get_num_procs(), omp_get_thread_limit());
 #else
   return 1;
 #endif

@@ -76,14 +76,16 @@ json to_json(const TrainOptions& o) {
   return options;
 }
 
-json kernel_options_json() {
+json kernel_options_json(Device device) {
   const Context& context = Context::current();
-  bool hopper = context.allow_unproved;
+  json options{{"engine", name(context.engine)}, {"tf32", context.allow_tf32}, {"autotune", autotunes()}};
 #if GRAFT_HAS_CUDA
-  hopper = hopper || cuda::hopper_kernels() == "proved";
+  if (device.kind == Device::Kind::cuda)
+    options["hopper"] = context.allow_unproved || cuda::hopper_kernels() == "proved";
+#else
+  static_cast<void>(device);
 #endif
-  return {
-      {"engine", name(context.engine)}, {"tf32", context.allow_tf32}, {"autotune", autotunes()}, {"hopper", hopper}};
+  return options;
 }
 
 json versions_json(Device device) {

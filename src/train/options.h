@@ -12,8 +12,8 @@ void check_options(const TrainOptions& options);
 /// The options that decide what a run computes, for run.json, and to see whether a checkpoint belongs to them.
 nlohmann::json to_json(const TrainOptions& options);
 /// What a program and its machine choose kernels by, for the same use: the Context's engine and switches, whether calls
-/// are measured, and whether cuda/hopper is in use where a GPU has it.
-nlohmann::json kernel_options_json();
+/// are measured, and on a GPU whether cuda/hopper is in use.
+nlohmann::json kernel_options_json(Device device);
 /// The versions of graft and of the libraries that compute on the device, for run.json, and to tell of others.
 nlohmann::json versions_json(Device device);
 /// What each node of a network but the input computes, and from what, for the same use.

@@ -108,7 +108,7 @@ class Trainer::Impl {
                 {"validation", data_summary(data_.validation.get(), data_.validation_hash)}}},
               {"frozen", report_.frozen_hashes},
               {"layers", layers_json(network_)}};
-    facts_["options"].update(kernel_options_json());
+    facts_["options"].update(kernel_options_json(network_.device()));
   }
 
   Report run() {

@@ -51,7 +51,7 @@ class ContextScope {
   Context saved_;
 };
 
-/// The number of threads that kernels use; one budget for the whole process. 0 asks for all cores.
+/// How many threads kernels use, one budget for the process; 0 asks for all cores. OMP_THREAD_LIMIT is the most.
 void set_threads(int threads);
 int threads();
 
