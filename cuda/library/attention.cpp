@@ -69,14 +69,6 @@ bool attention_forward_supports(const Context& context, Index heads, double scal
                                 const Operand& v, const Operand& y, const Operand& log_sums) {
   return plan_for(context, attention_graph(heads, scale, q, k, v, y, log_sums)) != nullptr;
 }
-// Of an image's 197 tokens cuDNN's kernel makes a pass of ViT-B/16 0.9 times as fast as graft's own, of 1024 it is
-// twice as fast by itself (an H100).
-bool attention_forward_yields(const Context&, Index, double, const Operand&, const Operand& k, const Operand&,
-                              const Operand&, const Operand&) {
-  constexpr Index kFew = 256;
-  return k.shape[1] <= kFew;
-}
-
 void attention_backward(Context& context, Index heads, double scale, const Operand& q, const Operand& k,
                         const Operand& v, const Operand& y, const Operand& log_sums, const Operand& dy, Gradient dq,
                         Gradient dk, Gradient dv) {

@@ -142,7 +142,7 @@ bool conv2d_forward_supports(const Context& context, const ConvGeometry& g, cons
 // What follows the products is compiled into them.
 bool conv2d_forward_yields(const Context& context, const ConvGeometry&, const Operand& x, const Operand&,
                            const Operand& bias, const Operand& residual, Activation activation, const Operand&) {
-  return (bias || residual || activation != Activation::linear) && library::compiling_does_not_pay(context, x.dtype);
+  return (bias || residual || activation != Activation::linear) && library::own_products_suffice(context, x.dtype);
 }
 
 void conv2d_backward_input(Context& context, const ConvGeometry& g, const Operand& dz, const Operand& w, Gradient dx) {
@@ -155,7 +155,7 @@ bool conv2d_backward_input_supports(const Context& context, const ConvGeometry& 
 // It does not add to what is there: that would be a pass of its own over the image.
 bool conv2d_backward_input_yields(const Context& context, const ConvGeometry&, const Operand& dz, const Operand&,
                                   Gradient dx) {
-  return dx.accumulate && library::compiling_does_not_pay(context, dz.dtype);
+  return dx.accumulate && library::own_products_suffice(context, dz.dtype);
 }
 
 void conv2d_backward_weight(Context& context, const ConvGeometry& g, const Operand& x, const Operand& dz, Gradient dw) {
@@ -171,7 +171,7 @@ bool conv2d_backward_weight_supports(const Context& context, const ConvGeometry&
 // So is the operation that lets its sums stay in f32.
 bool conv2d_backward_weight_yields(const Context& context, const ConvGeometry&, const Operand& x, const Operand&,
                                    Gradient) {
-  return library::compiling_does_not_pay(context, x.dtype);
+  return library::own_products_suffice(context, x.dtype);
 }
 
 void conv2d_batch_norm(Context& context, const ConvGeometry& g, const BatchNormAttributes& a,
@@ -199,7 +199,7 @@ bool depthwise_conv2d_forward_supports(const Context& context, const DepthwiseGe
 }
 bool depthwise_conv2d_forward_yields(const Context& context, const DepthwiseGeometry&, const Operand& x, const Operand&,
                                      const Operand&, Activation, const Operand&) {
-  return library::compiling_does_not_pay(context, x.dtype);
+  return library::own_products_suffice(context, x.dtype);
 }
 
 void depthwise_conv2d_backward_input(Context& context, const DepthwiseGeometry& g, const Operand& dz, const Operand& w,
@@ -212,7 +212,7 @@ bool depthwise_conv2d_backward_input_supports(const Context& context, const Dept
 }
 bool depthwise_conv2d_backward_input_yields(const Context& context, const DepthwiseGeometry&, const Operand& dz,
                                             const Operand&, Gradient) {
-  return library::compiling_does_not_pay(context, dz.dtype);
+  return library::own_products_suffice(context, dz.dtype);
 }
 
 void depthwise_conv2d_backward_weight(Context& context, const DepthwiseGeometry& g, const Operand& x, const Operand& dz,
@@ -229,7 +229,7 @@ bool depthwise_conv2d_backward_weight_supports(const Context& context, const Dep
 }
 bool depthwise_conv2d_backward_weight_yields(const Context& context, const DepthwiseGeometry&, const Operand& x,
                                              const Operand&, Gradient) {
-  return library::compiling_does_not_pay(context, x.dtype);
+  return library::own_products_suffice(context, x.dtype);
 }
 
 }  // namespace graft::kernels::cudnn

@@ -39,8 +39,10 @@ Numbers list(const std::array<Index, N>& numbers) {
 /// identity.
 class Translation {
  public:
-  Translation(const OperationGraph& from, fe::graph::Graph& to) : from_(from), to_(to), tensors_(from.values.size()) {
-    for (const Operation& operation : from.operations) add(operation);
+  Translation(const OperationGraph& from, fe::graph::Graph& to) : from_(from), to_(to), tensors_(from.values.size()) {}
+
+  void run() {
+    for (const Operation& operation : from_.operations) add(operation);
   }
 
  private:
@@ -196,7 +198,7 @@ Compiled::Compiled(const OperationGraph& graph, const Target& target) : parts_(s
   };
   g.set_compute_data_type(fe::DataType_t::FLOAT).set_intermediate_data_type(fe::DataType_t::FLOAT);
   if (target.handle == nullptr) g.set_sm_version(target.architecture);
-  Translation(graph, g);
+  Translation(graph, g).run();
   if (!good(g.validate())) return;
   stage_ = Stage::valid;
   if (target.handle == nullptr && !target.properties.empty()) {

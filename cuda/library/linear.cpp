@@ -1,6 +1,7 @@
 #include "kernels/linear.h"
 
 #include "library/operands.h"
+#include "library/preference.h"
 #include "library/product.h"
 
 namespace graft::kernels::cublas {
@@ -47,6 +48,11 @@ void linear_forward(Context& context, const Operand& x, const Operand& w, const 
 bool linear_forward_supports(const Context& context, const Operand& x, const Operand& w, const Operand& bias,
                              Activation activation, const Operand& y) {
   return plan_for(context, forward(x, Rounded::like(w, x.dtype), bias, activation, y)) != nullptr;
+}
+// Another activation is a pass over the product, in f32.
+bool linear_forward_yields(const Context& context, const Operand& x, const Operand&, const Operand&,
+                           Activation activation, const Operand&) {
+  return !fuses(activation) && library::own_products_suffice(context, x.dtype);
 }
 
 void linear_backward_input(Context& context, const Operand& dz, const Operand& w, Gradient dx) {

@@ -8,7 +8,7 @@ bool allowed(const Context& context);  // in cuda/hopper/gemm.cu
 
 namespace library {
 
-bool compiling_does_not_pay(const Context& context, DType type) {
+bool own_products_suffice(const Context& context, DType type) {
 #if GRAFT_HAS_HOPPER
   return is_half(type) && cuda::hopper::allowed(context);
 #else

@@ -5,9 +5,9 @@
 
 namespace graft::library {
 
-/// Whether `auto` leaves products of this type to graft's own kernels where the library would have to compile one for
-/// the call: cuDNN takes 0.2 to 1.2 s a layer for that, and what it then has is no faster than Hopper's kernels of
-/// graft (`layers_benchmark --device cuda`). So it is for halves on a GPU that those run on.
-bool compiling_does_not_pay(const Context& context, DType type);
+/// Whether graft's own products of this type are about as fast as a library's, as those on Hopper's units are
+/// (`layers_benchmark --device cuda`): `auto` leaves them calls for which the library would need more than its product,
+/// a kernel that it has to compile first, which takes cuDNN 0.2 to 1.2 s a layer, or another pass over the result.
+bool own_products_suffice(const Context& context, DType type);
 
 }  // namespace graft::library

@@ -68,14 +68,14 @@ Layout layout_of(const Operand& x, Index rows, Index columns, bool transposed, I
 }
 
 // What cuBLASLt itself does after the product.
-std::optional<cublasLtEpilogue_t> epilogue(const Product& p) {
-  switch (p.activation) {
+std::optional<cublasLtEpilogue_t> epilogue(Activation activation, bool bias) {
+  switch (activation) {
     case Activation::linear:
-      return p.bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+      return bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
     case Activation::relu:
-      return p.bias ? CUBLASLT_EPILOGUE_RELU_BIAS : CUBLASLT_EPILOGUE_RELU;
+      return bias ? CUBLASLT_EPILOGUE_RELU_BIAS : CUBLASLT_EPILOGUE_RELU;
     case Activation::gelu_tanh:
-      return p.bias ? CUBLASLT_EPILOGUE_GELU_BIAS : CUBLASLT_EPILOGUE_GELU;
+      return bias ? CUBLASLT_EPILOGUE_GELU_BIAS : CUBLASLT_EPILOGUE_GELU;
     default:
       return std::nullopt;
   }
@@ -101,7 +101,7 @@ struct Description {
     set(CUBLASLT_MATMUL_DESC_TRANSA, p.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N);
     set(CUBLASLT_MATMUL_DESC_TRANSB, p.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N);
     if (!fused) return;
-    set(CUBLASLT_MATMUL_DESC_EPILOGUE, *epilogue(p));
+    set(CUBLASLT_MATMUL_DESC_EPILOGUE, *epilogue(p.activation, static_cast<bool>(p.bias)));
     if (!p.bias) return;
     set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, static_cast<const void*>(p.bias.data));
     set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, *type(p.bias.dtype));
@@ -143,6 +143,8 @@ struct Preference {
 
 }  // namespace
 
+bool fuses(Activation activation) { return epilogue(activation, false).has_value(); }
+
 /// An algorithm, and what it writes: the result, or, where cuBLASLt does not do all that comes after the product, the
 /// bare product, in f32 for halves so that it is rounded once.
 struct Plan {
@@ -155,7 +157,7 @@ struct Plan {
 namespace {
 
 std::optional<Plan> ask(const Context& context, const Product& p, bool fused) {
-  if (fused && !epilogue(p)) return std::nullopt;
+  if (fused && !fuses(p.activation)) return std::nullopt;
   const bool beside = !fused && p.y.to.dtype != DType::f32 && p.y.to.dtype != DType::f64;
   const Description d(context, p, beside ? DType::f32 : p.y.to.dtype, beside ? p.columns : p.y.to.pitch, fused);
   const Preference preference(p, beside ? nullptr : p.y.to.data);

@@ -27,6 +27,9 @@ struct Plan;
 /// has no such product.
 std::shared_ptr<const Plan> plan_for(const Context& context, const Product& product);
 
+/// Whether cuBLASLt computes it behind a product by itself.
+bool fuses(Activation activation);
+
 /// Queues it in the Context's stream. `name` is what launch_counts() calls it.
 void run(Context& context, const char* name, const Plan& plan, const Product& product);
 

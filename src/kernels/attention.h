@@ -18,7 +18,6 @@ Supports<decltype(cpu::attention_backward)>::Function attention_backward_support
 }  // namespace vectorized
 GRAFT_DECLARE_GPU(attention_forward)
 GRAFT_DECLARE_GPU_LIBRARY(cudnn, attention_forward)
-GRAFT_DECLARE_YIELDS(cudnn, attention_forward)
 GRAFT_DECLARE_GPU(attention_backward)
 GRAFT_DECLARE_GPU_LIBRARY(cudnn, attention_backward)
 
@@ -31,7 +30,7 @@ inline constexpr Kernel<Index, double, const Operand&, const Operand&, const Ope
                        .library = {},
                        .vectorized = GRAFT_VECTORIZED(vectorized::attention_forward,
                                                       vectorized::attention_forward_supports, nullptr)},
-                      GRAFT_GPU_AND_YIELDING_LIBRARY(cudnn, attention_forward)};
+                      GRAFT_GPU_AND_LIBRARY(cudnn, attention_forward)};
 /// The gradients that have a destination. v and y are there only if dq or dk is wanted.
 inline constexpr Kernel<Index, double, const Operand&, const Operand&, const Operand&, const Operand&, const Operand&,
                         const Operand&, Gradient, Gradient, Gradient>

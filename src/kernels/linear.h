@@ -34,6 +34,7 @@ bool linear_backward_weight_yields(const Context&, const Operand& x, const Opera
 }  // namespace vectorized
 GRAFT_DECLARE_GPU(linear_forward)
 GRAFT_DECLARE_GPU_LIBRARY(cublas, linear_forward)
+GRAFT_DECLARE_YIELDS(cublas, linear_forward)
 GRAFT_DECLARE_GPU(linear_backward_input)
 GRAFT_DECLARE_GPU_LIBRARY(cublas, linear_backward_input)
 GRAFT_DECLARE_GPU(linear_backward_weight)
@@ -46,7 +47,7 @@ inline constexpr Kernel<const Operand&, const Operand&, const Operand&, Activati
      .library = GRAFT_ONEDNN(onednn::linear_forward, onednn::linear_forward_supports),
      .vectorized = GRAFT_VECTORIZED(vectorized::linear_forward, vectorized::linear_forward_supports,
                                     vectorized::linear_forward_yields)},
-    GRAFT_GPU_AND_LIBRARY(cublas, linear_forward)};
+    GRAFT_GPU_AND_YIELDING_LIBRARY(cublas, linear_forward)};
 /// dx (+)= dz w.
 inline constexpr Kernel<const Operand&, const Operand&, Gradient> linear_backward_input{
     "linear_backward_input",

@@ -7,8 +7,9 @@
 namespace graft::train {
 
 /// As values_of, of examples that `uploader` brings to the network's device.
-inline std::map<std::string, Tensor> values_of(Examples examples, const nn::Network& network, DType dtype,
+inline std::map<std::string, Tensor> values_of(const Examples& given, const nn::Network& network, DType dtype,
                                                Uploader& uploader) {
+  Examples examples = given;
   for (auto& [node, value] : examples.values)
     value = uploader.upload(is_floating(value.dtype()) ? value.to(dtype) : value);
   return values_of(examples, network, dtype);

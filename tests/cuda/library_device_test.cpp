@@ -149,7 +149,7 @@ TEST_F(LibraryOnDevice, NetworksOfFullSizeAgreeWithGraftsOwnKernels) {
           plan::compile(network, images.shape(), {.dtype = type, .outputs = {}, .logits = true, .given = {}});
       const auto logits = [&](Engine engine) {
         scope_->engine = engine;
-        return values(plan.run(images).back());
+        return values(plan.run(images.to(type)).back());
       };
       const std::vector<float> own = logits(Engine::native), chosen = logits(Engine::automatic);
       float largest = 0, apart = 0;

@@ -229,6 +229,7 @@ std::vector<ZooCase> table() {
   std::set<std::string> seen;
   std::size_t products = 0;
   const std::vector<Kind> kinds = kinds_of_the_zoo();
+  cases.reserve(5 * kinds.size());
   for (const Kind& kind : kinds) cases.push_back({kind, "as in a network"});
   for (const Kind& kind : kinds) {
     std::vector<Sizes> all = odd;

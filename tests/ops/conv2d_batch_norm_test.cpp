@@ -62,6 +62,7 @@ std::vector<OpCase> table() {
       {"prime channels", {2, 5, 5, 7}, {37, 1, 1, 7}},
       {"a depth that is split", {1, 5, 4, 32}, {8, 3, 3, 32}, {.padding = kSame}},
   };
+  rows.reserve(cases.size());
   for (const FusedCase& c : cases) rows.push_back(make(c));
   return rows;
 }

@@ -66,6 +66,7 @@ std::vector<OpCase> table() {
       {"image narrower than the stride", {2, 1, 2, 8}, {8, 3, 3, 8}, {.stride = 3, .padding = pad(1)}},
       {"empty batch", {0, 4, 4, 3}, {2, 3, 3, 3}, {}, true},
   };
+  rows.reserve(cases.size());
   for (const ConvCase& c : cases) rows.push_back(make(c));
   // A fused activation is not a sum of products: the engines are held to the scale of the largest result.
   for (const Activation activation : {Activation::relu, Activation::relu6, Activation::sigmoid, Activation::tanh}) {

@@ -61,6 +61,7 @@ std::vector<OpCase> table() {
       {"two blocks of channels", {1, 4, 4, 264}, {3, 3, 264}, {.padding = kSame}},
       {"empty batch", {0, 4, 4, 3}, {2, 2, 3}, {}, true},
   };
+  rows.reserve(cases.size());
   for (const DepthwiseCase& c : cases) rows.push_back(make(c));
   for (const Activation activation : {Activation::relu, Activation::relu6, Activation::sigmoid, Activation::tanh}) {
     rows.push_back(make({"fused", {2, 4, 4, 19}, {3, 3, 19}, {.padding = kSame, .activation = activation}, true}));

@@ -45,6 +45,7 @@ const std::vector<PoolCase> kCases{
 
 std::vector<OpCase> max_table() {
   std::vector<OpCase> rows;
+  rows.reserve(kCases.size());
   for (const PoolCase& c : kCases) {
     rows.push_back(
         {.what = c.what, .op = std::make_shared<ops::MaxPool>(c.window), .inputs = {test::distinct(c.x, 1)}});
@@ -56,6 +57,7 @@ INSTANTIATE_TEST_SUITE_P(MaxPool, OpTable, testing::ValuesIn(max_table()));
 
 std::vector<OpCase> average_table() {
   std::vector<OpCase> rows;
+  rows.reserve(kCases.size());
   for (const PoolCase& c : kCases) {
     rows.push_back(
         {.what = c.what, .op = std::make_shared<ops::AveragePool>(c.window), .inputs = {test::random_normal(c.x, 1)}});

@@ -19,8 +19,8 @@ using test::random_normal;
 using testing::ElementsAre;
 
 template <class O>
-OpCase row(std::string what, O op, std::vector<Shape> shapes) {
-  OpCase c{.what = std::move(what), .op = std::make_shared<O>(std::move(op)), .sum_of_products = true};
+OpCase row(const std::string& what, O op, const std::vector<Shape>& shapes) {
+  OpCase c{.what = what, .op = std::make_shared<O>(std::move(op)), .sum_of_products = true};
   for (const Shape& shape : shapes) c.inputs.push_back(random_normal(shape, c.inputs.size() + 1));
   return c;
 }
