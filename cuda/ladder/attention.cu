@@ -250,9 +250,9 @@ GRAFT_RUNG(attention_in_use) { attention_by_graft(context, in, out); }
 // A warp has 32 whole rows of scores, where mma.sync leaves them: a row's largest and sum are two shuffles among four
 // lanes away, and the weights, rounded to halves, are the left factor of the second product without leaving their
 // registers (FlashAttention-2, Dao). The next keys and values are under way meanwhile (cp.async). The two blocks of a
-// multiprocessor fill each other's gaps. Backward makes the scores again, a block for rows of dq, and one for rows of dk
-// and dv, so that nobody adds to another's sums. `cuda/attention_halves.cu`; heads of more than 128 channels take the
-// rung before, which widens them.
+// multiprocessor fill each other's gaps. Backward makes the scores again, a block for rows of dq, and one for rows of
+// dk and dv, so that nobody adds to another's sums. `cuda/attention_halves.cu`; heads of more than 128 channels take
+// the rung before, which widens them.
 GRAFT_RUNG(attention_in_use_bf16) { attention_by_graft(context, in, out); }
 
 }  // namespace graft::ladder::GRAFT_TARGET

@@ -29,7 +29,7 @@ struct Value {
   Index alignment = 16;  ///< of the operand's address, in bytes
   float number = 0;      ///< of a constant
 
-  auto operator<=>(const Value&) const = default;
+  auto operator<=>(const Value&) const = default;  // NOLINT(modernize-use-nullptr): clang-tidy 14 means the comparison
 };
 
 /// An image operand [N, H, W, C].
@@ -79,7 +79,7 @@ struct OperationGraph {
   std::vector<Operation> operations = {};
   bool tensor_cores = true;  ///< may round f32 factors to TF32
 
-  auto operator<=>(const OperationGraph&) const = default;
+  auto operator<=>(const OperationGraph&) const = default;  // NOLINT(modernize-use-nullptr): the same
 
   /// Adds a value and returns its number.
   int add(const Value& value);

@@ -26,7 +26,7 @@ void Uploader::upload(const Tensor& to, const void* from) {
 
 Tensor Uploader::upload(const Tensor& from) {
   if (device_.kind == Device::Kind::cpu || from.device() == device_) return from.to(device_);
-  const Tensor to = Tensor::empty(from.shape(), from.dtype(), device_);
+  Tensor to = Tensor::empty(from.shape(), from.dtype(), device_);
   if (to.bytes() > 0) upload(routes_[{nullptr, to.bytes()}], to, from.to(Device{}).raw());
   return to;
 }

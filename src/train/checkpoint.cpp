@@ -81,12 +81,12 @@ std::string other_versions(const json& checkpoint, const json& now) {
   json all = after;
   if (before.is_object()) all.update(before);
   std::vector<std::string> others;
-  for (const auto& [name, version] : all.items()) {
-    const auto of = [&name](const json& versions) {
-      const auto found = versions.find(name);
+  for (auto one = all.begin(); one != all.end(); ++one) {
+    const auto of = [&one](const json& versions) {
+      const auto found = versions.find(one.key());
       return found == versions.end() ? "none" : found->is_string() ? found->get<std::string>() : found->dump();
     };
-    if (of(before) != of(after)) others.push_back(fmt::format("{} {}, now {}", name, of(before), of(after)));
+    if (of(before) != of(after)) others.push_back(fmt::format("{} {}, now {}", one.key(), of(before), of(after)));
   }
   return fmt::format("{}", fmt::join(others, "; "));
 }

@@ -192,24 +192,13 @@ TEST(LibraryGraphs, OfTheModelsHaveEnginesOnAnH100) {
     EXPECT_EQ(without.size(), expected == kWithoutEngine.end() ? 0 : expected->second)
         << what << ", of " << graphs.size() << ": " << fmt::format("{}", fmt::join(without, "\n"));
   }
-  EXPECT_EQ(kinds, (std::set<std::string>{"attention",
-                                          "attention_backward",
-                                          "batch_norm",
-                                          "batch_norm fused",
-                                          "batch_norm fused with residual",
-                                          "batch_norm_backward",
-                                          "batch_norm_moving",
-                                          "batch_norm_moving fused with residual",
-                                          "convolution",
-                                          "convolution backward_input",
-                                          "convolution backward_weight",
-                                          "convolution fused",
-                                          "convolution fused with residual",
-                                          "depthwise",
-                                          "depthwise backward_input",
-                                          "depthwise backward_weight",
-                                          "depthwise fused",
-                                          "layer_norm"}));
+  EXPECT_EQ(kinds,
+            (std::set<std::string>{"attention", "attention_backward", "batch_norm", "batch_norm fused",
+                                   "batch_norm fused with residual", "batch_norm_backward", "batch_norm_moving",
+                                   "batch_norm_moving fused with residual", "convolution", "convolution backward_input",
+                                   "convolution backward_weight", "convolution fused",
+                                   "convolution fused with residual", "depthwise", "depthwise backward_input",
+                                   "depthwise backward_weight", "depthwise fused", "layer_norm"}));
 }
 
 Operand operand_of(const Shape& shape, DType type) { return {nullptr, shape, type}; }
