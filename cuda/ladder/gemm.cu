@@ -249,7 +249,8 @@ GRAFT_RUNG(gemm_vectors) {
 //
 // The same idea as a template (`cuda/device/simt_core.h` in `cuda/device/gemm.h`): what a factor is, a matrix, its
 // transpose or the window of a convolution, how many stages are under way, and what becomes of the sums are parameters.
-// A warp is four threads high and eight wide, so that it reads four vectors of A and eight of B.
+// A warp is four threads high and eight wide, so that it reads four vectors of A and eight of B. All that it can be
+// costs a tenth: with one layout and no epilogue the rung before is so much faster on an H100.
 GRAFT_RUNG(gemm_in_use_f32) { kernels::matmul(context, in[0], in[1], false, false, {out, false}); }
 
 // # Tensor cores: a warp multiplies 16 x 16 by 16 x 8 in one instruction

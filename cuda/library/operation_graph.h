@@ -71,7 +71,7 @@ struct Operation {
   Activation activation = Activation::linear;
   float scale = 1;  ///< of attention's scores
 
-  auto operator<=>(const Operation&) const = default;
+  auto operator<=>(const Operation&) const = default;  // NOLINT(modernize-use-nullptr): the same
 };
 
 struct OperationGraph {
@@ -79,7 +79,7 @@ struct OperationGraph {
   std::vector<Operation> operations = {};
   bool tensor_cores = true;  ///< may round f32 factors to TF32
 
-  auto operator<=>(const OperationGraph&) const = default;  // NOLINT(modernize-use-nullptr): the same
+  auto operator<=>(const OperationGraph&) const = default;
 
   /// Adds a value and returns its number.
   int add(const Value& value);
