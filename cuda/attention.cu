@@ -18,27 +18,16 @@ namespace {
 using namespace graft::GRAFT_TARGET;
 using namespace graft::GRAFT_TARGET::attention;
 
-// Where a block works: kRows rows of one head, and kDepth of its output channels.
-struct Place {
-  Index head;
-  int row, channel;
-
-  __device__ Place(int length, int rows) {
-    const int blocks = (length + rows - 1) / rows;
-    head = blockIdx.x / static_cast<unsigned>(blocks);
-    row = static_cast<int>(blockIdx.x % static_cast<unsigned>(blocks)) * rows;
-    channel = static_cast<int>(blockIdx.y) * kDepth;
-  }
-};
-
 template <class T>
 LaunchShape blocks_of(const Operand& own, Index heads) {
-  constexpr Index rows = kRows<Accumulator<T>>;
   const Index depth = own.shape[2] / heads;
-  return {.grid = dim3(static_cast<unsigned>((own.shape[1] + rows - 1) / rows * own.shape[0] * heads),
+  return {.grid = dim3(blocks_of_heads(own, heads, kRows<Accumulator<T>>),
                        static_cast<unsigned>((depth + kDepth - 1) / kDepth)),
           .block = dim3(kThreads)};
 }
+
+// The first of a block's kDepth output channels.
+__device__ int channel_of_block() { return static_cast<int>(blockIdx.y) * kDepth; }
 
 // Combines a value of each of the 16 lanes that share a row.
 template <class S, class Combine>
@@ -89,7 +78,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<Accumulator<T>>)
       for (int chunk = 0; chunk < kDepth / kChunk<S>; ++chunk)
         for (int n = 0; n < kVector<S>; ++n) values[chunk][i][n] *= shrink;
     }
-    add_weighted<N>(tiles, scores, contents, column, place.channel, values);
+    add_weighted<N>(tiles, scores, contents, column, channel_of_block(), values);
   }
   for (int i = 0; i < kMine<S>; ++i) {
     const S total = row_reduce(sum[i], Plus{});
@@ -97,10 +86,10 @@ __global__ void __launch_bounds__(kThreads, kBlocks<Accumulator<T>>)
     for (int chunk = 0; chunk < kDepth / kChunk<S>; ++chunk)
       for (int n = 0; n < kVector<S>; ++n) values[chunk][i][n] /= total;
     const int query = place.row + first + i;
-    if (lane == 0 && place.channel == 0 && query < q.length)
+    if (lane == 0 && channel_of_block() == 0 && query < q.length)
       log_sums[place.head * q.length + query] = largest[i] + std::log(total);
   }
-  put_products(values, y[place.head], place.row, place.channel, false);
+  put_products(values, y[place.head], place.row, channel_of_block(), false);
 }
 
 // along = dy . y of each query and head: a warp each.
@@ -158,17 +147,10 @@ __global__ void __launch_bounds__(kThreads, kBlocks<Accumulator<T>>)
         weights[i][j] = weight;
       }
     }
-    add_weighted<N>(tiles, weights, wanted == Wanted::dv ? column_slopes : columns, column, place.channel, gradient);
+    add_weighted<N>(tiles, weights, wanted == Wanted::dv ? column_slopes : columns, column, channel_of_block(),
+                    gradient);
   }
-  put_products(gradient, to[place.head], place.row, place.channel, accumulate);
-}
-
-// Whether every row of every head can be loaded as vectors of n.
-template <class T>
-bool in_vectors(int n, Index depth, std::initializer_list<Operand> operands) {
-  bool all = depth % n == 0;
-  for (const Operand& operand : operands) all = all && aligned<T>(operand.data, operand.pitch, n);
-  return all;
+  put_products(gradient, to[place.head], place.row, channel_of_block(), accumulate);
 }
 
 }  // namespace

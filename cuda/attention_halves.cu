@@ -36,25 +36,15 @@ struct Backward {
       sizeof(T) * (2 * Own::kElements + 2 * kStages * Other::kElements) + sizeof(float) * kOfQueries;
 };
 
-// Where a block works: the rows of one head from `row` on, of which its warps have kRows / kWarps each.
+// The first row of a block's `Rows` that is this warp's: each has as many.
 template <int Rows>
-struct Place {
-  Index head;
-  int row;
+__device__ int first_row_of_warp() {
+  return static_cast<int>(threadIdx.x) / kLanes * (Rows / kWarps);
+}
 
-  __device__ explicit Place(int length) {
-    const int blocks = (length + Rows - 1) / Rows;
-    head = blockIdx.x / static_cast<unsigned>(blocks);
-    row = static_cast<int>(blockIdx.x % static_cast<unsigned>(blocks)) * Rows;
-  }
-  __device__ static int of_warp() { return static_cast<int>(threadIdx.x) / kLanes * (Rows / kWarps); }
-};
-
-template <int Rows>
-LaunchShape blocks_of(const Operand& own, Index heads, std::size_t shared) {
-  return {.grid = dim3(static_cast<unsigned>((own.shape[1] + Rows - 1) / Rows * own.shape[0] * heads)),
-          .block = dim3(kThreads),
-          .shared = shared};
+template <class Cut>
+LaunchShape blocks_of(const Operand& own, Index heads) {
+  return {.grid = dim3(blocks_of_heads(own, heads, Cut::Own::kRows)), .block = dim3(kThreads), .shared = Cut::kBytes};
 }
 
 template <class T, int Depth>
@@ -65,7 +55,8 @@ __global__ void __launch_bounds__(kThreads)
   using Other = typename Cut::Other;
   constexpr int kDown = Cut::kDown, kColumns = Cut::kColumns;
   T *const own = dynamic_shared<T>(), *const others = own + Own::kElements;
-  const Place<Own::kRows> place(q.length);
+  const Place place(q.length, Own::kRows);
+  const int of_warp = first_row_of_warp<Own::kRows>();
   const Head<T> keys = k[place.head], values = v[place.head];
   const auto copy = [&](int column, int stage) {
     if (column < keys.length) {
@@ -93,7 +84,7 @@ __global__ void __launch_bounds__(kThreads)
     __syncthreads();
     const T* const tile = others + 2 * stage * Other::kElements;
     Sums<kDown, kColumns> scores;
-    multiply_rows<Own, Other, T, kDown>(own, place.of_warp(), tile, scores);
+    multiply_rows<Own, Other, T, kDown>(own, of_warp, tile, scores);
     GRAFT_UNROLL
     for (int i = 0; i < kDown; ++i) {
       GRAFT_UNROLL
@@ -141,12 +132,12 @@ __global__ void __launch_bounds__(kThreads)
         products[i][c][half * 2] /= total;
         products[i][c][half * 2 + 1] /= total;
       }
-      const int query = place.row + place.of_warp() + i * 16 + half * 8 + lane / 4;
+      const int query = place.row + of_warp + i * 16 + half * 8 + lane / 4;
       if (t == 0 && query < q.length)
         log_sums[place.head * q.length + query] = kLn2 * largest[i][half] + std::log(total);
     }
   }
-  put_products<T, kDown, Depth>(products, y[place.head], place.row + place.of_warp(), false);
+  put_products<T, kDown, Depth>(products, y[place.head], place.row + of_warp, false);
 }
 
 // The gradients as cuda/attention.cu makes them. By query, a block owns rows of dq and goes over keys and values; else
@@ -163,7 +154,8 @@ __global__ void __launch_bounds__(kThreads)
   constexpr int kColumns = Cut::kColumns;
   T *const mine = dynamic_shared<T>(), *const others = mine + 2 * Own::kElements;
   float* const of_queries = reinterpret_cast<float*>(others + 2 * kStages * Other::kElements);
-  const Place<Own::kRows> place(own.length);
+  const Place place(own.length, Own::kRows);
+  const int of_warp = first_row_of_warp<Own::kRows>();
   const Head<T> columns = other[place.head], column_slopes = other_slopes[place.head];
   const Index first_query = place.head * (ByQuery ? own.length : other.length);
   log_sums += first_query;
@@ -191,7 +183,7 @@ __global__ void __launch_bounds__(kThreads)
   float of_row[2][2] = {};  // of my two queries
   if constexpr (ByQuery) {
     for (int half = 0; half < 2; ++half) {
-      const int query = place.row + place.of_warp() + half * 8 + lane / 4;
+      const int query = place.row + of_warp + half * 8 + lane / 4;
       if (query >= own.length) continue;
       of_row[half][0] = log_sums[query];
       of_row[half][1] = along[query];
@@ -206,7 +198,7 @@ __global__ void __launch_bounds__(kThreads)
     const T *const tile = others + 2 * stage * Other::kElements, *const slopes_tile = tile + Other::kElements;
     const float* const sums = of_queries + 2 * stage * kColumns;
     Sums<1, kColumns> weights, slopes;
-    multiply_rows<Own, Other, T, 1>(mine, place.of_warp(), tile, weights);
+    multiply_rows<Own, Other, T, 1>(mine, of_warp, tile, weights);
     GRAFT_UNROLL
     for (int j = 0; j < kColumns / 8; ++j) {
       GRAFT_UNROLL
@@ -218,7 +210,7 @@ __global__ void __launch_bounds__(kThreads)
       }
     }
     if constexpr (!ByQuery) add_weighted<Other, T, 1>(weights, slopes_tile, gradient_v);
-    multiply_rows<Own, Other, T, 1>(mine + Own::kElements, place.of_warp(), slopes_tile, slopes);
+    multiply_rows<Own, Other, T, 1>(mine + Own::kElements, of_warp, slopes_tile, slopes);
     GRAFT_UNROLL
     for (int j = 0; j < kColumns / 8; ++j) {
       GRAFT_UNROLL
@@ -230,7 +222,7 @@ __global__ void __launch_bounds__(kThreads)
     add_weighted<Other, T, 1>(weights, tile, gradient);
     __syncthreads();  // the tiles are copied over next
   }
-  const int row = place.row + place.of_warp();
+  const int row = place.row + of_warp;
   if (to.data != nullptr) put_products<T, 1, Depth>(gradient, to[place.head], row, accumulate);
   if constexpr (!ByQuery) {
     if (to_v.data != nullptr) put_products<T, 1, Depth>(gradient_v, to_v[place.head], row, accumulate_v);
@@ -239,10 +231,7 @@ __global__ void __launch_bounds__(kThreads)
 
 template <class T>
 bool suits(Index depth, std::initializer_list<Operand> read, std::initializer_list<Operand> written) {
-  bool all = depth % kVector<T> == 0 && depth <= 128;
-  for (const Operand& operand : read) all = all && aligned<T>(operand.data, operand.pitch, kVector<T>);
-  for (const Operand& operand : written) all = all && aligned<T>(operand.data, operand.pitch, 2);
-  return all;
+  return depth <= 128 && in_vectors<T>(kVector<T>, depth, read) && in_vectors<T>(2, depth, written);
 }
 
 // Calls body(std::integral_constant) with the depth that tiles have.
@@ -263,9 +252,8 @@ bool attention_halves(const Context& context, Index heads, double scale, const O
   if (!suits<T>(depth, {q, k, v}, {y})) return false;
   with_depth(depth, [&]<int Depth>(std::integral_constant<int, Depth>) {
     using Cut = Forward<T, Depth>;
-    launch(context, "attention_halves", blocks_of<Cut::Own::kRows>(q, heads, Cut::kBytes), attention_kernel<T, Depth>,
-           scale * double{kLog2E}, Heads<T>(q, heads), Heads<T>(k, heads), Heads<T>(v, heads), Heads<T>(y, heads),
-           log_sums.as<float>());
+    launch(context, "attention_halves", blocks_of<Cut>(q, heads), attention_kernel<T, Depth>, scale * double{kLog2E},
+           Heads<T>(q, heads), Heads<T>(k, heads), Heads<T>(v, heads), Heads<T>(y, heads), log_sums.as<float>());
   });
   return true;
 }
@@ -279,15 +267,14 @@ bool attention_halves_backward(const Context& context, Index heads, double scale
   const auto of = [&](const Operand& operand) { return Heads<T>(operand, heads); };
   with_depth(depth, [&]<int Depth>(std::integral_constant<int, Depth>) {
     using Cut = Backward<T, Depth>;
-    const auto blocks = [&](const Operand& own) { return blocks_of<Cut::Own::kRows>(own, heads, Cut::kBytes); };
     if (dq)
-      launch(context, "attention_halves_dq", blocks(q), attention_backward_kernel<T, Depth, true>, scale,
+      launch(context, "attention_halves_dq", blocks_of<Cut>(q, heads), attention_backward_kernel<T, Depth, true>, scale,
              scale * double{kLog2E}, of(q), of(dy), of(k), of(v), log_sums.as<float>(), along.as<float>(), of(dq.to),
              dq.accumulate, Heads<T>({}, heads), false);
     if (dk || dv)
-      launch(context, "attention_halves_dk_dv", blocks(k), attention_backward_kernel<T, Depth, false>, scale,
-             scale * double{kLog2E}, of(k), of(v), of(q), of(dy), log_sums.as<float>(), along.as<float>(), of(dk.to),
-             dk.accumulate, of(dv.to), dv.accumulate);
+      launch(context, "attention_halves_dk_dv", blocks_of<Cut>(k, heads), attention_backward_kernel<T, Depth, false>,
+             scale, scale * double{kLog2E}, of(k), of(v), of(q), of(dy), log_sums.as<float>(), along.as<float>(),
+             of(dk.to), dk.accumulate, of(dv.to), dv.accumulate);
   });
   return true;
 }

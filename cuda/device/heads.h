@@ -1,8 +1,10 @@
 #pragma once
 
+#include <initializer_list>
+
 #include "graft/core/operand.h"
 
-#include "device/language.h"
+#include "device/numeric.h"
 
 namespace graft::GRAFT_TARGET::attention {
 
@@ -35,5 +37,30 @@ struct Heads {
     return {data + number / heads * length * pitch + number % heads * depth, pitch, length, depth};
   }
 };
+
+// Where a block works that has `rows` rows of one head: the first of them.
+struct Place {
+  Index head;
+  int row;
+
+  __device__ Place(int length, int rows) {
+    const int blocks = (length + rows - 1) / rows;
+    head = blockIdx.x / static_cast<unsigned>(blocks);
+    row = static_cast<int>(blockIdx.x % static_cast<unsigned>(blocks)) * rows;
+  }
+};
+
+// How many such blocks the heads of all images are.
+inline unsigned blocks_of_heads(const Operand& x, Index heads, Index rows) {
+  return static_cast<unsigned>((x.shape[1] + rows - 1) / rows * x.shape[0] * heads);
+}
+
+// Whether every row of every head can be read and written as vectors of n.
+template <class T>
+bool in_vectors(int n, Index depth, std::initializer_list<Operand> operands) {
+  bool all = depth % n == 0;
+  for (const Operand& operand : operands) all = all && aligned<T>(operand.data, operand.pitch, n);
+  return all;
+}
 
 }  // namespace graft::GRAFT_TARGET::attention
